@@ -1,0 +1,362 @@
+//! The one error of the public API: a stable code, a kind, and what to do next.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What went wrong, in one word; decides the HTTP status and the FFI status.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The stored state differs from what the caller expected.
+    Conflict,
+    /// Stored data cannot be read back as what it should be.
+    Corrupt,
+    /// The caller may not do this.
+    Forbidden,
+    /// A defect of this library.
+    Internal,
+    /// The input is not acceptable as it is.
+    Invalid,
+    /// The lease that guards the write is no longer held.
+    LeaseLost,
+    /// There is no such thing for this organization.
+    NotFound,
+    /// The input is larger than the limit.
+    TooLarge,
+    /// Something needed did not answer in time.
+    Timeout,
+    /// The caller is not known.
+    Unauthenticated,
+    /// Something needed is not usable at the moment.
+    Unavailable,
+    /// This backend or build cannot do it.
+    Unsupported,
+}
+
+/// Whether the same call can succeed later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Trying again with the same input cannot help.
+    Permanent,
+    /// Trying again later can help.
+    Transient,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $kind:ident;)+) => {
+        /// The stable name of a failure, the same in Rust, over HTTP and over the C ABI.
+        ///
+        /// A code never changes its meaning and is never reused.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[non_exhaustive]
+        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Code {
+            /// Every code, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The text form, lower case with underscores.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// The kind that every error with this code has.
+            #[must_use]
+            pub const fn kind(self) -> ErrorKind {
+                match self { $(Self::$name => ErrorKind::$kind,)+ }
+            }
+
+            /// What the code means, for reference pages.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request names no key, or a key that is not known.
+    Unauthenticated = "unauthenticated", Unauthenticated;
+    /// The body is not what the content type says.
+    BodyMalformed = "body_malformed", Invalid;
+    /// The event body is larger than the configured limit.
+    BodyTooLarge = "body_too_large", TooLarge;
+    /// The event type is not of the form `a.b.c`.
+    EventTypeInvalid = "event_type_invalid", Invalid;
+    /// A field of the event is not acceptable.
+    EventInvalid = "event_invalid", Invalid;
+    /// The batch holds more events than the limit.
+    BatchTooLarge = "batch_too_large", TooLarge;
+    /// The idempotency key was used before with another body.
+    IdempotencyConflict = "idempotency_conflict", Conflict;
+    /// The organization does not exist.
+    OrganizationUnknown = "organization_unknown", NotFound;
+    /// The organization is suspended and takes no events.
+    OrganizationSuspended = "organization_suspended", Forbidden;
+    /// The unit does not exist in the organization.
+    UnitUnknown = "unit_unknown", Invalid;
+    /// The document breaks one or more rules; each is listed with its JSON pointer.
+    ResourceInvalid = "resource_invalid", Invalid;
+    /// There is no resource of this kind with this id in the organization.
+    ResourceNotFound = "resource_not_found", NotFound;
+    /// A resource with this id exists already.
+    ResourceExists = "resource_exists", Conflict;
+    /// The resource has another revision than the caller expected.
+    RevisionConflict = "revision_conflict", Conflict;
+    /// No resource kind of this name is registered.
+    KindUnknown = "kind_unknown", NotFound;
+    /// There is no such event in the organization.
+    EventNotFound = "event_not_found", NotFound;
+    /// There is no such delivery in the organization.
+    DeliveryNotFound = "delivery_not_found", NotFound;
+    /// The delivery is not in a state from which this can be done.
+    DeliveryStateConflict = "delivery_state_conflict", Conflict;
+    /// The integration no longer exists.
+    IntegrationNotFound = "integration_not_found", NotFound;
+    /// The identifier is not of the expected form.
+    IdInvalid = "id_invalid", Invalid;
+    /// A query parameter is not acceptable.
+    QueryInvalid = "query_invalid", Invalid;
+    /// The page cursor was not made by this API, or for another query.
+    CursorInvalid = "cursor_invalid", Invalid;
+    /// The event-type pattern is malformed.
+    PatternInvalid = "pattern_invalid", Invalid;
+    /// The filter expression does not parse.
+    FilterInvalid = "filter_invalid", Invalid;
+    /// The filter expression could cost more than is admitted.
+    FilterTooCostly = "filter_too_costly", Invalid;
+    /// The mapping does not parse.
+    MappingInvalid = "mapping_invalid", Invalid;
+    /// The payload could not be transformed.
+    TransformFailed = "transform_failed", Invalid;
+    /// The endpoint address is malformed or of a scheme that is not allowed.
+    UrlInvalid = "url_invalid", Invalid;
+    /// The endpoint address leads to a network that may not be reached.
+    AddressDenied = "address_denied", Forbidden;
+    /// The host name did not resolve.
+    DnsFailed = "dns_failed", Unavailable;
+    /// The request could not be signed, so nothing was sent.
+    SigningFailed = "signing_failed", Internal;
+    /// The signature does not fit the message.
+    SignatureInvalid = "signature_invalid", Forbidden;
+    /// The message's timestamp is too far from now.
+    SignatureExpired = "signature_expired", Forbidden;
+    /// The signing secret or key is malformed.
+    SecretInvalid = "secret_invalid", Invalid;
+    /// The key that seals secrets is missing, or does not fit the sealed value.
+    KeyUnreadable = "key_unreadable", Unavailable;
+    /// The configuration is not acceptable.
+    ConfigInvalid = "config_invalid", Invalid;
+    /// The engine is shutting down and takes no more work.
+    ShuttingDown = "shutting_down", Unavailable;
+    /// The store takes no more work at the moment.
+    Overloaded = "overloaded", Unavailable;
+    /// The lease or the session that guards this write is lost.
+    LeaseLost = "lease_lost", LeaseLost;
+    /// The store cannot be opened or reached.
+    StoreUnavailable = "store_unavailable", Unavailable;
+    /// Another process keeps the database locked.
+    StoreLocked = "store_locked", Unavailable;
+    /// The disk or the database quota is full.
+    StoreFull = "store_full", Unavailable;
+    /// The database file is damaged or not a database.
+    StoreCorrupt = "store_corrupt", Corrupt;
+    /// The database was made by a newer version.
+    StoreTooNew = "store_too_new", Unsupported;
+    /// The database cannot be written.
+    StoreReadOnly = "store_read_only", Unavailable;
+    /// This build or backend cannot do it.
+    Unsupported = "unsupported", Unsupported;
+    /// A defect of this library.
+    Internal = "internal", Internal;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One broken rule of a document, and where.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct Violation {
+    /// RFC 6901 pointer to the field at fault; empty for the whole document.
+    pub pointer: String,
+    /// Stable name of the rule, lower case with underscores.
+    pub code: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Violation {
+    /// A violation at `pointer`.
+    pub fn new(
+        pointer: impl Into<String>,
+        code: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { pointer: pointer.into(), code: code.into(), message: message.into() }
+    }
+}
+
+/// A failure with a stable [`Code`], the operation, and the cause.
+///
+/// `Display` is one lower-case line that says what to do, and holds no secret; the cause is
+/// reached through [`source`](StdError::source) and is not printed twice.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    code: Code,
+    operation: &'static str,
+    message: String,
+    violations: Vec<Violation>,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    /// An error of `code` whose message says what to do next.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            operation: "",
+            message: message.into(),
+            violations: Vec::new(),
+            source: None,
+        }))
+    }
+
+    /// An error that lists every broken rule of a document.
+    #[must_use]
+    pub fn violations(code: Code, violations: Vec<Violation>) -> Self {
+        let message = match violations.as_slice() {
+            [one] if one.pointer.is_empty() => one.message.clone(),
+            [one] => format!("{}: {}", one.pointer, one.message),
+            [first, rest @ ..] => {
+                format!("{}: {} (and {} more)", first.pointer, first.message, rest.len())
+            }
+            [] => code.meaning().trim().to_owned(),
+        };
+        let mut error = Self::new(code, message);
+        error.0.violations = violations;
+        error
+    }
+
+    /// Names the operation that failed, as in `publish`.
+    #[must_use]
+    pub fn during(mut self, operation: &'static str) -> Self {
+        if self.0.operation.is_empty() {
+            self.0.operation = operation;
+        }
+        self
+    }
+
+    /// Keeps the cause.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The kind, which follows from the code.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.code.kind()
+    }
+
+    /// The operation that failed; empty where it was not named.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        self.0.operation
+    }
+
+    /// The message, without the operation.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Every broken rule, where the error is about a document.
+    #[must_use]
+    pub fn list(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self.kind() {
+            ErrorKind::Timeout | ErrorKind::Unavailable => Fault::Transient,
+            ErrorKind::Conflict
+            | ErrorKind::Corrupt
+            | ErrorKind::Forbidden
+            | ErrorKind::Internal
+            | ErrorKind::Invalid
+            | ErrorKind::LeaseLost
+            | ErrorKind::NotFound
+            | ErrorKind::TooLarge
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Unsupported => Fault::Permanent,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.operation.is_empty() {
+            write!(f, "{}: ", self.0.operation)?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_snake_case() {
+        let mut seen = HashSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code} twice");
+            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(!code.meaning().trim().is_empty());
+        }
+    }
+
+    #[test]
+    fn display_names_the_operation_once_and_not_the_source() {
+        let error = Error::new(Code::StoreFull, "free some space")
+            .caused_by(std::io::Error::other("enospc"))
+            .during("publish")
+            .during("engine");
+        assert_eq!(error.to_string(), "publish: free some space");
+        assert!(error.source().is_some());
+        assert_eq!(error.fault(), Fault::Transient);
+    }
+}
