@@ -1,8 +1,13 @@
 //! The engine of icp: traits, delivery protocol, in-memory store.
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod delivery;
 pub mod error;
+pub mod event;
 pub mod id;
+pub mod resource;
+pub mod store;
 pub mod time;
 
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};

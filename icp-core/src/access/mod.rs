@@ -1,0 +1,5 @@
+//! Who may do what: organizations, API keys.
+
+mod store;
+
+pub use store::{AccessStore, ApiKeyRecord};

@@ -1,0 +1,135 @@
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::id::{OrgId, ResourceId};
+use crate::time::Timestamp;
+
+/// Names a lane; follows from organization, integration and order key, so every node names the
+/// same lane alike.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LaneId([u8; 16]);
+
+impl LaneId {
+    /// The lane of `integration` for `order_key`.
+    #[must_use]
+    pub fn of(org: &OrgId, integration: &ResourceId, order_key: Option<&str>) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(org.as_str());
+        hash.update([0]);
+        hash.update(integration.as_str());
+        if let Some(key) = order_key {
+            hash.update([0]);
+            hash.update(key);
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.finalize()[..16]);
+        Self(id)
+    }
+
+    /// From the bytes that stores keep.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes that stores keep.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("lane_")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether a lane keeps order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneMode {
+    /// Deliveries go side by side, up to the lane's limit.
+    Parallel,
+    /// One delivery at a time, in the order of their ids; a delivery that waits for its next
+    /// try holds up those behind it.
+    Fifo,
+}
+
+/// The unit of order, concurrency and fairness.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lane {
+    /// The id.
+    pub id: LaneId,
+    /// The organization.
+    pub org: OrgId,
+    /// The integration.
+    pub integration: ResourceId,
+    /// The order key of a fifo lane.
+    pub order_key: Option<Arc<str>>,
+    /// Whether it keeps order.
+    pub mode: LaneMode,
+    /// The organization's share.
+    pub weight: u32,
+    /// Virtual time: what the lane has used up, in strides. The lowest goes first.
+    pub pass: i64,
+    /// Whether a due delivery may be waiting.
+    pub runnable: bool,
+    /// When the next delivery gets due, where none is.
+    pub next_due: Option<Timestamp>,
+    /// How many deliveries are leased.
+    pub in_flight: u32,
+    /// How many may be.
+    pub max_in_flight: u32,
+    /// Until when the receiver asked to wait.
+    pub blocked_until: Option<Timestamp>,
+    /// Whether it rests.
+    pub paused: bool,
+}
+
+impl Lane {
+    /// The pass one delivery costs an organization of weight 1 with one runnable lane.
+    pub const STRIDE: i64 = 1 << 20;
+
+    /// What one claimed delivery adds to the pass of a lane of an organization of `weight` that
+    /// has `runnable` runnable lanes: an organization gains nothing by having many endpoints.
+    ///
+    /// Every store charges by this function.
+    #[must_use]
+    pub fn stride(weight: u32, runnable: u32) -> i64 {
+        Self::STRIDE * i64::from(runnable.max(1)) / i64::from(weight.clamp(1, 100))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_of_different_keys_differ() {
+        let (org, integration) = (OrgId::new("a").unwrap(), ResourceId::new("b").unwrap());
+        let plain = LaneId::of(&org, &integration, None);
+        assert_eq!(plain, LaneId::of(&org, &integration, None));
+        assert_ne!(plain, LaneId::of(&org, &integration, Some("")));
+        assert_ne!(
+            plain,
+            LaneId::of(&OrgId::new("ab").unwrap(), &ResourceId::new("x").unwrap(), None)
+        );
+    }
+
+    #[test]
+    fn many_lanes_gain_nothing() {
+        assert_eq!(Lane::stride(1, 1) * 5, Lane::stride(1, 5));
+        assert_eq!(Lane::stride(1, 1), Lane::stride(4, 1) * 4);
+    }
+}

@@ -1,0 +1,95 @@
+//! What people configure: one mechanism for every kind of resource.
+
+mod store;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+
+use crate::id::{OrgId, ResourceId};
+use crate::time::Timestamp;
+
+/// The store-wide number of a configuration write; a later write has a larger number.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
+    schemars::JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// Before every write.
+    pub const ZERO: Self = Self(0);
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A resource as stores keep it: metadata, and the spec as JSON with its secrets sealed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The organization it belongs to.
+    pub org: OrgId,
+    /// The name of its kind, as in `integration`.
+    pub kind: Arc<str>,
+    /// Its id within organization and kind.
+    pub id: ResourceId,
+    /// A name for people.
+    pub name: Option<String>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// The typed spec, with secrets sealed.
+    pub spec: serde_json::Value,
+    /// What the engine noted about it; `null` where there is nothing.
+    pub status: serde_json::Value,
+    /// The number of the write that made this version.
+    pub revision: Revision,
+    /// 1 for the first version, one more for each write.
+    pub version: u64,
+    /// When the first version was written.
+    pub created_at: Timestamp,
+    /// When this version was written.
+    pub updated_at: Timestamp,
+    /// Whether this version says that the resource is gone.
+    pub deleted: bool,
+}
+
+/// Who makes a change, for the audit row.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct Actor {
+    /// Who, as in `key:key_01…`, `host` or `engine`.
+    pub name: String,
+    /// The id of the request that caused it.
+    pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// The host's own code.
+    #[must_use]
+    pub fn host() -> Self {
+        Self { name: "host".into(), request_id: None }
+    }
+
+    /// The engine itself.
+    #[must_use]
+    pub fn engine() -> Self {
+        Self { name: "engine".into(), request_id: None }
+    }
+}

@@ -1,0 +1,166 @@
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Actor, Record, Revision};
+use crate::error::Result;
+use crate::id::{OrgId, ResourceId};
+use crate::store::{Page, PageQuery};
+use crate::time::Timestamp;
+
+/// Keeps resources of every kind, with history, audit and a change feed.
+#[async_trait]
+pub trait ResourceStore: Debug + Send + Sync + 'static {
+    /// Makes all changes in one transaction, or none.
+    ///
+    /// Writes are serialized: each change takes the next store-wide revision, and a later
+    /// revision is never visible before an earlier one. With each change its history version,
+    /// its audit row and its effects are written. The answer has one record for each change, in
+    /// order. In each record handed in, `revision`, `version`, `created_at` and `updated_at`
+    /// are ignored and set by the store (`updated_at` is `write.now`). A resource made again
+    /// after its deletion counts its versions on.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceExists`](crate::Code::ResourceExists) for [`Expect::Absent`],
+    /// [`ResourceNotFound`](crate::Code::ResourceNotFound) for a change or deletion of what is
+    /// not there, [`RevisionConflict`](crate::Code::RevisionConflict) with the present revision
+    /// in the message for [`Expect::Revision`]. Nothing was written.
+    async fn write(&self, write: Write) -> Result<Vec<Record>>;
+
+    /// The present version of a resource; `None` where it is not there or deleted.
+    async fn resource(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Option<Record>>;
+
+    /// The present resources of a kind in an organization, ordered by id.
+    async fn resources(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Record>>;
+
+    /// The present resources of a kind in all organizations, ordered by organization and id,
+    /// after the given position. For operators.
+    async fn resources_of_all(
+        &self,
+        kind: &str,
+        after: Option<(OrgId, ResourceId)>,
+        limit: usize,
+    ) -> Result<Vec<Record>>;
+
+    /// The versions of a resource, deletions included, newest first; those before revision
+    /// `before` where it is given.
+    async fn history(
+        &self,
+        org: &OrgId,
+        kind: &str,
+        id: &ResourceId,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>>;
+
+    /// The change feed: every version with a revision after `after`, deletions included, in
+    /// order of revision.
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Record>>;
+
+    /// The revision of the latest write.
+    async fn head(&self) -> Result<Revision>;
+
+    /// Audit rows of an organization, newest first.
+    async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>>;
+}
+
+/// Changes to be made together.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The changes, in order.
+    pub changes: Vec<Change>,
+    /// Who makes them.
+    pub actor: Actor,
+    /// The engine's time.
+    pub now: Timestamp,
+}
+
+/// One change of one resource.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The new version; `deleted` makes it a deletion, for which spec and status are kept as
+    /// they were.
+    pub record: Record,
+    /// What must be there before.
+    pub expect: Expect,
+    /// What the audit row calls it: `create`, `update`, `delete`, or a verb of the kind.
+    pub action: String,
+    /// What else changes in the same transaction.
+    pub effects: Vec<Effect>,
+}
+
+/// What a write expects to find.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expect {
+    /// No resource of this id.
+    Absent,
+    /// The resource at this revision.
+    Revision(Revision),
+    /// The resource, at any revision.
+    Present,
+    /// Anything.
+    Any,
+}
+
+/// What a change of configuration does to records of work, in the same transaction.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Sets what every lane of an integration takes from its configuration.
+    Lanes {
+        /// The integration.
+        integration: ResourceId,
+        /// How many deliveries of a parallel lane may be leased at once.
+        max_in_flight: u32,
+        /// Whether the lanes rest: what is leased ends, nothing more is claimed.
+        paused: bool,
+    },
+    /// Sets the share of every lane of the organization, 1 to 100.
+    Weight {
+        /// The organization's share.
+        weight: u32,
+    },
+}
+
+/// Which resources to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    /// Only resources that have all these labels with these values.
+    pub labels: Vec<(String, String)>,
+    /// Where the page starts and how long it is.
+    pub page: PageQuery<ResourceId>,
+}
+
+/// Which audit rows to list.
+#[derive(Clone, Debug, Default)]
+pub struct AuditQuery {
+    /// Only this kind of resource.
+    pub kind: Option<String>,
+    /// Only this resource.
+    pub id: Option<ResourceId>,
+    /// Where the page starts and how long it is.
+    pub page: PageQuery<Revision>,
+}
+
+/// One row of the audit log: who changed what, when.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct AuditEntry {
+    /// The write's revision.
+    pub revision: Revision,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What was done.
+    pub action: String,
+    /// To which kind of resource.
+    pub kind: String,
+    /// To which resource.
+    pub id: ResourceId,
+    /// Lower-case hex SHA-256 of the spec before; `None` for a creation.
+    pub before: Option<String>,
+    /// Lower-case hex SHA-256 of the spec after; `None` for a deletion.
+    pub after: Option<String>,
+}
