@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod id;
+pub mod secret;
 pub mod time;
 
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};
