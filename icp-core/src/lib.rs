@@ -4,6 +4,7 @@
 pub mod error;
 pub mod id;
 pub mod secret;
+pub mod signing;
 pub mod time;
 
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};
