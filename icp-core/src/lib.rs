@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod id;
+pub mod integration;
 pub mod secret;
 pub mod signing;
 pub mod time;
