@@ -1,8 +1,11 @@
 //! The engine of icp: traits, delivery protocol, in-memory store.
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod error;
+pub mod event;
 pub mod id;
+pub mod integration;
 pub mod time;
 
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};

@@ -1,0 +1,3 @@
+//! Integrations: which events go where.
+
+pub mod pattern;
