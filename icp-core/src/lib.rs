@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod delivery;
+pub mod document;
 pub mod error;
 pub mod event;
 pub mod id;

@@ -1,3 +1,4 @@
-//! Integrations: which events go, how they are shaped, where they are delivered.
+//! Integrations: which events go where, and how.
 
 pub mod auth;
+pub mod pattern;
