@@ -1,6 +1,7 @@
 //! The engine of icp: traits, delivery protocol, in-memory store.
 #![forbid(unsafe_code)]
 
+pub mod egress;
 pub mod error;
 pub mod id;
 pub mod time;
