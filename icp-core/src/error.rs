@@ -145,6 +145,8 @@ codes! {
     AddressDenied = "address_denied", Forbidden;
     /// The host name did not resolve.
     DnsFailed = "dns_failed", Unavailable;
+    /// The endpoint could not be reached, or broke off before it answered.
+    EndpointFailed = "endpoint_failed", Unavailable;
     /// The request could not be signed, so nothing was sent.
     SigningFailed = "signing_failed", Internal;
     /// The signature does not fit the message.

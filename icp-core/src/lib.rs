@@ -4,6 +4,7 @@
 pub mod access;
 pub mod delivery;
 pub mod document;
+pub mod egress;
 pub mod error;
 pub mod event;
 pub mod id;

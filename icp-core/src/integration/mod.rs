@@ -1,4 +1,8 @@
 //! Integrations: which events go where, and how.
 
 pub mod auth;
+mod connector;
 pub mod pattern;
+pub mod retry;
+
+pub use connector::{Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Sent};
