@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod connector;
+pub mod http;
 pub mod pattern;
 pub mod retry;
 
