@@ -14,5 +14,6 @@ pub mod secret;
 pub mod signing;
 pub mod store;
 pub mod time;
+pub mod transform;
 
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};
