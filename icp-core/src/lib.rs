@@ -6,7 +6,10 @@ pub mod delivery;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod integration;
 pub mod resource;
+pub mod secret;
+pub mod signing;
 pub mod store;
 pub mod time;
 

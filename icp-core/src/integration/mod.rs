@@ -1,0 +1,3 @@
+//! Integrations: which events go, how they are shaped, where they are delivered.
+
+pub mod auth;
