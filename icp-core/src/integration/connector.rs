@@ -1,5 +1,6 @@
 //! The seam between the engine and the protocols deliveries go out by.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 
 use crate::delivery::{AttemptTimings, Exchange};
 use crate::egress::AddressPolicy;
-use crate::error::{Result, Violation};
+use crate::error::{Code, Error, Result, Violation};
 use crate::event::{Event, TraceContext};
 use crate::id::DeliveryId;
 use crate::integration::auth::Auth;
@@ -38,6 +39,38 @@ pub trait Connector: Debug + Send + Sync + 'static {
     ///
     /// Where the target is not valid after all.
     fn bind(&self, binding: Binding<'_>) -> Result<Arc<dyn Integration>>;
+}
+
+/// The connectors an engine knows, by kind.
+#[derive(Clone, Debug, Default)]
+pub struct Connectors(BTreeMap<&'static str, Arc<dyn Connector>>);
+
+impl Connectors {
+    /// No connectors.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a connector; one of the same kind is replaced.
+    #[must_use]
+    pub fn with(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.0.insert(connector.kind(), connector);
+        self
+    }
+
+    /// The connector of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`] with the known kinds.
+    pub fn get(&self, kind: &str) -> Result<Arc<dyn Connector>> {
+        self.0.get(kind).cloned().ok_or_else(|| {
+            let known: Vec<_> = self.0.keys().copied().collect();
+            let message = format!("name a registered connector: {}", known.join(", "));
+            Error::new(Code::ResourceInvalid, message)
+        })
+    }
 }
 
 /// What a connector binds.

@@ -1,9 +1,9 @@
 //! Integrations: which events go where, and how.
 
 pub mod auth;
-mod connector;
+pub mod connector;
 pub mod http;
 pub mod pattern;
 pub mod retry;
 
-pub use connector::{Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Sent};
+pub use connector::{Binding, Connector, Connectors, Failure, Hint, Integration, Judgement, Outgoing, Sent};
