@@ -1,5 +1,7 @@
 //! Random histories on the in-memory store break no invariant.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -34,7 +34,8 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// All known sessions.
     async fn sessions(&self) -> Result<Vec<SessionBeat>>;
 
-    /// Forgets a session that holds no leases any more; unknown ones are ignored.
+    /// Forgets a session that holds no leases any more; one that does stays, so that the reaper
+    /// finds it, and unknown ones are ignored.
     async fn close_session(&self, session: SessionId) -> Result<()>;
 
     /// Leases due deliveries of runnable lanes to `claim.session`, lanes of lowest pass first.
@@ -78,6 +79,7 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     async fn sweep(&self, sweep: Sweep) -> Result<Swept>;
 
     /// Makes a new delivery of the same event and integration as an ended one, linked to it.
+    /// Repeated with the same new id it answers the delivery that was made.
     ///
     /// # Errors
     ///

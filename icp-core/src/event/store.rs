@@ -32,7 +32,8 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// With `direct` set, a delivery that is due is inserted already leased to
     /// `direct.session` (epoch 1, tries 1) as long as `direct.budget` lasts, its lane is
     /// [`LaneMode::Parallel`], has room, is not paused or blocked and has nothing else
-    /// waiting (it is not runnable); the lane's pass is charged as a claim would.
+    /// waiting (it is not runnable); the lane's pass is charged as a claim would. A session that
+    /// is not known is handed nothing.
     ///
     /// # Errors
     ///

@@ -275,3 +275,9 @@ pub(super) async fn hand_over_respects_a_pause(world: World) {
     assert_eq!(world.hand_over(session, 9, vec![world.to("acme", "hook")]).await, []);
     world.assert_clean().await;
 }
+
+pub(super) async fn hand_over_needs_a_known_session(world: World) {
+    let unknown = world.session_id();
+    assert_eq!(world.hand_over(unknown, 9, vec![world.to("acme", "hook")]).await, []);
+    world.assert_clean().await;
+}

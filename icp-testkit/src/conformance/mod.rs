@@ -157,6 +157,7 @@ registry! {
         hand_over_keeps_to_the_budget_and_the_room,
         hand_over_passes_nobody_by,
         hand_over_respects_a_pause,
+        hand_over_needs_a_known_session,
     }
     lane {
         is_made_from_its_seed_once,
@@ -201,6 +202,7 @@ registry! {
         beats_are_counted,
         unknown_ones_cannot_beat_or_claim,
         closing_forgets,
+        closing_keeps_one_that_holds_leases,
         rescue_takes_every_lease_and_forgets,
         rescue_keeps_to_its_limit,
         orphans_are_rescued_after_their_lease,

@@ -35,6 +35,17 @@ pub(super) async fn closing_forgets(world: World) {
     assert_eq!(world.beat(session, at(1)).await.unwrap_err().code(), Code::LeaseLost);
 }
 
+pub(super) async fn closing_keeps_one_that_holds_leases(world: World) {
+    let session = world.session().await;
+    world.fill("acme", "hook", 1).await;
+    let row = world.take_one(session).await;
+    world.close_session(session).await.unwrap();
+    assert_eq!(world.sessions().await.unwrap().len(), 1);
+    world.finish(&row, Next::Delivered, 1).await;
+    world.close_session(session).await.unwrap();
+    assert_eq!(world.sessions().await.unwrap(), []);
+}
+
 pub(super) async fn rescue_takes_every_lease_and_forgets(world: World) {
     let (dead, live) = (world.session().await, world.session().await);
     world.fill("acme", "hook", 3).await;
