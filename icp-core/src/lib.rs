@@ -3,6 +3,8 @@
 
 pub mod access;
 pub mod delivery;
+pub mod document;
+pub mod egress;
 pub mod error;
 pub mod event;
 pub mod id;

@@ -176,7 +176,9 @@ const SLOT_TOKEN: &str = "auth.token";
 const SLOT_HEADERS: &str = "auth.headers";
 
 /// An opened [`AuthSpec`], ready to authenticate any number of requests; wiped when dropped.
-#[derive(Clone, Debug)]
+///
+/// The default adds nothing.
+#[derive(Clone, Debug, Default)]
 pub struct Auth(Vec<Part>);
 
 #[derive(Clone, Debug)]

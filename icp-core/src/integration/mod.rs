@@ -1,3 +1,11 @@
-//! Integrations: which events go, how they are shaped, where they are delivered.
+//! Integrations: which events go where, and how.
 
 pub mod auth;
+mod connector;
+pub mod http;
+pub mod pattern;
+pub mod retry;
+
+pub use connector::{
+    Binding, Connector, Connectors, Failure, Hint, Integration, Judgement, Outgoing, Sent,
+};
