@@ -15,7 +15,7 @@ use super::validate::{Structure, Violations};
 use super::{Effect, Record};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
-use crate::integration::connector::Connectors;
+use crate::integration::Connectors;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
 use crate::secret::{Opener, SecretVisitor};
 use crate::signing::Profiles;
@@ -27,7 +27,9 @@ pub type Compiled = Arc<dyn Any + Send + Sync>;
 ///
 /// The type says what a document may hold; unknown fields are refused whether or not the type
 /// denies them itself. Pointers are relative to the spec: the mechanism puts `/spec` before them.
-pub trait Spec: Serialize + DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync + 'static {
+pub trait Spec:
+    Serialize + DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync + 'static
+{
     /// The name of the kind, as in `integration`.
     const KIND: &'static str;
 
@@ -158,8 +160,12 @@ pub trait Kind: Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Code::ResourceInvalid`] with every violation; those of sealing.
-    fn admit(&self, context: &SpecContext<'_>, spec: &Value, previous: Option<&Value>)
-    -> Result<Admitted>;
+    fn admit(
+        &self,
+        context: &SpecContext<'_>,
+        spec: &Value,
+        previous: Option<&Value>,
+    ) -> Result<Admitted>;
 
     /// The stored spec with every secret masked.
     ///
@@ -288,9 +294,8 @@ struct Gate<'a, 'v> {
 
 impl SecretVisitor for Gate<'_, '_> {
     fn secret(&mut self, place: Place<'_>, secret: &mut Secret) -> Result<()> {
-        let done = RefuseSealed
-            .secret(place, secret)
-            .and_then(|()| self.seal.secret(place, secret));
+        let done =
+            RefuseSealed.secret(place, secret).and_then(|()| self.seal.secret(place, secret));
         match done {
             Err(error) if !error.list().is_empty() => {
                 self.violations.extend("", error.list().iter().cloned());

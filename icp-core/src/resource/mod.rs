@@ -1,6 +1,7 @@
 //! What people configure: one mechanism for every kind of resource.
 
 mod kind;
+mod service;
 mod store;
 mod validate;
 
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
+pub use service::{Document, Draft, Resources};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
-pub use validate::Violations;
+pub use validate::{Violations, escape};
 
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;

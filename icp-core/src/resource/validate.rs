@@ -204,9 +204,9 @@ impl Structure {
             let values: Vec<_> = branches
                 .iter()
                 .flatten()
-                .filter(|error| {
-                    matches!(error.kind(), Rule::Required { property: p } if p == property)
-                })
+                .filter(
+                    |error| matches!(error.kind(), Rule::Required { property: p } if p == property),
+                )
                 .filter_map(|error| {
                     let branch = error.schema_path().as_str().rsplit_once("/required")?.0;
                     let path = format!("{branch}/properties/{}/const", escape(name));
@@ -269,12 +269,9 @@ fn tag_of(at: &str, error: &ValidationError<'_>) -> Option<(String, String)> {
     }
     let value = match error.kind() {
         Rule::Constant { expected_value } => text(expected_value),
-        Rule::Enum { options } if below.is_empty() => options
-            .as_array()?
-            .iter()
-            .map(text)
-            .collect::<Vec<_>>()
-            .join(", "),
+        Rule::Enum { options } if below.is_empty() => {
+            options.as_array()?.iter().map(text).collect::<Vec<_>>().join(", ")
+        }
         _ => return None,
     };
     Some((pointer.to_owned(), value))
@@ -334,7 +331,7 @@ fn remove(document: &mut Value, pointer: &str) {
     }
 }
 
-fn pointer(path: &serde_path_to_error::Path) -> String {
+pub(super) fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     path.iter().fold(String::new(), |at, segment| match segment {
         Segment::Seq { index } => format!("{at}/{index}"),
@@ -342,6 +339,3 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         Segment::Enum { .. } | Segment::Unknown => at,
     })
 }
-
-#[cfg(test)]
-mod tests;
