@@ -104,6 +104,8 @@ codes! {
     OrganizationUnknown = "organization_unknown", NotFound;
     /// The organization is suspended and takes no events.
     OrganizationSuspended = "organization_suspended", Forbidden;
+    /// The organization cannot be deleted while it has other resources.
+    OrganizationNotEmpty = "organization_not_empty", Conflict;
     /// The unit does not exist in the organization.
     UnitUnknown = "unit_unknown", Invalid;
     /// The document breaks one or more rules; each is listed with its JSON pointer.
@@ -160,8 +162,6 @@ codes! {
     KeyUnreadable = "key_unreadable", Unavailable;
     /// The configuration is not acceptable.
     ConfigInvalid = "config_invalid", Invalid;
-    /// The engine is shutting down and takes no more work.
-    ShuttingDown = "shutting_down", Unavailable;
     /// The store takes no more work at the moment.
     Overloaded = "overloaded", Unavailable;
     /// The lease or the session that guards this write is lost.

@@ -5,6 +5,7 @@ pub mod access;
 pub mod delivery;
 pub mod document;
 pub mod egress;
+pub mod engine;
 pub mod error;
 pub mod event;
 pub mod id;
@@ -13,7 +14,9 @@ pub mod resource;
 pub mod secret;
 pub mod signing;
 pub mod store;
+pub mod telemetry;
 pub mod time;
 pub mod transform;
 
+pub use engine::{Engine, EngineBuilder, EngineConfig, Running};
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};

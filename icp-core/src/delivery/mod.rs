@@ -1,6 +1,9 @@
 //! One event on its way to one integration: states, lanes, leases, attempts.
 
+pub(crate) mod attempt;
+pub(crate) mod dispatch;
 mod lane;
+pub(crate) mod settle;
 mod state;
 mod store;
 

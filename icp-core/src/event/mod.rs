@@ -1,6 +1,7 @@
 //! What happened: an immutable fact that a host publishes, and its way into the store.
 
 mod kind;
+pub(crate) mod publish;
 mod store;
 mod trace;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub use kind::EventType;
 pub(crate) use kind::is_segment;
+pub use publish::Published;
 pub use store::{
     Direct, EventQuery, EventStore, EventSummary, Ingest, IngestItem, Ingested, LaneSeed,
     NewDelivery, OutboxEntry,

@@ -2,8 +2,15 @@
 
 pub mod auth;
 pub mod connector;
+pub mod filter;
 pub mod http;
+pub mod matching;
 pub mod pattern;
 pub mod retry;
+pub mod spec;
 
-pub use connector::{Binding, Connector, Connectors, Failure, Hint, Integration, Judgement, Outgoing, Sent};
+pub use connector::{
+    Binding, Connector, Connectors, Failure, Hint, Integration, Judgement, Outgoing, Sent,
+};
+pub use matching::{Bound, MatchIndex, MatchReason};
+pub use spec::{CompiledIntegration, IntegrationSpec};

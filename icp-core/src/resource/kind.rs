@@ -167,6 +167,13 @@ pub trait Kind: Debug + Send + Sync + 'static {
         previous: Option<&Value>,
     ) -> Result<Admitted>;
 
+    /// What a write of this stored spec changes in records of work.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreCorrupt`] where the stored spec cannot be read.
+    fn effects(&self, id: &ResourceId, spec: &Value) -> Result<Vec<Effect>>;
+
     /// The stored spec with every secret masked.
     ///
     /// # Errors
@@ -273,6 +280,10 @@ impl<S: Spec> Kind for Typed<S> {
         violations.into_result()?;
         let effects = spec.effects(context.id);
         Ok(Admitted { spec: to_value(&spec)?, effects })
+    }
+
+    fn effects(&self, id: &ResourceId, spec: &Value) -> Result<Vec<Effect>> {
+        Ok(stored::<S>(spec)?.effects(id))
     }
 
     fn mask(&self, spec: &Value) -> Result<Value> {

@@ -1,5 +1,6 @@
 //! What people configure: one mechanism for every kind of resource.
 
+mod index;
 mod kind;
 mod service;
 mod store;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use index::{Entry, Index, OrgEntry};
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use service::{Document, Draft, Resources};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};

@@ -8,16 +8,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Actor, Change, Expect, Kind, KindRegistry, ListQuery, Record, ResourceStore, Revision,
-    Services, SpecContext, Violations, Write, escape,
+    Actor, AuditEntry, AuditQuery, Change, Expect, Index, Kind, KindRegistry, ListQuery, Record,
+    Revision, Services, Spec, SpecContext, Violations, Write, escape,
 };
+use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
 use crate::id::{IdSource, OrgId, ResourceId};
-use crate::store::Page;
+use crate::integration::IntegrationSpec;
+use crate::store::{Page, PageQuery, Store};
 use crate::time::{Clock, Timestamp};
 
 /// The kind whose resource is the organization itself, with the organization's id as its own.
-const ORGANIZATION: &str = "organization";
+const ORGANIZATION: &str = OrganizationSpec::KIND;
 const MAX_NAME: usize = 128;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY: usize = 64;
@@ -70,9 +72,10 @@ pub struct Draft {
 /// Reads and changes resources of every registered kind.
 #[derive(Clone, Debug)]
 pub struct Resources {
-    store: Arc<dyn ResourceStore>,
+    store: Arc<dyn Store>,
     kinds: Arc<KindRegistry>,
     services: Services,
+    index: Arc<Index>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
 }
@@ -81,13 +84,20 @@ impl Resources {
     /// The resources in `store`.
     #[must_use]
     pub fn new(
-        store: Arc<dyn ResourceStore>,
+        store: Arc<dyn Store>,
         kinds: Arc<KindRegistry>,
         services: Services,
+        index: Arc<Index>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
     ) -> Self {
-        Self { store, kinds, services, clock, ids }
+        Self { store, kinds, services, index, clock, ids }
+    }
+
+    /// The registered kinds.
+    #[must_use]
+    pub fn kinds(&self) -> &KindRegistry {
+        &self.kinds
     }
 
     /// Makes a new resource. The organization must exist, unless it is what is made: then its
@@ -212,11 +222,12 @@ impl Resources {
         self.change(kind, record, draft, expect, actor).await
     }
 
-    /// Deletes a resource.
+    /// Deletes a resource. An organization can be deleted only when nothing else is left in it.
     ///
     /// # Errors
     ///
-    /// [`Code::KindUnknown`], [`Code::ResourceNotFound`], [`Code::RevisionConflict`].
+    /// [`Code::KindUnknown`], [`Code::ResourceNotFound`], [`Code::RevisionConflict`],
+    /// [`Code::OrganizationNotEmpty`].
     pub async fn delete(
         &self,
         org: &OrgId,
@@ -227,6 +238,9 @@ impl Resources {
     ) -> Result<()> {
         let kind = self.kinds.get(kind)?;
         let mut record = self.present(org, kind, id).await?;
+        if kind.name() == ORGANIZATION {
+            self.refuse_while_used(org).await?;
+        }
         record.deleted = true;
         let change = Change { record, expect, action: "delete".into(), effects: Vec::new() };
         self.write(change, actor).await.map(drop)
@@ -250,6 +264,78 @@ impl Resources {
         let versions = self.store.history(org, kind.name(), id, before, limit).await?;
         let kept = versions.into_iter().filter(|record| !record.deleted);
         kept.map(|record| document(kind, record)).collect()
+    }
+
+    /// All organizations, ordered by id, after `after` where it is given. For operators.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn organizations(&self, page: &PageQuery<OrgId>) -> Result<Page<Document>> {
+        let kind = self.kinds.get(ORGANIZATION)?;
+        let after = match &page.after {
+            Some(org) => Some((org.clone(), ResourceId::new(org.as_str())?)),
+            None => None,
+        };
+        let found = self.store.resources_of_all(ORGANIZATION, after, page.limit + 1).await?;
+        let found = Page::cut(found, page.limit);
+        let items = found.items.into_iter().map(|record| document(kind, record));
+        Ok(Page { items: items.collect::<Result<_>>()?, more: found.more })
+    }
+
+    /// Who changed what in an organization, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
+        self.store.audit_log(org, query).await
+    }
+
+    /// Switches an integration off on the engine's own account and notes why; nothing changes
+    /// where it is off or gone already.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn switch_off(&self, org: &OrgId, id: &ResourceId, reason: &str) -> Result<()> {
+        let kind = self.kinds.get(IntegrationSpec::KIND)?;
+        loop {
+            let Some(mut record) = self.store.resource(org, kind.name(), id).await? else {
+                return Ok(());
+            };
+            match record.spec.get_mut("enabled") {
+                Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
+                _ => return Ok(()),
+            }
+            record.status = serde_json::json!({
+                "switched_off": { "reason": reason, "at": self.clock.now() },
+            });
+            let effects = kind.effects(id, &record.spec)?;
+            let expect = Expect::Revision(record.revision);
+            let change = Change { record, expect, action: "switch_off".into(), effects };
+            match self.write(change, &Actor::engine()).await {
+                Err(error) if error.code() == Code::RevisionConflict => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    async fn refuse_while_used(&self, org: &OrgId) -> Result<()> {
+        let one = ListQuery { labels: Vec::new(), page: PageQuery { after: None, limit: 1 } };
+        for kind in self.kinds.iter().filter(|kind| kind.name() != ORGANIZATION) {
+            let found = self.store.resources(org, kind.name(), &one).await?;
+            if let Some(record) = found.items.first() {
+                let message = format!(
+                    "the organization still has the {} `{}`; delete its {} first",
+                    kind.name(),
+                    record.id,
+                    kind.plural(),
+                );
+                return Err(Error::new(Code::OrganizationNotEmpty, message));
+            }
+        }
+        Ok(())
     }
 
     async fn present(&self, org: &OrgId, kind: &Arc<dyn Kind>, id: &ResourceId) -> Result<Record> {
@@ -312,9 +398,9 @@ impl Resources {
 
     async fn write(&self, change: Change, actor: &Actor) -> Result<Record> {
         let write = Write { changes: vec![change], actor: actor.clone(), now: self.clock.now() };
-        self.store
-            .write(write)
-            .await?
+        let mut written = self.store.write(write).await?;
+        self.index.apply(&written);
+        written
             .pop()
             .ok_or_else(|| Error::new(Code::Internal, "the store answered a write with no record"))
     }

@@ -1,0 +1,207 @@
+//! Organizations and their units: the tenants of a host.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::egress::{AddressPolicy, PolicySpec};
+use crate::error::Result;
+use crate::id::ResourceId;
+use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
+use crate::secret::SecretVisitor;
+
+/// The most units of an organization.
+pub const MAX_UNITS: usize = 10_000;
+
+/// What is configured for an organization.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OrganizationSpec {
+    /// Whether it takes events. Default `active`.
+    pub status: OrganizationStatus,
+    /// Its share of the deliveries when organizations compete, 1 to 100. Default 1.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: u32,
+    /// Its units: a forest of at most 10,000.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+    /// Where it may send to.
+    pub egress: PolicySpec,
+}
+
+impl Default for OrganizationSpec {
+    fn default() -> Self {
+        Self {
+            status: OrganizationStatus::Active,
+            weight: 1,
+            units: Vec::new(),
+            egress: PolicySpec::default(),
+        }
+    }
+}
+
+/// Whether an organization takes events.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrganizationStatus {
+    /// It does.
+    Active,
+    /// It does not; what was accepted before is still delivered.
+    Suspended,
+}
+
+/// A part of an organization.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// Its id, unique in the organization.
+    pub id: ResourceId,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub name: Option<String>,
+    /// The unit it is part of; none for a unit directly below the organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ResourceId>,
+}
+
+impl Spec for OrganizationSpec {
+    const KIND: &'static str = "organization";
+    const PLURAL: &'static str = "organizations";
+
+    fn validate(&self, _: &SpecContext<'_>, violations: &mut Violations) {
+        if !(1..=100).contains(&self.weight) {
+            violations.add("/weight", "out_of_range", "use 1 to 100");
+        }
+        if self.units.len() > MAX_UNITS {
+            violations.add("/units", "too_many", format!("use at most {MAX_UNITS} units"));
+            return;
+        }
+        self.validate_units(violations);
+        violations.extend("/egress", self.egress.validate());
+    }
+
+    fn visit_secrets(&mut self, _: &mut dyn SecretVisitor) -> Result<()> {
+        Ok(())
+    }
+
+    fn effects(&self, _: &ResourceId) -> Vec<Effect> {
+        vec![Effect::Weight { weight: self.weight }]
+    }
+
+    fn compile(&self, _: &SpecContext<'_>) -> Result<Compiled> {
+        Ok(Arc::new(Organization {
+            active: self.status == OrganizationStatus::Active,
+            weight: self.weight,
+            units: UnitTree::new(&self.units),
+            policy: Arc::new(self.egress.policy()?),
+        }))
+    }
+}
+
+impl OrganizationSpec {
+    fn validate_units(&self, violations: &mut Violations) {
+        let mut seen = HashSet::new();
+        for (index, unit) in self.units.iter().enumerate() {
+            if !seen.insert(&unit.id) {
+                let message = format!("the unit `{}` is there twice", unit.id);
+                violations.add(format!("/units/{index}/id"), "duplicate", message);
+            }
+        }
+        let tree = UnitTree::new(&self.units);
+        for (index, unit) in self.units.iter().enumerate() {
+            let Some(parent) = &unit.parent else { continue };
+            let pointer = format!("/units/{index}/parent");
+            if !seen.contains(parent) {
+                violations.add(pointer, "unknown", format!("there is no unit `{parent}`"));
+            } else if tree.ancestors(parent).any(|ancestor| *ancestor == unit.id) {
+                violations.add(pointer, "cycle", format!("`{}` would be part of itself", unit.id));
+            }
+        }
+    }
+}
+
+/// An organization, ready for use.
+#[derive(Debug)]
+pub struct Organization {
+    /// Whether it takes events.
+    pub active: bool,
+    /// Its share.
+    pub weight: u32,
+    /// Its units.
+    pub units: UnitTree,
+    /// Where it may send to.
+    pub policy: Arc<AddressPolicy>,
+}
+
+/// Which unit is part of which.
+#[derive(Clone, Debug, Default)]
+pub struct UnitTree(HashMap<ResourceId, Option<ResourceId>>);
+
+impl UnitTree {
+    /// The tree of `units`.
+    #[must_use]
+    pub fn new(units: &[Unit]) -> Self {
+        Self(units.iter().map(|unit| (unit.id.clone(), unit.parent.clone())).collect())
+    }
+
+    /// Whether the organization has this unit.
+    #[must_use]
+    pub fn contains(&self, unit: &ResourceId) -> bool {
+        self.0.contains_key(unit)
+    }
+
+    /// Whether `unit` is `ancestor` or a part of it.
+    #[must_use]
+    pub fn is_within(&self, unit: &ResourceId, ancestor: &ResourceId) -> bool {
+        self.ancestors(unit).any(|above| above == ancestor)
+    }
+
+    /// `unit`, its parent, and so on; ends where a cycle would begin again.
+    fn ancestors<'a>(&'a self, unit: &'a ResourceId) -> impl Iterator<Item = &'a ResourceId> {
+        std::iter::successors(Some(unit), |unit| self.0.get(*unit)?.as_ref()).take(self.0.len() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(id: &str, parent: Option<&str>) -> Unit {
+        Unit {
+            id: ResourceId::new(id).unwrap(),
+            name: None,
+            parent: parent.map(|p| ResourceId::new(p).unwrap()),
+        }
+    }
+
+    fn found(units: Vec<Unit>) -> Vec<(String, String)> {
+        let mut violations = Violations::at("");
+        OrganizationSpec { units, ..OrganizationSpec::default() }.validate_units(&mut violations);
+        violations.as_slice().iter().map(|v| (v.pointer.clone(), v.code.clone())).collect()
+    }
+
+    #[test]
+    fn units_form_a_forest() {
+        assert!(found(vec![unit("eu", None), unit("de", Some("eu")), unit("us", None)]).is_empty());
+        let case = |units, pointer: &str, code: &str| {
+            assert!(found(units).contains(&(pointer.to_owned(), code.to_owned())), "{pointer}");
+        };
+        case(vec![unit("a", None), unit("a", None)], "/units/1/id", "duplicate");
+        case(vec![unit("a", Some("b"))], "/units/0/parent", "unknown");
+        case(vec![unit("a", Some("a"))], "/units/0/parent", "cycle");
+        case(vec![unit("a", Some("b")), unit("b", Some("a"))], "/units/1/parent", "cycle");
+    }
+
+    #[test]
+    fn membership_goes_up_the_tree() {
+        let tree = UnitTree::new(&[unit("eu", None), unit("de", Some("eu")), unit("us", None)]);
+        let id = |text: &str| ResourceId::new(text).unwrap();
+        assert!(tree.is_within(&id("de"), &id("eu")));
+        assert!(tree.is_within(&id("eu"), &id("eu")));
+        assert!(!tree.is_within(&id("eu"), &id("de")));
+        assert!(!tree.is_within(&id("us"), &id("eu")));
+    }
+}

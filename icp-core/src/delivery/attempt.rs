@@ -1,0 +1,246 @@
+//! One attempt: transform, sign, send, judge.
+
+use std::sync::Arc;
+
+use super::dispatch::Work;
+use super::{Attempt, AttemptOutcome, AttemptTimings, EndReason, Next};
+use crate::engine::core::{Core, OrgView};
+use crate::error::{Code, Error};
+use crate::event::TraceContext;
+use crate::integration::retry::{Decision, Past, RetrySpec};
+use crate::integration::{Bound, Failure, Hint, Judgement, Outgoing, Sent};
+use crate::time::Timestamp;
+use crate::transform::{Outcome, TransformContext, TransformError};
+
+/// How a lease ends.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) attempt: Option<Attempt>,
+    pub(crate) next: Next,
+    pub(crate) block_lane_until: Option<Timestamp>,
+}
+
+impl Ending {
+    fn untried(next: Next) -> Self {
+        Self { attempt: None, next, block_lane_until: None }
+    }
+
+    /// Nothing was sent, or it does not count: the try is given back.
+    pub(crate) fn released(now: Timestamp) -> Self {
+        Self::untried(Next::Refund { due_at: now, throttled: false })
+    }
+}
+
+/// Makes an attempt.
+pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
+    let delivery = &work.delivery;
+    let now = core.clock.now();
+    if delivery.expires_at.is_some_and(|expires| expires <= now) {
+        return Ending::untried(Next::Expired);
+    }
+    let bound = match target(core, work).await {
+        Ok(bound) => bound,
+        Err(ending) => return *ending,
+    };
+    let suspect = delivery.rescues >= 2;
+    let _alone = if suspect { core.suspects.acquire().await.ok() } else { None };
+    if core.clock.monotonic() >= work.trusted_until && !still_held(core, work) {
+        return Ending::released(now);
+    }
+    if delivery.tries == 1 {
+        core.metrics.first_attempt_seconds.observe(now.since(delivery.due_at).as_secs_f64());
+    }
+    core.metrics.attempts.inc();
+    let started = core.clock.monotonic();
+    let ending = attempt(core, work, &bound, now).await;
+    core.metrics.attempt_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
+    ending
+}
+
+/// The ending of an attempt that broke off.
+pub(crate) async fn broken(core: &Core, work: &Work, failure: Failure) -> Ending {
+    let now = core.clock.now();
+    let retry = match target(core, work).await {
+        Ok(bound) => bound.integration.retry.clone(),
+        Err(_) => RetrySpec::default(),
+    };
+    failed(work, &retry, failure, None, now, now)
+}
+
+fn still_held(core: &Core, work: &Work) -> bool {
+    let now = core.clock.monotonic();
+    core.leases().get(&work.delivery.id).is_some_and(|held| held.until > now)
+}
+
+/// The integration as it is configured now, or how the lease ends without it.
+async fn target(core: &Core, work: &Work) -> Result<Arc<Bound>, Box<Ending>> {
+    let cancelled = |code: &str, message: &str| {
+        let reason = EndReason::new(code, message);
+        Box::new(Ending::untried(Next::Cancelled { reason }))
+    };
+    let now = core.clock.now();
+    let later = || {
+        let due_at = now + core.config.poll * 10;
+        Box::new(Ending::untried(Next::Refund { due_at, throttled: false }))
+    };
+    let view: Arc<OrgView> = match core.org(&work.delivery.org).await {
+        Ok(view) => view,
+        Err(error) if error.code() == Code::OrganizationUnknown => {
+            return Err(cancelled("organization_gone", "the organization was deleted"));
+        }
+        Err(error) => {
+            report(work, &error);
+            return Err(later());
+        }
+    };
+    match view.matching.bound(&work.delivery.integration) {
+        None => Err(cancelled("integration_gone", "the integration was deleted")),
+        Some(Ok(bound)) if bound.integration.enabled => Ok(Arc::clone(bound)),
+        // Its lanes are paused by the write that switched it off.
+        Some(Ok(_)) => Err(Box::new(Ending::released(now))),
+        Some(Err(error)) => {
+            report(work, error);
+            Err(later())
+        }
+    }
+}
+
+fn report(work: &Work, error: &Error) {
+    tracing::error!(
+        icp.delivery.id = %work.delivery.id,
+        icp.integration.id = %work.delivery.integration,
+        icp.error = error.code().as_str(),
+        "a delivery waits because its integration cannot be used: {error}"
+    );
+}
+
+async fn attempt(core: &Core, work: &Work, bound: &Bound, now: Timestamp) -> Ending {
+    let delivery = &work.delivery;
+    let event = &work.event;
+    let integration = &bound.integration;
+    let body = match &integration.plan {
+        None => event.body.clone(),
+        Some(plan) => {
+            let context = TransformContext {
+                org: &event.org,
+                event: event.id,
+                event_type: &event.event_type,
+                received_at: event.received_at,
+                attempt: delivery.tries,
+            };
+            match core.transformer.run(plan, event.body.clone(), &context).await {
+                Ok(report) => match report.outcome {
+                    Outcome::Value(body) => body,
+                    Outcome::Dropped { reason } => return skipped(work, now, reason),
+                },
+                Err(error) => {
+                    return failed(work, &integration.retry, untransformed(error), None, now, now);
+                }
+            }
+        }
+    };
+    let trace = event.trace.clone().unwrap_or_else(|| TraceContext::of_event(event.id));
+    let outgoing = Outgoing {
+        event,
+        delivery: delivery.id,
+        epoch: delivery.epoch,
+        number: delivery.tries,
+        body,
+        now,
+        trace: trace.child(span(work)),
+    };
+    let sent = bound.target.send(outgoing).await;
+    judged(core, work, bound, sent, now).await
+}
+
+async fn judged(core: &Core, work: &Work, bound: &Bound, sent: Sent, started: Timestamp) -> Ending {
+    let now = core.clock.now();
+    match sent.judgement.clone() {
+        Judgement::Delivered => Ending {
+            attempt: Some(record(work, AttemptOutcome::Delivered, started, Some(&sent), None)),
+            next: Next::Delivered,
+            block_lane_until: None,
+        },
+        Judgement::Failed(failure) => {
+            if failure.hint == Hint::Gone {
+                switch_off(core, work).await;
+            }
+            failed(work, &bound.integration.retry, failure, Some(&sent), started, now)
+        }
+    }
+}
+
+/// The receiver wants no more: the integration is switched off before the outcome is recorded,
+/// so that a crash between the two loses neither.
+async fn switch_off(core: &Core, work: &Work) {
+    let (org, id) = (&work.delivery.org, &work.delivery.integration);
+    if let Err(error) = core.resources.switch_off(org, id, "gone").await {
+        report(work, &error);
+    }
+}
+
+fn failed(
+    work: &Work,
+    retry: &RetrySpec,
+    failure: Failure,
+    sent: Option<&Sent>,
+    started: Timestamp,
+    now: Timestamp,
+) -> Ending {
+    let delivery = &work.delivery;
+    let past = Past {
+        tries: delivery.tries,
+        throttles: delivery.throttles,
+        created_at: delivery.created_at,
+        expires_at: delivery.expires_at,
+        now,
+        seed: seed(work),
+    };
+    let status = sent.and_then(|sent| sent.status);
+    let Decision { next, block_lane_until } = retry.after_failure(&failure, status, &past);
+    let outcome = AttemptOutcome::Failed(failure.class);
+    let attempt = record(work, outcome, started, sent, Some(failure.message));
+    Ending { attempt: Some(attempt), next, block_lane_until }
+}
+
+fn skipped(work: &Work, started: Timestamp, reason: String) -> Ending {
+    Ending {
+        attempt: Some(record(work, AttemptOutcome::Skipped, started, None, Some(reason.clone()))),
+        next: Next::Skipped { reason: EndReason::new("dropped", reason) },
+        block_lane_until: None,
+    }
+}
+
+fn untransformed(error: TransformError) -> Failure {
+    let hint = if error.retryable { Hint::Retry } else { Hint::Impossible };
+    Failure { class: format!("transform_{}", error.code), message: error.message, hint }
+}
+
+fn record(
+    work: &Work,
+    outcome: AttemptOutcome,
+    started_at: Timestamp,
+    sent: Option<&Sent>,
+    message: Option<String>,
+) -> Attempt {
+    Attempt {
+        delivery: work.delivery.id,
+        epoch: work.delivery.epoch,
+        number: work.delivery.tries,
+        started_at,
+        outcome,
+        status: sent.and_then(|sent| sent.status),
+        timings: sent.map(|sent| sent.timings).unwrap_or_else(AttemptTimings::default),
+        exchange: sent.and_then(|sent| sent.exchange.clone()),
+        message,
+    }
+}
+
+fn seed(work: &Work) -> u64 {
+    let id = u128::from_be_bytes(work.delivery.id.to_bytes());
+    u64::try_from(id & u128::from(u64::MAX)).unwrap_or_default()
+}
+
+fn span(work: &Work) -> u64 {
+    seed(work).rotate_left(work.delivery.epoch % 64) ^ u64::from(work.delivery.epoch)
+}

@@ -1,0 +1,95 @@
+//! From a lease to its outcome: at most as many at once as the node has room for.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::attempt::{self, Ending};
+use super::{Delivery, Lease, Next, Settlement};
+use crate::engine::core::{Core, HeldLease};
+use crate::engine::supervise::panic_message;
+use crate::event::Event;
+use crate::integration::{Failure, Hint};
+
+/// A leased delivery to work on.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) delivery: Delivery,
+    pub(crate) event: Arc<Event>,
+    /// Until when the lease can be trusted, by this process's own clock.
+    pub(crate) trusted_until: Duration,
+}
+
+impl Work {
+    pub(crate) fn lease(&self) -> Lease {
+        Lease { delivery: self.delivery.id, epoch: self.delivery.epoch }
+    }
+}
+
+/// Whether this node may take leases: not while the others may take it for dead.
+pub(crate) fn may_claim(core: &Core) -> bool {
+    let patience = core.config.beat * (core.config.missed_beats - 1);
+    core.session.silence(core.clock.monotonic()) < patience
+}
+
+/// Starts work on a leased delivery; its room is given back when its outcome is recorded.
+pub(crate) fn start(core: &Arc<Core>, work: Work, permit: OwnedSemaphorePermit) {
+    let held = HeldLease { lease: work.lease(), until: work.trusted_until };
+    core.leases().insert(work.delivery.id, held);
+    core.metrics.in_flight.inc();
+    let core = Arc::clone(core);
+    let tasks = core.tasks.clone();
+    tasks.spawn(async move {
+        let settlement = outcome(&core, &work).await;
+        core.metrics.in_flight.dec();
+        core.metrics.unsettled.inc();
+        let released = matches!(settlement.next, Next::Refund { throttled: false, .. });
+        let recorded = core.settler.submit(vec![settlement]).await;
+        core.metrics.unsettled.dec();
+        core.leases().remove(&work.delivery.id);
+        if recorded.is_ok_and(|answers| answers.iter().all(Result::is_ok)) {
+            let counter = if released { &core.released } else { &core.finished };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(permit);
+    });
+}
+
+async fn outcome(core: &Core, work: &Work) -> Settlement {
+    let attempt = AssertUnwindSafe(attempt::run(core, work)).catch_unwind();
+    let attempt = tokio::time::timeout(core.config.attempt_deadline, attempt);
+    let ending = tokio::select! {
+        biased;
+        ending = attempt => match ending {
+            Ok(Ok(ending)) => ending,
+            Ok(Err(panic)) => {
+                core.metrics.panics.inc();
+                tracing::error!(
+                    icp.delivery.id = %work.delivery.id,
+                    panic = panic_message(&*panic),
+                    "an attempt panicked"
+                );
+                attempt::broken(core, work, failure("panic", "the attempt broke off; see the log")).await
+            }
+            Err(_) => {
+                attempt::broken(core, work, failure("timeout_attempt", "the attempt took too long")).await
+            }
+        },
+        () = core.abort.cancelled() => Ending::released(core.clock.now()),
+    };
+    Settlement {
+        lease: work.lease(),
+        lane: work.delivery.lane,
+        attempt: ending.attempt,
+        next: ending.next,
+        block_lane_until: ending.block_lane_until,
+    }
+}
+
+fn failure(class: &str, message: &str) -> Failure {
+    Failure { class: class.to_owned(), message: message.to_owned(), hint: Hint::Retry }
+}

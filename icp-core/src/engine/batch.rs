@@ -1,0 +1,191 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Code, Error, Result};
+
+/// Joins what concurrent callers hand in into batches, one after the other.
+///
+/// A batch is flushed in a tracked task of its own, so a caller that goes away takes nothing
+/// with it. While one batch is being flushed the next one gathers; where the flush is idle, the
+/// first item waits at most `linger` for company.
+pub(crate) struct Batcher<I, O> {
+    shared: Arc<Shared<I, O>>,
+}
+
+struct Shared<I, O> {
+    queue: Mutex<Queue<I, O>>,
+    full: Notify,
+    tasks: TaskTracker,
+    limits: BatchLimits,
+    flush: Flush<I, O>,
+}
+
+struct Queue<I, O> {
+    waiting: VecDeque<(I, oneshot::Sender<Result<O>>)>,
+    flushing: bool,
+}
+
+type Flush<I, O> = Box<dyn Fn(Vec<I>) -> BoxFuture<'static, Result<Vec<O>>> + Send + Sync>;
+
+/// How batches are formed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimits {
+    /// The most items of a batch.
+    pub(crate) items: usize,
+    /// The most items that may wait; more are refused.
+    pub(crate) queue: usize,
+    /// How long the first item waits for company.
+    pub(crate) linger: Duration,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
+    pub(crate) fn new(
+        tasks: TaskTracker,
+        limits: BatchLimits,
+        flush: impl Fn(Vec<I>) -> BoxFuture<'static, Result<Vec<O>>> + Send + Sync + 'static,
+    ) -> Self {
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), flushing: false });
+        let flush = Box::new(flush);
+        Self { shared: Arc::new(Shared { queue, full: Notify::new(), tasks, limits, flush }) }
+    }
+
+    /// Hands items in and waits for their answers, in order.
+    ///
+    /// Items are all taken or all refused. Dropping the call does not call them back.
+    pub(crate) async fn submit(&self, items: Vec<I>) -> Result<Vec<Result<O>>> {
+        let receivers = self.enqueue(items)?;
+        let mut answers = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            answers.push(receiver.await.unwrap_or_else(|_| {
+                Err(Error::new(Code::Internal, "the batch ended without an answer"))
+            }));
+        }
+        Ok(answers)
+    }
+
+    fn enqueue(&self, items: Vec<I>) -> Result<Vec<oneshot::Receiver<Result<O>>>> {
+        let mut receivers = Vec::with_capacity(items.len());
+        let start = {
+            let mut queue = self.shared.lock();
+            if queue.waiting.len() + items.len() > self.shared.limits.queue {
+                let message = "too much is waiting for the store; try again later";
+                return Err(Error::new(Code::Overloaded, message));
+            }
+            for item in items {
+                let (sender, receiver) = oneshot::channel();
+                queue.waiting.push_back((item, sender));
+                receivers.push(receiver);
+            }
+            if queue.waiting.len() >= self.shared.limits.items {
+                self.shared.full.notify_one();
+            }
+            !std::mem::replace(&mut queue.flushing, true)
+        };
+        if start {
+            let shared = Arc::clone(&self.shared);
+            self.shared.tasks.spawn(async move { shared.run().await });
+        }
+        Ok(receivers)
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Shared<I, O> {
+    fn lock(&self) -> MutexGuard<'_, Queue<I, O>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(&self) {
+        loop {
+            if !self.limits.linger.is_zero() && self.lock().waiting.len() < self.limits.items {
+                let _ = tokio::time::timeout(self.limits.linger, self.full.notified()).await;
+            }
+            let batch: Vec<_> = {
+                let mut queue = self.lock();
+                if queue.waiting.is_empty() {
+                    queue.flushing = false;
+                    return;
+                }
+                let count = queue.waiting.len().min(self.limits.items);
+                queue.waiting.drain(..count).collect()
+            };
+            let (items, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            match (self.flush)(items).await {
+                Ok(answers) => {
+                    for (sender, answer) in senders.into_iter().zip(answers) {
+                        let _ = sender.send(Ok(answer));
+                    }
+                }
+                Err(error) => {
+                    for sender in senders {
+                        let _ = sender.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<I, O> fmt::Debug for Batcher<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batcher").field("limits", &self.shared.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn doubling(queue: usize, flushes: &Arc<AtomicUsize>) -> Arc<Batcher<u32, u32>> {
+        let flushes = Arc::clone(flushes);
+        let limits = BatchLimits { items: 10, queue, linger: Duration::ZERO };
+        Arc::new(Batcher::new(TaskTracker::new(), limits, move |items: Vec<u32>| {
+            flushes.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                if items.contains(&13) {
+                    return Err(Error::new(Code::StoreFull, "full"));
+                }
+                Ok(items.into_iter().map(|i| i * 2).collect())
+            })
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_share_flushes_and_get_their_own_answers() {
+        let flushes = Arc::new(AtomicUsize::new(0));
+        let batcher = doubling(1000, &flushes);
+        let calls = (100..164).map(|i| {
+            let batcher = Arc::clone(&batcher);
+            async move { (i, batcher.submit(vec![i]).await.unwrap().remove(0).unwrap()) }
+        });
+        for (i, answer) in futures_util::future::join_all(calls).await {
+            assert_eq!(answer, i * 2);
+        }
+        assert!(flushes.load(Ordering::SeqCst) <= 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_caller_takes_nothing_with_it() {
+        let flushes = Arc::new(AtomicUsize::new(0));
+        let batcher = doubling(1000, &flushes);
+        let dropped = tokio::time::timeout(Duration::ZERO, batcher.submit(vec![1])).await;
+        assert!(dropped.is_err());
+        assert_eq!(batcher.submit(vec![2]).await.unwrap().remove(0).unwrap(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_reach_every_caller_and_a_full_queue_refuses() {
+        let batcher = doubling(3, &Arc::new(AtomicUsize::new(0)));
+        let answers = batcher.submit(vec![1, 13]).await.unwrap();
+        assert!(answers.iter().all(|a| a.as_ref().unwrap_err().code() == Code::StoreFull));
+        assert_eq!(batcher.submit(vec![0; 4]).await.unwrap_err().code(), Code::Overloaded);
+    }
+}

@@ -1,0 +1,224 @@
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::Engine;
+use super::config::EngineConfig;
+use super::core::{Core, Parts};
+use crate::access::OrganizationSpec;
+use crate::error::{Code, Error, Result};
+use crate::id::{ClockIds, IdSource};
+use crate::integration::{Connector, Connectors, IntegrationSpec};
+use crate::resource::{Index, KindRegistry, Resources, Services, Spec};
+use crate::secret::{KeyProvider, Sealer};
+use crate::signing::{Profile, Profiles};
+use crate::store::Store;
+use crate::time::{Clock, SystemClock};
+use crate::transform::{InPlace, Transformer};
+
+/// Builds an [`Engine`]. What is not chosen has a default that fits production.
+#[must_use = "a builder does nothing until it is built"]
+pub struct EngineBuilder {
+    store: Arc<dyn Store>,
+    config: EngineConfig,
+    clock: Arc<dyn Clock>,
+    ids: Option<Arc<dyn IdSource>>,
+    tasks: TaskTracker,
+    keys: Option<Arc<dyn KeyProvider>>,
+    connectors: Connectors,
+    profiles: Profiles,
+    transformer: Arc<dyn Transformer>,
+    kinds: Result<KindRegistry>,
+    #[cfg(feature = "http")]
+    development: Option<crate::egress::AddressPolicy>,
+}
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            config: EngineConfig::default(),
+            clock: Arc::new(SystemClock),
+            ids: None,
+            tasks: TaskTracker::new(),
+            keys: None,
+            connectors: Connectors::new(),
+            profiles: Profiles::default(),
+            transformer: Arc::new(InPlace),
+            kinds: builtin_kinds(),
+            #[cfg(feature = "http")]
+            development: None,
+        }
+    }
+
+    /// The settings. Default: [`EngineConfig::default`].
+    pub fn config(mut self, config: EngineConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The keys that seal secrets. Without them, configuration that holds a secret is refused.
+    pub fn keys(mut self, keys: impl KeyProvider) -> Self {
+        self.keys = Some(Arc::new(keys));
+        self
+    }
+
+    /// The source of time. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The source of ids. Default: [`ClockIds`] on the engine's clock.
+    pub fn ids(mut self, ids: impl IdSource) -> Self {
+        self.ids = Some(Arc::new(ids));
+        self
+    }
+
+    /// Where the engine's tasks are counted. Default: a tracker of its own.
+    pub fn tasks(mut self, tasks: TaskTracker) -> Self {
+        self.tasks = tasks;
+        self
+    }
+
+    /// Adds a connector; one of the same kind is replaced. Default, with the feature `http`:
+    /// [`HttpConnector`](crate::integration::http::HttpConnector) over a guarded client.
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connectors = self.connectors.with(Arc::new(connector));
+        self
+    }
+
+    /// Adds a signing profile.
+    pub fn signing_profile(mut self, profile: impl Profile) -> Self {
+        self.profiles = self.profiles.with(Arc::new(profile));
+        self
+    }
+
+    /// What runs transformations. Default: [`InPlace`].
+    pub fn transformer(mut self, transformer: impl Transformer) -> Self {
+        self.transformer = Arc::new(transformer);
+        self
+    }
+
+    /// Adds a kind of resource.
+    pub fn kind<S: Spec>(mut self) -> Self {
+        self.kinds = self.kinds.and_then(|mut kinds| {
+            kinds.register::<S>()?;
+            Ok(kinds)
+        });
+        self
+    }
+
+    /// Lets every organization send to this machine's loopback addresses, on any port and by
+    /// plain HTTP. For development and tests only; the engine says so in its log when it is
+    /// built.
+    #[cfg(feature = "http")]
+    pub fn allow_loopback(mut self) -> Self {
+        self.development = Some(crate::egress::AddressPolicy::builder().allow_loopback().build());
+        self
+    }
+
+    /// Validates everything once and makes the engine. Nothing runs yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ConfigInvalid`] with every setting at fault.
+    pub fn build(self) -> Result<Engine> {
+        self.config.validate()?;
+        #[cfg(feature = "http")]
+        let connectors = self.connectors_with_http()?;
+        #[cfg(not(feature = "http"))]
+        let connectors = self.connectors.clone();
+        let capacity = NonZeroUsize::new(self.config.index_capacity).unwrap_or(NonZeroUsize::MIN);
+        let keys = self.keys.unwrap_or_else(|| Arc::new(NoKeys));
+        let services = Services {
+            sealer: Arc::new(Sealer::new(keys)),
+            profiles: Arc::new(self.profiles),
+            connectors: Arc::new(connectors),
+        };
+        let kinds = Arc::new(self.kinds?);
+        let ids = match self.ids {
+            Some(ids) => ids,
+            None => Arc::new(ClockIds::new(Arc::clone(&self.clock))?),
+        };
+        let index = Arc::new(Index::new(
+            Arc::clone(&self.store),
+            Arc::clone(&kinds),
+            services.clone(),
+            capacity,
+        ));
+        let resources = Resources::new(
+            Arc::clone(&self.store),
+            kinds,
+            services,
+            Arc::clone(&index),
+            Arc::clone(&self.clock),
+            Arc::clone(&ids),
+        );
+        let core = Core::new(Parts {
+            store: self.store,
+            clock: self.clock,
+            ids,
+            config: self.config,
+            tasks: self.tasks,
+            index,
+            resources,
+            transformer: self.transformer,
+        });
+        Ok(Engine { core })
+    }
+
+    #[cfg(feature = "http")]
+    fn connectors_with_http(&self) -> Result<Connectors> {
+        use crate::egress::{Client, stack};
+        use crate::integration::http::{HttpConnector, KIND};
+        if self.connectors.get(KIND).is_ok() {
+            return Ok(self.connectors.clone());
+        }
+        let client = Client::builder().build().map_err(|error| {
+            Error::new(Code::ConfigInvalid, "the http client cannot be made").caused_by(error)
+        })?;
+        let base = client.into_transport();
+        let transport = stack(base, self.config.max_in_flight, tower::layer::util::Identity::new());
+        let mut connector = HttpConnector::new(transport);
+        if let Some(policy) = &self.development {
+            tracing::warn!(policy = policy.describe(), "DEVELOPMENT: addresses are not guarded");
+            connector = connector.development_policy(policy.clone());
+        }
+        Ok(self.connectors.clone().with(Arc::new(connector)))
+    }
+}
+
+fn builtin_kinds() -> Result<KindRegistry> {
+    let mut kinds = KindRegistry::new();
+    kinds.register::<OrganizationSpec>()?.register::<IntegrationSpec>()?;
+    Ok(kinds)
+}
+
+/// Stands where the host handed in no keys.
+#[derive(Debug)]
+struct NoKeys;
+
+impl NoKeys {
+    fn refuse<T>() -> Result<T> {
+        let message = "the engine has no key to seal secrets with; hand one to its builder";
+        Err(Error::new(Code::KeyUnreadable, message))
+    }
+}
+
+impl KeyProvider for NoKeys {
+    fn current(&self) -> Result<crate::secret::Key> {
+        Self::refuse()
+    }
+
+    fn by_id(&self, _: &str) -> Result<crate::secret::Key> {
+        Self::refuse()
+    }
+}

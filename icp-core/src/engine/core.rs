@@ -1,0 +1,172 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::batch::{BatchLimits, Batcher};
+use super::config::EngineConfig;
+use super::session::Session;
+use super::supervise::Duties;
+use crate::access::Organization;
+use crate::delivery::{Lease, Settled, Settlement};
+use crate::error::Result;
+use crate::event::publish::{self, Accepted, Incoming};
+use crate::id::{DeliveryId, IdSource, OrgId};
+use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
+use crate::resource::{Index, OrgEntry, Resources, Spec};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::time::Clock;
+use crate::transform::Transformer;
+
+/// What the parts of one engine share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) config: EngineConfig,
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) index: Arc<Index>,
+    pub(crate) resources: Resources,
+    pub(crate) transformer: Arc<dyn Transformer>,
+    pub(crate) session: Session,
+    pub(crate) duties: Duties,
+    pub(crate) publisher: Batcher<Incoming, Accepted>,
+    pub(crate) settler: Batcher<Settlement, Settled>,
+    /// Room for attempts on this node.
+    pub(crate) permits: Arc<Semaphore>,
+    /// At most one delivery that may have taken a process down runs at a time.
+    pub(crate) suspects: Semaphore,
+    /// Says that deliveries may be due.
+    pub(crate) due: Notify,
+    /// Deliveries that this node made or made due and has not seen claimed; a hint.
+    pub(crate) waiting: AtomicI64,
+    pub(crate) running: AtomicBool,
+    /// Ends claims and every duty but the beat.
+    pub(crate) stop: CancellationToken,
+    /// Ends attempts under way; their tries are given back.
+    pub(crate) abort: CancellationToken,
+    /// Ends the attempts to record outcomes while the store fails.
+    pub(crate) give_up: CancellationToken,
+    pub(crate) finished: AtomicU64,
+    pub(crate) released: AtomicU64,
+    leases: Mutex<HashMap<DeliveryId, HeldLease>>,
+}
+
+/// A lease this node holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeldLease {
+    pub(crate) lease: Lease,
+    /// When it ends, by this process's own clock.
+    pub(crate) until: Duration,
+}
+
+/// The parts of a [`Core`] that are chosen by the host.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) config: EngineConfig,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) index: Arc<Index>,
+    pub(crate) resources: Resources,
+    pub(crate) transformer: Arc<dyn Transformer>,
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { store, clock, ids, config, tasks, index, resources, transformer } = parts;
+        Arc::new_cyclic(|core| {
+            let limits = BatchLimits {
+                items: config.publish_batch,
+                queue: config.publish_queue,
+                linger: Duration::ZERO,
+            };
+            let weak = core.clone();
+            let publisher = Batcher::new(tasks.clone(), limits, move |items| {
+                Box::pin(publish::commit(weak.clone(), items))
+            });
+            let limits = BatchLimits {
+                items: config.settle_batch,
+                queue: usize::MAX,
+                linger: config.settle_linger,
+            };
+            let weak = core.clone();
+            let settler = Batcher::new(tasks.clone(), limits, move |items| {
+                Box::pin(crate::delivery::settle::record(weak.clone(), items))
+            });
+            Self {
+                session: Session::new(ids.as_ref(), clock.as_ref()),
+                permits: Arc::new(Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS))),
+                suspects: Semaphore::new(1),
+                metrics: Metrics::new(),
+                duties: Duties::default(),
+                due: Notify::new(),
+                waiting: AtomicI64::new(0),
+                running: AtomicBool::new(false),
+                stop: CancellationToken::new(),
+                abort: CancellationToken::new(),
+                give_up: CancellationToken::new(),
+                finished: AtomicU64::new(0),
+                released: AtomicU64::new(0),
+                leases: Mutex::default(),
+                store,
+                clock,
+                ids,
+                config,
+                tasks,
+                index,
+                resources,
+                transformer,
+                publisher,
+                settler,
+            }
+        })
+    }
+
+    /// The organization as this node knows it, ready for matching.
+    pub(crate) async fn org(&self, org: &OrgId) -> Result<Arc<OrgView>> {
+        let entry = self.index.org(org).await?;
+        entry.derived(OrgView::new)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire) && !self.stop.is_cancelled()
+    }
+
+    pub(crate) fn leases(&self) -> MutexGuard<'_, HashMap<DeliveryId, HeldLease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that `count` deliveries wait to be claimed.
+    pub(crate) fn announce(&self, count: usize) {
+        self.waiting.fetch_add(i64::try_from(count).unwrap_or(i64::MAX), Ordering::AcqRel);
+        self.due.notify_one();
+    }
+}
+
+/// An organization with its integrations, ready for matching.
+#[derive(Debug)]
+pub(crate) struct OrgView {
+    pub(crate) organization: Arc<Organization>,
+    pub(crate) entry: Arc<OrgEntry>,
+    pub(crate) matching: MatchIndex,
+}
+
+impl OrgView {
+    fn new(entry: &Arc<OrgEntry>) -> Result<Self> {
+        let organization = entry.organization()?;
+        let matching = MatchIndex::new(
+            &organization,
+            entry.compiled::<CompiledIntegration>(IntegrationSpec::KIND),
+        );
+        Ok(Self { organization, entry: Arc::clone(entry), matching })
+    }
+}

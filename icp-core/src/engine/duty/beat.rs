@@ -1,0 +1,56 @@
+//! Shows that this node lives, and renews the leases of long attempts. Every `beat`.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::pause;
+use crate::delivery::Renew;
+use crate::engine::core::{Core, HeldLease};
+use crate::error::{Code, Result};
+
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    while pause(&stop, core.config.beat).await {
+        if let Err(error) = once(&core).await {
+            core.metrics.store_errors.inc();
+            tracing::warn!(icp.error = error.code().as_str(), "the store took no beat: {error}");
+        }
+    }
+}
+
+pub(crate) async fn once(core: &Core) -> Result<()> {
+    let sent = core.clock.monotonic();
+    match core.store.beat(core.session.id(), core.clock.now()).await {
+        Ok(()) => core.session.confirm(sent),
+        Err(error) if error.code() == Code::LeaseLost => {
+            tracing::warn!("this node was taken for dead; it goes on under a new session");
+            let session = core.session.replace(core.ids.as_ref());
+            core.store.open_session(session, core.clock.now()).await?;
+            core.session.confirm(sent);
+        }
+        Err(error) => return Err(error),
+    }
+    renew(core).await
+}
+
+/// Extends the leases that have less than half of their time left.
+async fn renew(core: &Core) -> Result<()> {
+    let now = core.clock.monotonic();
+    let soon = now + core.config.lease / 2;
+    let aging: Vec<HeldLease> =
+        core.leases().values().filter(|held| held.until < soon).copied().collect();
+    if aging.is_empty() {
+        return Ok(());
+    }
+    let leases: Vec<_> = aging.iter().map(|held| held.lease).collect();
+    let until = core.clock.now() + core.config.lease;
+    let lost = core.store.renew(Renew { leases: leases.clone(), until }).await?;
+    let mut held = core.leases();
+    for lease in leases {
+        let Some(entry) = held.get_mut(&lease.delivery) else { continue };
+        if entry.lease == lease && !lost.contains(&lease) {
+            entry.until = now + core.config.lease;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Takes due deliveries, as many as there is room for. When told that some are due, when the
+//! next gets due, and every `poll`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::Claim;
+use crate::delivery::dispatch::{self, Work};
+use crate::engine::core::Core;
+use crate::error::{Code, Result};
+use crate::time::Timestamp;
+
+/// The shortest time between two claims that bring less than was asked for.
+const BREATH: Duration = Duration::from_millis(2);
+
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    loop {
+        let wait = match room(&core, &stop).await {
+            None => return,
+            Some(_) if !dispatch::may_claim(&core) => core.config.beat,
+            Some(room) => match once(&core, room).await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    core.metrics.store_errors.inc();
+                    if error.code() != Code::LeaseLost {
+                        tracing::warn!(
+                            icp.error = error.code().as_str(),
+                            "a claim failed: {error}"
+                        );
+                    }
+                    core.config.poll
+                }
+            },
+        };
+        if wait.is_zero() {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+            () = core.due.notified() => tokio::time::sleep(BREATH.min(wait)).await,
+        }
+    }
+}
+
+/// Waits for room for one attempt and takes what else there is, up to a batch.
+async fn room(core: &Arc<Core>, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    let permits = Arc::clone(&core.permits);
+    let mut first = tokio::select! {
+        () = stop.cancelled() => return None,
+        permit = permits.acquire_owned() => permit.ok()?,
+    };
+    let more = core.permits.available_permits().min(core.config.claim_batch - 1);
+    if let Ok(more) = u32::try_from(more)
+        && let Ok(rest) = Arc::clone(&core.permits).try_acquire_many_owned(more)
+    {
+        first.merge(rest);
+    }
+    Some(first)
+}
+
+/// Claims once; answers how long to wait before the next claim.
+pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Result<Duration> {
+    let started = core.clock.monotonic();
+    let now = core.clock.now();
+    let limit = room.num_permits();
+    let waiting = core.waiting.load(Ordering::Acquire);
+    let claim = Claim {
+        session: core.session.id(),
+        now,
+        lease_until: now + core.config.lease,
+        limit,
+        per_lane: limit.div_ceil(4).max(1),
+    };
+    let claimed = core.store.claim(claim).await?;
+    core.metrics.claim_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
+    let count = claimed.deliveries.len();
+    core.metrics.claimed.inc_by(count as u64);
+    for claimed in claimed.deliveries {
+        let Some(permit) = room.split(1) else { break };
+        let trusted_until = started + core.config.lease;
+        let work = Work { delivery: claimed.delivery, event: claimed.event, trusted_until };
+        dispatch::start(core, work, permit);
+    }
+    let idle = count == 0 && core.leases().is_empty();
+    let seen = if idle { waiting } else { i64::try_from(count).unwrap_or_default() };
+    core.waiting.fetch_sub(seen, Ordering::AcqRel);
+    if core.waiting.load(Ordering::Acquire) < 0 {
+        core.waiting.store(0, Ordering::Release);
+    }
+    Ok(if count == limit { Duration::ZERO } else { until(core, now, claimed.next_due, count) })
+}
+
+fn until(core: &Core, now: Timestamp, next_due: Option<Timestamp>, count: usize) -> Duration {
+    if count > 0 {
+        return BREATH;
+    }
+    let poll = core.config.poll;
+    next_due.map_or(poll, |due| due.since(now).clamp(BREATH, poll))
+}

@@ -1,0 +1,29 @@
+//! Keeps the index up to date with the writes of other nodes. Every `feed`.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::pause;
+use crate::engine::core::Core;
+
+const BATCH: usize = 500;
+
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    loop {
+        match core.index.feed_once(BATCH).await {
+            Ok(BATCH) => continue,
+            Ok(_) => {}
+            Err(error) => {
+                core.metrics.store_errors.inc();
+                tracing::warn!(
+                    icp.error = error.code().as_str(),
+                    "the change feed failed: {error}"
+                );
+            }
+        }
+        if !pause(&stop, core.config.feed).await {
+            return;
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The background duties of an engine, one in each file.
+
+pub(crate) mod beat;
+pub(crate) mod claim;
+pub(crate) mod feed;
+pub(crate) mod reap;
+pub(crate) mod relay;
+pub(crate) mod sweep;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Waits for `interval`, or answers that the duty is over.
+pub(crate) async fn pause(stop: &CancellationToken, interval: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(interval) => true,
+    }
+}

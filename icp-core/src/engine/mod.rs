@@ -1,0 +1,318 @@
+//! The engine: what a host holds, starts and stops.
+
+mod batch;
+mod builder;
+mod config;
+pub(crate) mod core;
+pub(crate) mod duty;
+mod explain;
+mod running;
+mod session;
+pub(crate) mod supervise;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use builder::EngineBuilder;
+pub use config::EngineConfig;
+pub use explain::{Explained, Explanation};
+pub use running::{Drained, Running};
+pub use supervise::DutyState;
+
+use self::core::Core;
+use crate::access::ApiKeyRecord;
+use crate::delivery::{
+    Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, EndReason, Lane, Replay,
+};
+use crate::error::{Code, Error, Result};
+use crate::event::{self, Event, EventQuery, EventSummary, NewEvent, Published};
+use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
+use crate::resource::Resources;
+use crate::store::{Page, Store, StoreInfo};
+use crate::telemetry::Metrics;
+use crate::time::{Clock, Timestamp};
+
+/// A handle to one engine; cloning it is cheap.
+///
+/// An engine that is not started takes events and configuration all the same; what it took is
+/// delivered by any started engine on the same store.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+impl Engine {
+    /// Begins an engine on `store`.
+    pub fn builder(store: impl Store) -> EngineBuilder {
+        EngineBuilder::new(Arc::new(store))
+    }
+
+    /// Begins an engine on a store that is shared with others.
+    pub fn builder_on(store: Arc<dyn Store>) -> EngineBuilder {
+        EngineBuilder::new(store)
+    }
+
+    /// Publishes one event. When this returns, the event and all of its deliveries are in the
+    /// store; concurrent calls share a transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::OrganizationUnknown`], [`Code::OrganizationSuspended`], [`Code::UnitUnknown`],
+    /// [`Code::IdempotencyConflict`], those of [`NewEvent::accept`], [`Code::Overloaded`], and
+    /// those of the store. After a transient error the event may have been taken: publish again
+    /// with the same idempotency key.
+    ///
+    /// # Cancellation
+    ///
+    /// A call that is dropped may still publish.
+    pub async fn publish(&self, event: NewEvent) -> Result<Published> {
+        let lost = || Err(Error::new(Code::Internal, "the event got no answer"));
+        self.publish_batch(vec![event]).await.pop().unwrap_or_else(lost)
+    }
+
+    /// Publishes events together; one answer for each, in order. One event that is refused does
+    /// not keep the others out.
+    pub async fn publish_batch(&self, events: Vec<NewEvent>) -> Vec<Result<Published>> {
+        event::publish::publish(&self.core, events).await
+    }
+
+    /// Validates an event for a host that writes it in a transaction of its own, with the
+    /// `publish_in` of its store.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish), but for those of the store's write.
+    pub async fn accept(&self, event: NewEvent) -> Result<Event> {
+        let accepted = event::publish::accept(&self.core, event).await;
+        accepted.map(|(event, _)| event).map_err(|error| error.during("accept"))
+    }
+
+    /// Starts the background duties: deliveries go out.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ConfigInvalid`] where it was started before, and those of the store.
+    pub async fn start(&self) -> Result<Running> {
+        running::start(&self.core).await
+    }
+
+    /// Reads and changes the configuration.
+    #[must_use]
+    pub fn resources(&self) -> &Resources {
+        &self.core.resources
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::EventNotFound`], and those of the store.
+    pub async fn event(&self, org: &OrgId, id: EventId) -> Result<Event> {
+        self.core
+            .store
+            .event(org, id)
+            .await?
+            .ok_or_else(|| Error::new(Code::EventNotFound, format!("there is no event `{id}`")))
+    }
+
+    /// Events of an organization, newest first, without bodies.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn events(&self, org: &OrgId, query: &EventQuery) -> Result<Page<EventSummary>> {
+        self.core.store.events(org, query).await
+    }
+
+    /// Why an event went, or did not go, to each integration of its organization, judged by the
+    /// configuration it was published under.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::EventNotFound`], and those of the store.
+    pub async fn explain(&self, org: &OrgId, id: EventId) -> Result<Explanation> {
+        explain::explain(self, org, id).await
+    }
+
+    /// One delivery.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::DeliveryNotFound`], and those of the store.
+    pub async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Delivery> {
+        self.core.store.delivery(org, id).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// Deliveries of an organization, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn deliveries(&self, org: &OrgId, query: &DeliveryQuery) -> Result<Page<Delivery>> {
+        self.core.store.deliveries(org, query).await
+    }
+
+    /// The deliveries of an organization that ended as dead letters, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn dead_letters(&self, org: &OrgId, query: &DeliveryQuery) -> Result<Page<Delivery>> {
+        let query = DeliveryQuery { state: Some(DeliveryState::Dead), ..query.clone() };
+        self.deliveries(org, &query).await
+    }
+
+    /// The attempts of a delivery, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::DeliveryNotFound`], and those of the store.
+    pub async fn attempts(&self, org: &OrgId, id: DeliveryId) -> Result<Vec<Attempt>> {
+        self.delivery(org, id).await?;
+        self.core.store.attempts(org, id).await
+    }
+
+    /// The lanes of an organization.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
+        self.core.store.lanes(org).await
+    }
+
+    /// Delivers an ended delivery once more: a new delivery with the same `webhook-id`, linked
+    /// to the old one, by the configuration of now. An expiry of the event is not taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::DeliveryNotFound`], [`Code::DeliveryStateConflict`] where it has not ended,
+    /// [`Code::IntegrationNotFound`], and those of the store.
+    pub async fn replay(&self, org: &OrgId, id: DeliveryId) -> Result<Delivery> {
+        let old = self.delivery(org, id).await?;
+        if self.core.org(org).await?.matching.bound(&old.integration).is_none() {
+            let message = format!("the integration `{}` was deleted", old.integration);
+            return Err(Error::new(Code::IntegrationNotFound, message).during("replay"));
+        }
+        let replay = Replay {
+            org: org.clone(),
+            delivery: id,
+            id: DeliveryId::generate(self.core.ids.as_ref()),
+            expires_at: None,
+            now: self.now(),
+        };
+        let delivery = self.core.store.replay(replay).await?;
+        self.core.announce(1);
+        Ok(delivery)
+    }
+
+    /// Calls off a delivery that is not under way.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::DeliveryNotFound`], [`Code::DeliveryStateConflict`], and those of the store.
+    pub async fn cancel(&self, org: &OrgId, id: DeliveryId, why: &str) -> Result<Delivery> {
+        let reason = EndReason::new("cancelled", why.chars().take(500).collect::<String>());
+        self.core.store.cancel(org, id, reason, self.now()).await
+    }
+
+    /// Checks the delivery protocol's invariants on everything stored; read-only.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn verify(&self) -> Result<Audit> {
+        self.core.store.audit().await
+    }
+
+    /// How many deliveries are in each state, over all organizations.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
+        self.core.store.counts().await
+    }
+
+    /// How the engine and its parts are doing; asks the store.
+    pub async fn health(&self) -> Health {
+        let store = self.core.store.ping().await;
+        let duties = self.core.duties.states();
+        let ready = store.is_ok()
+            && self.core.is_running()
+            && duties.values().all(|state| *state == DutyState::Running);
+        Health {
+            ready,
+            store: self.core.store.info(),
+            store_error: store.err().map(|error| error.code().as_str().to_owned()),
+            duties: duties.into_iter().map(|(duty, state)| (duty.to_owned(), state)).collect(),
+        }
+    }
+
+    /// What the engine counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+
+    /// Stores the first API key, where there is none yet; answers whether it did.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
+        self.core.store.bootstrap_key(key).await
+    }
+
+    /// An API key by its id.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
+        self.core.store.api_key(id).await
+    }
+
+    /// The engine's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.core.clock.now()
+    }
+
+    /// The engine's source of ids.
+    #[must_use]
+    pub fn ids(&self) -> &dyn IdSource {
+        self.core.ids.as_ref()
+    }
+
+    /// The engine's clock.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        self.core.clock.as_ref()
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+fn not_found(id: DeliveryId) -> Error {
+    Error::new(Code::DeliveryNotFound, format!("there is no delivery `{id}`"))
+}
+
+/// How an engine and its parts are doing.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether the engine delivers: started, every duty at work, the store answering.
+    pub ready: bool,
+    /// Facts about the store.
+    pub store: StoreInfo,
+    /// The code of the store's error, where it does not answer.
+    pub store_error: Option<String>,
+    /// Every background duty and its state.
+    pub duties: BTreeMap<String, DutyState>,
+}

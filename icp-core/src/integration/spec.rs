@@ -1,0 +1,263 @@
+//! What is configured for an integration, and what the engine makes of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::auth::{Auth, AuthSpec};
+use super::filter::{CompiledFilter, Filter};
+use super::pattern::{EventPattern, PatternSet};
+use super::retry::RetrySpec;
+use super::{Binding, Integration};
+use crate::delivery::LaneMode;
+use crate::egress::AddressPolicy;
+use crate::error::{Code, Error, Result, Violation};
+use crate::id::ResourceId;
+use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
+use crate::secret::SecretVisitor;
+use crate::signing::{Signer, SigningSpec};
+use crate::transform::{Plan, PlanSpec};
+
+/// The most event-type patterns of an integration.
+pub const MAX_PATTERNS: usize = 256;
+
+/// The most deliveries of an integration that may be under way at once.
+pub const MAX_IN_FLIGHT: u32 = 1_000;
+
+/// Which events go, how they are shaped, and where they are delivered.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntegrationSpec {
+    /// Whether events are delivered. While it is off, events do not match, and deliveries that
+    /// were made before wait. Default `true`.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The event types, as patterns: `order.paid`, `order.*`, `order.**`, or `*` for all.
+    #[schemars(length(min = 1, max = 256))]
+    pub events: Vec<EventPattern>,
+    /// The unit the integration belongs to; none for the whole organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<ResourceId>,
+    /// Whether events of units below take part. Default `include_children`.
+    #[serde(default)]
+    pub scope: Scope,
+    /// Units below whose events take no part, with all that is below them; only with
+    /// `include_children`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub excluded_units: BTreeSet<ResourceId>,
+    /// A condition on the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    /// What is made of the body before it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<PlanSpec>,
+    /// Whether events with the same ordering key are delivered one after the other. Default
+    /// `none`.
+    #[serde(default)]
+    pub ordering: Ordering,
+    /// How many deliveries may be under way at once, 1 to 1,000. Default 10.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_in_flight: u32,
+    /// Where to, by the connector that `kind` names.
+    #[schemars(extend("required" = ["kind"]))]
+    pub target: serde_json::Map<String, serde_json::Value>,
+    /// How requests authenticate. Default none.
+    #[serde(default)]
+    pub auth: AuthSpec,
+    /// How requests are signed; not at all where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningSpec>,
+    /// When failed deliveries are tried again.
+    #[serde(default)]
+    pub retry: RetrySpec,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn ten() -> u32 {
+    10
+}
+
+/// Whether events of units below an integration's own take part.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// They do.
+    #[default]
+    IncludeChildren,
+    /// Only events of the unit itself; without a unit, only events that name none.
+    UnitOnly,
+}
+
+/// Whether an integration keeps the order of events.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// It does not.
+    #[default]
+    None,
+    /// Events with the same ordering key go one after the other; a failed one holds up those
+    /// behind it until it is delivered or dead. Events without a key keep no order.
+    ByKey,
+}
+
+impl Spec for IntegrationSpec {
+    const KIND: &'static str = "integration";
+    const PLURAL: &'static str = "integrations";
+
+    fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations) {
+        if self.events.is_empty() || self.events.len() > MAX_PATTERNS {
+            let message = format!("use 1 to {MAX_PATTERNS} patterns");
+            violations.add("/events", "out_of_range", message);
+        }
+        if self.scope == Scope::UnitOnly && !self.excluded_units.is_empty() {
+            let message = "goes only with the scope `include_children`";
+            violations.add("/excluded_units", "not_applicable", message);
+        }
+        if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
+            let message = format!("use 1 to {MAX_IN_FLIGHT}");
+            violations.add("/max_in_flight", "out_of_range", message);
+        }
+        if let Some(filter) = &self.filter {
+            violations.extend("", filter.compile("/filter").err().unwrap_or_default());
+        }
+        if let Some(plan) = &self.transform {
+            violations.extend("", plan.compile("/transform").err().unwrap_or_default());
+        }
+        violations.extend("", self.validate_target(context));
+        violations.extend("", self.auth.validate("/auth"));
+        if let Some(signing) = &self.signing {
+            violations.extend("", signing.validate("/signing", &context.services.profiles));
+        }
+        violations.extend("", self.retry.validate("/retry"));
+    }
+
+    fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
+        self.auth.visit_secrets("/auth", visitor)?;
+        match &mut self.signing {
+            Some(signing) => signing.visit_secrets("/signing", visitor),
+            None => Ok(()),
+        }
+    }
+
+    fn effects(&self, id: &ResourceId) -> Vec<Effect> {
+        vec![Effect::Lanes {
+            integration: id.clone(),
+            max_in_flight: self.max_in_flight,
+            paused: !self.enabled,
+        }]
+    }
+
+    fn compile(&self, context: &SpecContext<'_>) -> Result<Compiled> {
+        let unusable = |violations| Error::violations(Code::ResourceInvalid, violations);
+        let opener = context.opener();
+        let signer = match &self.signing {
+            Some(signing) => {
+                let keys = signing.open(&opener)?;
+                Some(signing.compile(&keys, &context.services.profiles)?)
+            }
+            None => None,
+        };
+        Ok(Arc::new(CompiledIntegration {
+            id: context.id.clone(),
+            enabled: self.enabled,
+            patterns: self.events.iter().cloned().collect(),
+            unit: self.unit.clone(),
+            scope: self.scope,
+            excluded_units: self.excluded_units.clone(),
+            filter: self
+                .filter
+                .as_ref()
+                .map(|f| f.compile("/filter"))
+                .transpose()
+                .map_err(unusable)?,
+            plan: self
+                .transform
+                .as_ref()
+                .map(|p| p.compile("/transform"))
+                .transpose()
+                .map_err(unusable)?,
+            ordering: self.ordering,
+            max_in_flight: self.max_in_flight,
+            retry: self.retry.clone(),
+            target: self.target.clone().into(),
+            connector: context.services.connectors.get(self.target_kind())?,
+            auth: self.auth.open(&opener)?,
+            signer,
+        }))
+    }
+}
+
+impl IntegrationSpec {
+    fn target_kind(&self) -> &str {
+        self.target.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+
+    fn validate_target(&self, context: &SpecContext<'_>) -> Vec<Violation> {
+        match context.services.connectors.get(self.target_kind()) {
+            Ok(connector) => connector.validate(&self.target.clone().into(), "/target"),
+            Err(error) => vec![Violation::new("/target/kind", "unknown", error.message())],
+        }
+    }
+}
+
+/// An integration, ready for use.
+#[derive(Debug)]
+pub struct CompiledIntegration {
+    /// The id.
+    pub id: ResourceId,
+    /// Whether it is on.
+    pub enabled: bool,
+    /// The event types.
+    pub patterns: PatternSet,
+    /// The unit it belongs to.
+    pub unit: Option<ResourceId>,
+    /// Whether events of units below take part.
+    pub scope: Scope,
+    /// Units below that take no part.
+    pub excluded_units: BTreeSet<ResourceId>,
+    /// The condition.
+    pub filter: Option<CompiledFilter>,
+    /// The transformation.
+    pub plan: Option<Plan>,
+    /// Whether it keeps order.
+    pub ordering: Ordering,
+    /// How many deliveries may be under way at once.
+    pub max_in_flight: u32,
+    /// When failed deliveries are tried again.
+    pub retry: RetrySpec,
+    target: serde_json::Value,
+    connector: Arc<dyn super::Connector>,
+    auth: Auth,
+    signer: Option<Arc<dyn Signer>>,
+}
+
+impl CompiledIntegration {
+    /// Binds the target under the organization's address policy.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Connector::bind`](super::Connector::bind).
+    pub fn bind(&self, policy: Arc<AddressPolicy>) -> Result<Arc<dyn Integration>> {
+        self.connector.bind(Binding {
+            target: &self.target,
+            auth: self.auth.clone(),
+            signer: self.signer.clone(),
+            policy,
+        })
+    }
+
+    /// The order of the lane an event with this ordering key goes to.
+    #[must_use]
+    pub fn lane_mode(&self, ordering_key: Option<&str>) -> LaneMode {
+        match (self.ordering, ordering_key) {
+            (Ordering::ByKey, Some(_)) => LaneMode::Fifo,
+            _ => LaneMode::Parallel,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The names of metrics and spans, and the counters behind them.
+//!
+//! Every engine has a registry of its own, so that two engines in one process do not mix.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The content type of [`Metrics::render`].
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// One bounded label: how something ended.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) state: &'static str,
+}
+
+/// One bounded label: which duty.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct Duty {
+    pub(crate) duty: &'static str,
+}
+
+/// What an engine counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(crate) published: Counter,
+    pub(crate) duplicates: Counter,
+    pub(crate) fanned_out: Counter,
+    pub(crate) handed_over: Counter,
+    pub(crate) claimed: Counter,
+    pub(crate) attempts: Counter,
+    pub(crate) ended: Family<Ended, Counter>,
+    pub(crate) retried: Counter,
+    pub(crate) refunded: Counter,
+    pub(crate) stale_outcomes: Counter,
+    pub(crate) rescued: Counter,
+    pub(crate) poisoned: Counter,
+    pub(crate) asleep: Counter,
+    pub(crate) panics: Counter,
+    pub(crate) store_errors: Counter,
+    pub(crate) relayed: Counter,
+    pub(crate) duty_restarts: Family<Duty, Counter>,
+    pub(crate) in_flight: Gauge,
+    pub(crate) unsettled: Gauge,
+    pub(crate) attempt_seconds: Histogram,
+    pub(crate) first_attempt_seconds: Histogram,
+    pub(crate) claim_seconds: Histogram,
+    pub(crate) ingest_seconds: Histogram,
+    pub(crate) settle_seconds: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("icp");
+        let r = &mut registry;
+        Self {
+            published: counter(r, "events_published", "Events that were accepted"),
+            duplicates: counter(r, "events_duplicate", "Events that were there already"),
+            fanned_out: counter(r, "deliveries_created", "Deliveries that were made"),
+            handed_over: counter(r, "deliveries_handed_over", "Deliveries leased while published"),
+            claimed: counter(r, "deliveries_claimed", "Deliveries leased by claims"),
+            attempts: counter(r, "attempts", "Attempts that were made"),
+            ended: family(r, "deliveries_ended", "Deliveries that ended, by state"),
+            retried: counter(r, "deliveries_retried", "Failed attempts that are tried again"),
+            refunded: counter(r, "deliveries_refunded", "Tries that were given back"),
+            stale_outcomes: counter(
+                r,
+                "stale_outcomes",
+                "Outcomes refused because the lease was lost",
+            ),
+            rescued: counter(r, "deliveries_rescued", "Leases taken away from dead workers"),
+            poisoned: counter(
+                r,
+                "deliveries_poisoned",
+                "Deliveries that took too many workers down",
+            ),
+            asleep: counter(r, "lanes_asleep", "Lanes found sleeping on due deliveries; always 0"),
+            panics: counter(r, "panics", "Panics caught in attempts and duties"),
+            store_errors: counter(r, "store_errors", "Failed calls of the store"),
+            relayed: counter(r, "outbox_relayed", "Events taken over from the outbox"),
+            duty_restarts: family(r, "duty_restarts", "Restarts of background duties"),
+            in_flight: gauge(r, "attempts_in_flight", "Attempts under way"),
+            unsettled: gauge(r, "outcomes_unsettled", "Outcomes not yet recorded"),
+            attempt_seconds: histogram(r, "attempt", "Duration of attempts"),
+            first_attempt_seconds: histogram(
+                r,
+                "first_attempt_delay",
+                "From due to the first attempt",
+            ),
+            claim_seconds: histogram(r, "claim", "Duration of claims"),
+            ingest_seconds: histogram(r, "ingest", "Duration of ingest commits"),
+            settle_seconds: histogram(r, "settle", "Duration of settle commits"),
+            registry,
+        }
+    }
+
+    /// The metrics in OpenMetrics text form, which Prometheus reads.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let metric = Counter::<u64, AtomicU64>::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn family<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>
+where
+    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + Send + Sync + std::fmt::Debug + 'static,
+{
+    let metric = Family::<L, Counter>::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let metric: Gauge = Gauge::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn histogram(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+    let metric = Histogram::new(SECONDS);
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_do_not_mix() {
+        let (one, two) = (Metrics::new(), Metrics::new());
+        one.published.inc();
+        assert!(one.render().contains("icp_events_published_total 1"));
+        assert!(two.render().contains("icp_events_published_total 0"));
+    }
+}
