@@ -5,8 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use super::error::Failure;
 
 /// In order; a migration that was released never changes.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("../../migrations/sqlite/0001_init.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/sqlite/0001_init.sql"))];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS icp_migration (
     version INTEGER PRIMARY KEY, checksum BLOB NOT NULL) STRICT";

@@ -117,12 +117,11 @@ impl Store for SqliteStore {
 }
 
 /// Runs `$body` within one write transaction `$tx`; dropped half-way, it is rolled back.
-macro_rules! write {
+macro_rules! commit {
     ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {{
         let outcome: Result<_, $crate::sqlite::error::Failure> = async {
             let mut writer = $store.0.writer.lock().await;
-            let mut guard =
-                sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE").await?;
+            let mut guard = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE").await?;
             let $tx = &mut *guard;
             let answer = $body?;
             guard.commit().await?;
@@ -146,4 +145,4 @@ macro_rules! read {
     }};
 }
 
-pub(crate) use {read, write};
+pub(crate) use {commit, read};

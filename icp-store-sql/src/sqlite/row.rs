@@ -184,3 +184,8 @@ pub(crate) fn attempt(row: &SqliteRow) -> Result<Attempt, Failure> {
         message: row.try_get(11)?,
     })
 }
+
+/// The `LIMIT` that tells whether more than `limit` rows follow.
+pub(crate) fn more_than(limit: usize) -> i64 {
+    i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX)
+}
