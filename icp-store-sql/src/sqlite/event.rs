@@ -386,7 +386,7 @@ async fn list(
     if let Some(until) = query.until {
         sql.push(" AND received_at < ").push_bind(until.as_millis());
     }
-    sql.push(" ORDER BY id DESC LIMIT ").push_bind(super::row::more_than(query.page.limit));
+    sql.push(" ORDER BY id DESC LIMIT ").push_bind(row::more_than(query.page.limit));
     let rows = sql.build().fetch_all(conn).await?;
     let items = rows.iter().map(summary).collect::<Result<_, _>>()?;
     Ok(Page::cut(items, query.page.limit))
