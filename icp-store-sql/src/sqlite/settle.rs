@@ -16,7 +16,7 @@ pub(crate) const SETTLE: (&str, &str) = (
         reason_code = v.code, reason_message = v.message,
         owner = NULL, lease_until = NULL, updated_at = v.now
      FROM v WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1
-     RETURNING d.id, d.lane",
+     RETURNING id, lane",
 );
 
 pub(super) async fn settle(
@@ -136,7 +136,7 @@ pub(super) async fn renew(
             chunk.len(),
             3,
             ") UPDATE icp_delivery AS d SET lease_until = v.until FROM v \
-             WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 RETURNING d.id, d.epoch",
+             WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 RETURNING id, epoch",
         );
         for lease in chunk {
             query = query
