@@ -83,8 +83,7 @@ impl Builder {
 
     async fn connect(self) -> Result<SqliteStore> {
         create(&self.path)?;
-        let mut writer: SqliteConnection =
-            self.options().connect().await.map_err(error::classify)?;
+        let mut writer = self.writer().await?;
         migrate::run(&mut writer).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(self.readers)
@@ -94,6 +93,24 @@ impl Builder {
             .map_err(error::classify)?;
         let (writer, hint) = (Mutex::new(writer), Notify::new());
         Ok(SqliteStore(Arc::new(Shared { writer, readers, hint })))
+    }
+
+    /// Switching a new file to WAL does not wait for another process that does the same, so it
+    /// is tried again for as long as `busy_timeout` says.
+    async fn writer(&self) -> Result<SqliteConnection> {
+        let pause = Duration::from_millis(10);
+        let mut left = self.busy_timeout;
+        loop {
+            let error = match self.options().connect().await {
+                Ok(writer) => return Ok(writer),
+                Err(error) => error::classify(error),
+            };
+            if error.code() != Code::StoreLocked || left.is_zero() {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            left = left.saturating_sub(pause);
+        }
     }
 
     fn options(&self) -> SqliteConnectOptions {

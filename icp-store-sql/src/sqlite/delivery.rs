@@ -210,9 +210,6 @@ async fn cancel(
     now: Timestamp,
 ) -> Result<Delivery, Failure> {
     let mut delivery = existing(conn, org, id).await?;
-    if delivery.state == DeliveryState::Cancelled && delivery.reason.as_ref() == Some(reason) {
-        return Ok(delivery);
-    }
     if delivery.state != DeliveryState::Ready {
         return Err(conflict(&delivery, "a ready one"));
     }
