@@ -1,1 +1,9 @@
-//! icp-store-sql.
+//! SQL stores for icp.
+//!
+//! | store | for | feature |
+//! |---|---|---|
+//! | [`sqlite::SqliteStore`] | one machine, one file, any number of processes | `sqlite` |
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "sqlite")]
+pub mod sqlite;

@@ -1,0 +1,171 @@
+-- Ids are 16-byte blobs, moments are milliseconds since 1970, states follow DeliveryState::ALL.
+
+CREATE TABLE icp_event (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    org TEXT NOT NULL,
+    unit TEXT,
+    event_type TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    idempotency_key TEXT,
+    ordering_key TEXT,
+    received_at INTEGER NOT NULL,
+    due_at INTEGER,
+    expires_at INTEGER,
+    traceparent TEXT,
+    tracestate TEXT,
+    config_revision INTEGER NOT NULL,
+    fan_out INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX icp_event_org ON icp_event (org, id);
+
+CREATE TABLE icp_outbox (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    org TEXT NOT NULL,
+    unit TEXT,
+    event_type TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    idempotency_key TEXT,
+    ordering_key TEXT,
+    received_at INTEGER NOT NULL,
+    due_at INTEGER,
+    expires_at INTEGER,
+    traceparent TEXT,
+    tracestate TEXT,
+    config_revision INTEGER NOT NULL,
+    fan_out INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE icp_idempotency (
+    org TEXT NOT NULL,
+    key TEXT NOT NULL,
+    event BLOB NOT NULL,
+    body_hash BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (org, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_delivery (
+    id BLOB NOT NULL PRIMARY KEY,
+    org TEXT NOT NULL,
+    event BLOB NOT NULL,
+    integration TEXT NOT NULL,
+    lane BLOB NOT NULL,
+    fifo INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    throttles INTEGER NOT NULL,
+    rescues INTEGER NOT NULL,
+    owner BLOB,
+    lease_until INTEGER,
+    expires_at INTEGER,
+    replay_of BLOB,
+    reason_code TEXT,
+    reason_message TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX icp_delivery_ready ON icp_delivery (lane, due_at, id) WHERE state = 0;
+CREATE INDEX icp_delivery_fifo ON icp_delivery (lane, id) WHERE state = 0 AND fifo = 1;
+CREATE INDEX icp_delivery_leased ON icp_delivery (owner) WHERE state = 1;
+CREATE INDEX icp_delivery_dead ON icp_delivery (org, id) WHERE state = 3;
+CREATE INDEX icp_delivery_expiry ON icp_delivery (expires_at)
+    WHERE state = 0 AND expires_at IS NOT NULL;
+CREATE INDEX icp_delivery_event ON icp_delivery (event);
+CREATE INDEX icp_delivery_integration ON icp_delivery (org, integration, id);
+
+CREATE TABLE icp_attempt (
+    delivery BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    status INTEGER,
+    dns INTEGER,
+    connect INTEGER,
+    first_byte INTEGER,
+    total INTEGER NOT NULL,
+    exchange TEXT,
+    message TEXT,
+    PRIMARY KEY (delivery, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_lane (
+    id BLOB NOT NULL PRIMARY KEY,
+    org TEXT NOT NULL,
+    integration TEXT NOT NULL,
+    order_key TEXT,
+    fifo INTEGER NOT NULL,
+    weight INTEGER NOT NULL,
+    pass INTEGER NOT NULL,
+    runnable INTEGER NOT NULL,
+    next_due INTEGER,
+    in_flight INTEGER NOT NULL,
+    max_in_flight INTEGER NOT NULL,
+    blocked_until INTEGER,
+    paused INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+-- Lanes that are full, blocked or paused are not in the claimer's index, so they cost nothing.
+CREATE INDEX icp_lane_eligible ON icp_lane (pass, id)
+    WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < max_in_flight;
+CREATE INDEX icp_lane_pass ON icp_lane (pass) WHERE runnable = 1;
+CREATE INDEX icp_lane_busy ON icp_lane (org) WHERE runnable = 1;
+CREATE INDEX icp_lane_due ON icp_lane (next_due) WHERE next_due IS NOT NULL;
+CREATE INDEX icp_lane_blocked ON icp_lane (blocked_until) WHERE blocked_until IS NOT NULL;
+CREATE INDEX icp_lane_org ON icp_lane (org, integration);
+
+CREATE TABLE icp_session (
+    id BLOB NOT NULL PRIMARY KEY,
+    beat INTEGER NOT NULL,
+    beaten_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_history (
+    revision INTEGER PRIMARY KEY,
+    org TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    name TEXT,
+    labels TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    status TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    deleted INTEGER NOT NULL
+) STRICT;
+CREATE INDEX icp_history_resource ON icp_history (org, kind, id, revision);
+
+CREATE TABLE icp_resource (
+    kind TEXT NOT NULL,
+    org TEXT NOT NULL,
+    id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    PRIMARY KEY (kind, org, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_audit (
+    revision INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    request_id TEXT,
+    action TEXT NOT NULL,
+    org TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    spec_before TEXT,
+    spec_after TEXT
+) STRICT;
+CREATE INDEX icp_audit_org ON icp_audit (org, revision);
+
+CREATE TABLE icp_api_key (
+    id BLOB NOT NULL PRIMARY KEY,
+    hash BLOB NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

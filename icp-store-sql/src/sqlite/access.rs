@@ -1,0 +1,43 @@
+use async_trait::async_trait;
+use icp_core::access::{AccessStore, ApiKeyRecord};
+use icp_core::error::Result;
+use icp_core::id::ApiKeyId;
+use sqlx::{Row, SqliteConnection};
+
+use super::error::{Failure, corrupt};
+use super::{SqliteStore, commit, read, row};
+
+#[async_trait]
+impl AccessStore for SqliteStore {
+    async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
+        commit!(self, "store the first key", |tx| bootstrap(tx, &key).await)
+    }
+
+    async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
+        read!(self, "read a key", |conn| one(conn, id).await)
+    }
+}
+
+async fn bootstrap(conn: &mut SqliteConnection, key: &ApiKeyRecord) -> Result<bool, Failure> {
+    let done = sqlx::query(
+        "INSERT INTO icp_api_key (id, hash, created_at) SELECT ?, ?, ? \
+         WHERE NOT EXISTS (SELECT 1 FROM icp_api_key)",
+    )
+    .bind(key.id.to_bytes().to_vec())
+    .bind(key.hash.to_vec())
+    .bind(key.created_at.as_millis())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+async fn one(conn: &mut SqliteConnection, id: ApiKeyId) -> Result<Option<ApiKeyRecord>, Failure> {
+    let found = sqlx::query("SELECT hash, created_at FROM icp_api_key WHERE id = ?")
+        .bind(id.to_bytes().to_vec())
+        .fetch_optional(conn)
+        .await?;
+    let Some(found) = found else { return Ok(None) };
+    let hash: &[u8] = found.try_get(0)?;
+    let hash = hash.try_into().map_err(|_| corrupt("a key's hash has not 32 bytes"))?;
+    Ok(Some(ApiKeyRecord { id, hash, created_at: row::time(&found, 1)? }))
+}

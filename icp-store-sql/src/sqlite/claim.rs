@@ -1,0 +1,244 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use icp_core::delivery::{
+    Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, Lane, LaneMode,
+};
+use icp_core::error::{Code, Error};
+use icp_core::event::Event;
+use icp_core::id::EventId;
+use icp_core::time::Timestamp;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+
+use super::error::{Failure, corrupt};
+use super::lane;
+use super::row::{self, DELIVERY, EVENT, LANE};
+use super::statement::{padded, values};
+
+pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<Claimed, Failure> {
+    turn_on(conn, claim).await?;
+    let mut taken: Vec<Delivery> = Vec::new();
+    while taken.len() < claim.limit {
+        let lanes = eligible(conn, claim.limit - taken.len()).await?;
+        if lanes.is_empty() {
+            break;
+        }
+        let before = taken.len();
+        let changed = take(conn, claim, lanes, &mut taken).await?;
+        lane::put(conn, &changed).await?;
+        lease(conn, claim, &mut taken[before..]).await?;
+        // What was left out by `per_lane` is for the next claim, so that lanes take turns.
+        if taken.len() > before {
+            break;
+        }
+    }
+    let next_due = next_due(conn).await?;
+    let events = events(conn, &taken).await?;
+    let deliveries = taken
+        .into_iter()
+        .map(|delivery| {
+            let event = events.get(&delivery.event).cloned();
+            let event = event.ok_or_else(|| corrupt("a delivery has lost its event"))?;
+            Ok(ClaimedDelivery { delivery, event })
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(Claimed { deliveries, next_due })
+}
+
+async fn turn_on(conn: &mut SqliteConnection, claim: &Claim) -> Result<(), Failure> {
+    let found = sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
+         (SELECT min(next_due) FROM icp_lane WHERE next_due IS NOT NULL), \
+         (SELECT min(blocked_until) FROM icp_lane WHERE blocked_until IS NOT NULL)",
+    )
+    .bind(claim.session.to_bytes().to_vec())
+    .fetch_one(&mut *conn)
+    .await?;
+    if !found.try_get::<bool, _>(0)? {
+        return Err(Error::new(
+            Code::LeaseLost,
+            "the session is not known any more; open a new one before claiming",
+        )
+        .into());
+    }
+    let over = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= claim.now);
+    if over(row::maybe_time(&found, 2)?) {
+        sqlx::query("UPDATE icp_lane SET blocked_until = NULL WHERE blocked_until <= ?")
+            .bind(claim.now.as_millis())
+            .execute(&mut *conn)
+            .await?;
+    }
+    if over(row::maybe_time(&found, 1)?) {
+        sqlx::query(
+            "UPDATE icp_lane SET runnable = 1, next_due = NULL, pass = max(pass, \
+             coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1), pass)) \
+             WHERE next_due <= ?",
+        )
+        .bind(claim.now.as_millis())
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(crate) const ELIGIBLE: &str =
+    "runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < max_in_flight";
+
+/// Lanes that may give something, lowest pass first, with their organization's runnable lanes.
+async fn eligible(conn: &mut SqliteConnection, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
+    let sql = format!(
+        "SELECT {LANE}, (SELECT count(*) FROM icp_lane r WHERE r.org = l.org AND r.runnable = 1) \
+         FROM icp_lane l WHERE {ELIGIBLE} ORDER BY pass, id LIMIT ?"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *conn)
+        .await?;
+    rows.iter().map(|found| Ok((row::lane(found, 0)?, found.try_get(13)?))).collect()
+}
+
+/// Picks due deliveries off `lanes` until the claim is full; answers the lanes as they are then.
+async fn take(
+    conn: &mut SqliteConnection,
+    claim: &Claim,
+    lanes: Vec<(Lane, u32)>,
+    taken: &mut Vec<Delivery>,
+) -> Result<Vec<Lane>, Failure> {
+    let mut changed = Vec::with_capacity(lanes.len());
+    let mut lanes = lanes.into_iter().peekable();
+    while lanes.peek().is_some() && taken.len() < claim.limit {
+        let group: Vec<(Lane, u32)> = lanes.by_ref().take(16).collect();
+        let left = claim.limit - taken.len();
+        let most = group.iter().map(|(lane, _)| room(lane)).max().unwrap_or_default();
+        let depth = most.min(claim.per_lane).min(left) + 1;
+        let mut heads = heads(conn, &group, depth).await?;
+        for (mut lane, busy) in group {
+            let left = claim.limit - taken.len();
+            if left == 0 {
+                break;
+            }
+            let queue = heads.remove(&lane.id.to_bytes()).unwrap_or_default();
+            let most = room(&lane).min(claim.per_lane).min(left);
+            let due = queue.iter().take(most).take_while(|d| d.due_at <= claim.now).count();
+            let next = queue.get(due).map(|delivery| delivery.due_at);
+            lane.in_flight += u32::try_from(due).unwrap_or(u32::MAX);
+            let strides = i64::try_from(due).unwrap_or(i64::MAX);
+            lane.pass += Lane::stride(lane.weight, busy) * strides;
+            lane.runnable = next.is_some_and(|next| next <= claim.now);
+            lane.next_due = next.filter(|_| !lane.runnable);
+            taken.extend(queue.into_iter().take(due));
+            changed.push(lane);
+        }
+    }
+    Ok(changed)
+}
+
+fn room(lane: &Lane) -> usize {
+    let most = if lane.mode == LaneMode::Fifo { 1 } else { lane.max_in_flight };
+    usize::try_from(most.saturating_sub(lane.in_flight)).unwrap_or(usize::MAX)
+}
+
+pub(crate) const PARALLEL: &str = "d.id IN (SELECT q.id FROM icp_delivery q WHERE q.lane = v.id \
+     AND q.state = 0 ORDER BY q.due_at, q.id LIMIT ?) ORDER BY d.due_at, d.id";
+pub(crate) const FIFO: &str = "d.id IN (SELECT q.id FROM icp_delivery q WHERE q.lane = v.id \
+     AND q.state = 0 AND q.fifo = 1 ORDER BY q.id LIMIT ?) ORDER BY d.id";
+
+/// The first `depth` ready deliveries of each lane, in the order in which they go.
+async fn heads(
+    conn: &mut SqliteConnection,
+    lanes: &[(Lane, u32)],
+    depth: usize,
+) -> Result<HashMap<[u8; 16], Vec<Delivery>>, Failure> {
+    let mut heads: HashMap<_, Vec<Delivery>> = HashMap::new();
+    for (mode, order) in [(LaneMode::Parallel, PARALLEL), (LaneMode::Fifo, FIFO)] {
+        let lanes: Vec<&Lane> = lanes.iter().map(|(l, _)| l).filter(|l| l.mode == mode).collect();
+        for chunk in padded(&lanes) {
+            let tail = format!(
+                ") SELECT {DELIVERY} FROM (SELECT DISTINCT id FROM v) AS v \
+                 CROSS JOIN icp_delivery d WHERE {order}"
+            );
+            let mut query = values("WITH v (id) AS (VALUES ", chunk.len(), 1, &tail);
+            for lane in chunk {
+                query = query.bind(lane.id.to_bytes().to_vec());
+            }
+            let query = query.bind(i64::try_from(depth).unwrap_or(i64::MAX));
+            for found in query.fetch_all(&mut *conn).await? {
+                let delivery = row::delivery(&found)?;
+                heads.entry(delivery.lane.to_bytes()).or_default().push(delivery);
+            }
+        }
+    }
+    Ok(heads)
+}
+
+/// Leases `taken`, which were read as ready within this transaction.
+async fn lease(
+    conn: &mut SqliteConnection,
+    claim: &Claim,
+    taken: &mut [Delivery],
+) -> Result<(), Failure> {
+    for chunk in padded(taken) {
+        let mut query = values(
+            "WITH v (id, owner, until, now) AS (VALUES ",
+            chunk.len(),
+            4,
+            ") UPDATE icp_delivery AS d SET state = 1, epoch = d.epoch + 1, tries = d.tries + 1, \
+             owner = v.owner, lease_until = v.until, updated_at = v.now \
+             FROM v WHERE d.id = v.id AND d.state = 0",
+        );
+        for delivery in chunk {
+            query = query
+                .bind(delivery.id.to_bytes().to_vec())
+                .bind(claim.session.to_bytes().to_vec())
+                .bind(claim.lease_until.as_millis())
+                .bind(claim.now.as_millis());
+        }
+        query.execute(&mut *conn).await?;
+    }
+    for delivery in taken {
+        delivery.state = DeliveryState::Leased;
+        delivery.epoch += 1;
+        delivery.tries += 1;
+        delivery.owner = Some(claim.session);
+        delivery.lease_until = Some(claim.lease_until);
+        delivery.updated_at = claim.now;
+    }
+    Ok(())
+}
+
+async fn events(
+    conn: &mut SqliteConnection,
+    deliveries: &[Delivery],
+) -> Result<HashMap<EventId, Arc<Event>>, Failure> {
+    let mut ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.event).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut events = HashMap::with_capacity(ids.len());
+    for chunk in padded(&ids) {
+        let head = format!("SELECT {EVENT} FROM icp_event e WHERE e.id IN (VALUES ");
+        let mut query = values(&head, chunk.len(), 1, ")");
+        for id in chunk {
+            query = query.bind(id.to_bytes().to_vec());
+        }
+        for found in query.fetch_all(&mut *conn).await? {
+            let event = row::event(&found)?;
+            events.insert(event.id, Arc::new(event));
+        }
+    }
+    Ok(events)
+}
+
+/// When the next lane wakes; `None` where one may give something now.
+async fn next_due(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, Failure> {
+    let sql = format!(
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM icp_lane WHERE {ELIGIBLE}) THEN NULL \
+         ELSE (SELECT min(at) FROM (\
+           SELECT min(next_due) AS at FROM icp_lane \
+             WHERE next_due IS NOT NULL AND paused = 0 AND blocked_until IS NULL \
+           UNION ALL SELECT min(max(blocked_until, coalesce(next_due, 0))) FROM icp_lane \
+             WHERE blocked_until IS NOT NULL AND paused = 0 \
+             AND (runnable = 1 OR next_due IS NOT NULL))) END"
+    );
+    let found = sqlx::query(AssertSqlSafe(sql)).fetch_one(conn).await?;
+    row::maybe_time(&found, 0)
+}

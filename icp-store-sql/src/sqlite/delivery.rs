@@ -1,0 +1,293 @@
+use async_trait::async_trait;
+use icp_core::delivery::{
+    Attempt, Audit, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
+    EndReason, Lane, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled, Sweep,
+    Swept,
+};
+use icp_core::error::{Code, Error, Result};
+use icp_core::id::{DeliveryId, OrgId, SessionId};
+use icp_core::store::Page;
+use icp_core::time::Timestamp;
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, SqliteConnection};
+
+use super::error::Failure;
+use super::lane::Changes;
+use super::row::{self, DELIVERY, LANE};
+use super::{SqliteStore, audit, claim, commit, read, rescue, settle};
+
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn open_session(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        commit!(self, "open a session", |tx| open_session(tx, session, now).await)
+    }
+
+    async fn beat(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        commit!(self, "beat", |tx| beat(tx, session, now).await)
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionBeat>> {
+        read!(self, "list sessions", |conn| sessions(conn).await)
+    }
+
+    async fn close_session(&self, session: SessionId) -> Result<()> {
+        commit!(self, "close a session", |tx| close_session(tx, session).await)
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed> {
+        commit!(self, "claim", |tx| claim::claim(tx, &claim).await)
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Vec<Lease>> {
+        commit!(self, "renew leases", |tx| settle::renew(tx, &renew).await)
+    }
+
+    async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
+        commit!(self, "settle", |tx| settle::settle(tx, &settle).await)
+    }
+
+    async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {
+        commit!(self, "rescue", |tx| rescue::rescue(tx, &rescue).await)
+    }
+
+    async fn sweep(&self, sweep: Sweep) -> Result<Swept> {
+        commit!(self, "sweep", |tx| rescue::sweep(tx, &sweep).await)
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<Delivery> {
+        commit!(self, "replay", |tx| repeat(tx, &replay).await)
+    }
+
+    async fn cancel(
+        &self,
+        org: &OrgId,
+        id: DeliveryId,
+        reason: EndReason,
+        now: Timestamp,
+    ) -> Result<Delivery> {
+        commit!(self, "cancel", |tx| cancel(tx, org, id, &reason, now).await)
+    }
+
+    async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
+        read!(self, "read a delivery", |conn| one(conn, org, id).await)
+    }
+
+    async fn deliveries(&self, org: &OrgId, query: &DeliveryQuery) -> Result<Page<Delivery>> {
+        read!(self, "list deliveries", |conn| list(conn, org, query).await)
+    }
+
+    async fn attempts(&self, org: &OrgId, delivery: DeliveryId) -> Result<Vec<Attempt>> {
+        read!(self, "list attempts", |conn| attempts(conn, org, delivery).await)
+    }
+
+    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
+        read!(self, "list lanes", |conn| lanes(conn, org).await)
+    }
+
+    async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
+        read!(self, "count deliveries", |conn| audit::counts(conn).await)
+    }
+
+    async fn audit(&self) -> Result<Audit> {
+        read!(self, "audit", |conn| audit::audit(conn).await)
+    }
+}
+
+async fn open_session(
+    conn: &mut SqliteConnection,
+    session: SessionId,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO icp_session (id, beat, beaten_at) VALUES (?, 0, ?) \
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(session.to_bytes().to_vec())
+    .bind(now.as_millis())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn beat(
+    conn: &mut SqliteConnection,
+    session: SessionId,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let done = sqlx::query("UPDATE icp_session SET beat = beat + 1, beaten_at = ? WHERE id = ?")
+        .bind(now.as_millis())
+        .bind(session.to_bytes().to_vec())
+        .execute(conn)
+        .await?;
+    if done.rows_affected() > 0 {
+        return Ok(());
+    }
+    Err(Error::new(Code::LeaseLost, "the session is not known any more; send nothing more").into())
+}
+
+async fn sessions(conn: &mut SqliteConnection) -> Result<Vec<SessionBeat>, Failure> {
+    let rows = sqlx::query("SELECT id, beat FROM icp_session ORDER BY id").fetch_all(conn).await?;
+    rows.iter()
+        .map(|found| {
+            let session = SessionId::from_bytes(row::bytes(found, 0)?);
+            Ok(SessionBeat { session, beat: found.try_get::<i64, _>(1)?.cast_unsigned() })
+        })
+        .collect()
+}
+
+async fn close_session(conn: &mut SqliteConnection, session: SessionId) -> Result<(), Failure> {
+    sqlx::query("DELETE FROM icp_session WHERE id = ?")
+        .bind(session.to_bytes().to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+async fn one(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, Failure> {
+    let sql = format!("SELECT {DELIVERY} FROM icp_delivery d WHERE d.id = ? AND d.org = ?");
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(id.to_bytes().to_vec())
+        .bind(org.as_str().to_owned())
+        .fetch_optional(conn)
+        .await?;
+    found.as_ref().map(row::delivery).transpose()
+}
+
+async fn existing(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    id: DeliveryId,
+) -> Result<Delivery, Failure> {
+    let found = one(conn, org, id).await?;
+    Ok(found.ok_or_else(|| {
+        Error::new(Code::DeliveryNotFound, format!("there is no delivery `{id}`; check the id"))
+    })?)
+}
+
+fn conflict(delivery: &Delivery, wanted: &str) -> Failure {
+    let (id, state) = (delivery.id, delivery.state);
+    Error::new(
+        Code::DeliveryStateConflict,
+        format!("delivery `{id}` is {state}; only {wanted} can be taken"),
+    )
+    .into()
+}
+
+async fn repeat(conn: &mut SqliteConnection, replay: &Replay) -> Result<Delivery, Failure> {
+    let old = existing(conn, &replay.org, replay.delivery).await?;
+    if let Some(made) = one(conn, &replay.org, replay.id).await? {
+        return Ok(made);
+    }
+    if !old.state.is_final() {
+        return Err(conflict(&old, "one that has ended"));
+    }
+    sqlx::query(
+        "INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, epoch, \
+         tries, throttles, rescues, expires_at, replay_of, created_at, updated_at) \
+         SELECT ?1, org, event, integration, lane, fifo, 0, ?2, 0, 0, 0, 0, ?3, id, ?2, ?2 \
+         FROM icp_delivery WHERE id = ?4",
+    )
+    .bind(replay.id.to_bytes().to_vec())
+    .bind(replay.now.as_millis())
+    .bind(replay.expires_at.map(Timestamp::as_millis))
+    .bind(old.id.to_bytes().to_vec())
+    .execute(&mut *conn)
+    .await?;
+    let mut changes = Changes::default();
+    changes.of(old.lane.to_bytes()).wake = true;
+    changes.apply(conn).await?;
+    existing(conn, &replay.org, replay.id).await
+}
+
+async fn cancel(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    id: DeliveryId,
+    reason: &EndReason,
+    now: Timestamp,
+) -> Result<Delivery, Failure> {
+    let mut delivery = existing(conn, org, id).await?;
+    if delivery.state != DeliveryState::Ready {
+        return Err(conflict(&delivery, "a ready one"));
+    }
+    let fifo: bool = sqlx::query(
+        "UPDATE icp_delivery SET state = 4, reason_code = ?, reason_message = ?, updated_at = ? \
+         WHERE id = ? AND state = 0 RETURNING fifo",
+    )
+    .bind(reason.code.clone())
+    .bind(reason.message.clone())
+    .bind(now.as_millis())
+    .bind(id.to_bytes().to_vec())
+    .fetch_one(&mut *conn)
+    .await?
+    .try_get(0)?;
+    if fifo {
+        let mut changes = Changes::default();
+        changes.of(delivery.lane.to_bytes()).wake = true;
+        changes.apply(conn).await?;
+    }
+    delivery.state = DeliveryState::Cancelled;
+    delivery.reason = Some(reason.clone());
+    delivery.updated_at = now;
+    Ok(delivery)
+}
+
+async fn list(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    query: &DeliveryQuery,
+) -> Result<Page<Delivery>, Failure> {
+    let mut sql =
+        QueryBuilder::new(format!("SELECT {DELIVERY} FROM icp_delivery d WHERE d.org = "));
+    sql.push_bind(org.as_str().to_owned());
+    if let Some(after) = query.page.after {
+        sql.push(" AND d.id < ").push_bind(after.to_bytes().to_vec());
+    }
+    match query.state {
+        // As a literal, so that the index of dead letters is seen to fit.
+        Some(DeliveryState::Dead) => {
+            sql.push(" AND d.state = 3");
+        }
+        Some(state) => {
+            sql.push(" AND d.state = ").push_bind(row::state_code(state));
+        }
+        None => {}
+    }
+    if let Some(event) = query.event {
+        sql.push(" AND d.event = ").push_bind(event.to_bytes().to_vec());
+    }
+    if let Some(integration) = &query.integration {
+        sql.push(" AND d.integration = ").push_bind(integration.as_str().to_owned());
+    }
+    sql.push(" ORDER BY d.id DESC LIMIT ").push_bind(row::more_than(query.page.limit));
+    let rows = sql.build().fetch_all(conn).await?;
+    let items = rows.iter().map(row::delivery).collect::<Result<_, _>>()?;
+    Ok(Page::cut(items, query.page.limit))
+}
+
+async fn attempts(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    delivery: DeliveryId,
+) -> Result<Vec<Attempt>, Failure> {
+    let rows = sqlx::query(
+        "SELECT a.delivery, a.epoch, a.number, a.started_at, a.outcome, a.status, a.dns, \
+         a.connect, a.first_byte, a.total, a.exchange, a.message FROM icp_delivery d \
+         JOIN icp_attempt a ON a.delivery = d.id WHERE d.id = ? AND d.org = ? ORDER BY a.epoch",
+    )
+    .bind(delivery.to_bytes().to_vec())
+    .bind(org.as_str().to_owned())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(row::attempt).collect()
+}
+
+async fn lanes(conn: &mut SqliteConnection, org: &OrgId) -> Result<Vec<Lane>, Failure> {
+    let sql = format!("SELECT {LANE} FROM icp_lane l WHERE l.org = ? ORDER BY l.id");
+    let rows =
+        sqlx::query(AssertSqlSafe(sql)).bind(org.as_str().to_owned()).fetch_all(conn).await?;
+    rows.iter().map(|found| row::lane(found, 0)).collect()
+}

@@ -1,0 +1,148 @@
+//! The SQLite store: one file in WAL mode, one writer, a few readers.
+//!
+//! ```no_run
+//! # async fn run() -> icp_core::Result<()> {
+//! use icp_store_sql::sqlite::SqliteStore;
+//!
+//! let store = SqliteStore::open("icp.db").await?;
+//! # Ok(()) }
+//! ```
+
+mod access;
+mod audit;
+mod claim;
+mod config;
+mod delivery;
+mod error;
+mod event;
+mod lane;
+mod migrate;
+mod outbox;
+mod rescue;
+mod resource;
+mod row;
+mod settle;
+mod statement;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use icp_core::error::Result;
+use icp_core::store::{Store, StoreInfo};
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use tokio::sync::{Mutex, Notify};
+
+pub use config::{Builder, Synchronous};
+pub use outbox::publish_in;
+
+use error::Failure;
+
+/// A store in one SQLite file.
+///
+/// Several processes may open the same file. Cloning is cheap and shares the connections.
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Shared>);
+
+struct Shared {
+    writer: Mutex<SqliteConnection>,
+    readers: SqlitePool,
+    hint: Notify,
+}
+
+impl SqliteStore {
+    /// Opens the file at `path` with the defaults of [`SqliteStore::builder`], and makes it
+    /// where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open().await
+    }
+
+    /// The settings of a store at `path`.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path.as_ref())
+    }
+
+    /// Tells the engine of this process that a host transaction with outbox rows was committed.
+    ///
+    /// Never needed for correctness: without it the rows are found by the next poll.
+    pub fn hint(&self) {
+        self.0.hint.notify_one();
+    }
+
+    /// Closes all connections, after the write under way.
+    ///
+    /// # Errors
+    ///
+    /// Where the last checkpoint fails; what was committed stays committed.
+    pub async fn close(&self) -> Result<()> {
+        self.0.readers.close().await;
+        let mut writer = self.0.writer.lock().await;
+        let checkpoint = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *writer).await;
+        checkpoint.map(drop).map_err(|error| error::classify(error).during("close"))
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>, Failure> {
+        Ok(self.0.readers.acquire().await?)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn info(&self) -> StoreInfo {
+        StoreInfo::new("sqlite", true, true)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut writer = self.0.writer.lock().await;
+        let tx = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE").await;
+        let done = async { tx?.rollback().await }.await;
+        done.map_err(|error| error::classify(error).during("ping"))
+    }
+
+    async fn wakeup(&self) {
+        self.0.hint.notified().await;
+    }
+}
+
+/// Runs `$body` within one write transaction `$tx`; dropped half-way, it is rolled back.
+macro_rules! commit {
+    ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {{
+        let outcome: Result<_, $crate::sqlite::error::Failure> = async {
+            let mut writer = $store.0.writer.lock().await;
+            let mut guard = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE").await?;
+            let $tx = &mut *guard;
+            let answer = $body?;
+            guard.commit().await?;
+            Ok(answer)
+        }
+        .await;
+        outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))
+    }};
+}
+
+/// Runs `$body` on a connection `$conn` that only reads.
+macro_rules! read {
+    ($store:expr, $operation:literal, |$conn:ident| $body:expr) => {{
+        let outcome: Result<_, $crate::sqlite::error::Failure> = async {
+            let mut reader = $store.reader().await?;
+            let $conn = &mut *reader;
+            Ok($body?)
+        }
+        .await;
+        outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))
+    }};
+}
+
+pub(crate) use {commit, read};

@@ -1,0 +1,111 @@
+use icp_core::delivery::{DeliveryState, Rescue, RescueOf, Rescued, Sweep, Swept};
+use icp_core::id::DeliveryId;
+use sqlx::{Row, SqliteConnection};
+
+use super::error::Failure;
+use super::lane::Changes;
+use super::row;
+
+pub(super) async fn rescue(
+    conn: &mut SqliteConnection,
+    rescue: &Rescue,
+) -> Result<Vec<Rescued>, Failure> {
+    let limit = i64::try_from(rescue.limit).unwrap_or(i64::MAX);
+    let query = match rescue.of {
+        RescueOf::Session(session) => {
+            let id = session.to_bytes().to_vec();
+            let forget = sqlx::query("DELETE FROM icp_session WHERE id = ?").bind(id.clone());
+            forget.execute(&mut *conn).await?;
+            sqlx::query(
+                "SELECT id, lane, rescues FROM icp_delivery \
+                 WHERE state = 1 AND owner = ? LIMIT ?",
+            )
+            .bind(id)
+        }
+        RescueOf::Orphans { before } => sqlx::query(
+            "SELECT d.id, d.lane, d.rescues FROM icp_delivery d WHERE d.state = 1 \
+             AND d.lease_until < ? \
+             AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = d.owner) LIMIT ?",
+        )
+        .bind(before.as_millis()),
+    };
+    let mut changes = Changes::default();
+    let mut rescued = Vec::new();
+    for found in query.bind(limit).fetch_all(&mut *conn).await? {
+        let rescues = found.try_get::<u32, _>(2)?.saturating_add(1);
+        let poison = rescues >= rescue.max_rescues;
+        let state = if poison { DeliveryState::Dead } else { DeliveryState::Ready };
+        let delivery = row::bytes(&found, 0)?;
+        release(conn, delivery, state, rescue).await?;
+        let change = changes.of(row::bytes(&found, 1)?);
+        change.freed += 1;
+        change.wake |= !poison;
+        rescued.push(Rescued { delivery: DeliveryId::from_bytes(delivery), state });
+    }
+    changes.apply(conn).await?;
+    Ok(rescued)
+}
+
+async fn release(
+    conn: &mut SqliteConnection,
+    delivery: [u8; 16],
+    state: DeliveryState,
+    rescue: &Rescue,
+) -> Result<(), Failure> {
+    let dead = state == DeliveryState::Dead;
+    sqlx::query(
+        "UPDATE icp_delivery SET state = ?, rescues = rescues + 1, owner = NULL, \
+         lease_until = NULL, due_at = CASE WHEN ? THEN due_at ELSE ? END, \
+         reason_code = coalesce(?, reason_code), reason_message = coalesce(?, reason_message), \
+         updated_at = ? WHERE id = ? AND state = 1",
+    )
+    .bind(row::state_code(state))
+    .bind(dead)
+    .bind(rescue.now.as_millis())
+    .bind(dead.then_some("poison"))
+    .bind(dead.then_some("its leases ended without an outcome too often"))
+    .bind(rescue.now.as_millis())
+    .bind(delivery.to_vec())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A lane that would look neither now nor in time, with `?` for the moment.
+pub(super) const ASLEEP: &str = "l.runnable = 0 AND coalesce(CASE WHEN l.fifo \
+     THEN (SELECT d.due_at FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0 \
+        AND d.fifo = 1 AND l.in_flight = 0 ORDER BY d.id LIMIT 1) \
+     ELSE (SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0) END \
+     <= min(?, coalesce(l.next_due, 9223372036854775807) - 1), 0)";
+
+pub(super) async fn sweep(conn: &mut SqliteConnection, sweep: &Sweep) -> Result<Swept, Failure> {
+    let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX);
+    let now = sweep.now.as_millis();
+    let expired = sqlx::query(
+        "UPDATE icp_delivery SET state = 6, updated_at = ? WHERE id IN (SELECT id FROM \
+         icp_delivery WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? \
+         ORDER BY expires_at LIMIT ?) RETURNING lane, fifo",
+    )
+    .bind(now)
+    .bind(now)
+    .bind(limit)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut changes = Changes::default();
+    for found in &expired {
+        // Those behind the head of a fifo lane had no moment of their own to wake it.
+        if found.try_get(1)? {
+            changes.of(row::bytes(found, 0)?).wake = true;
+        }
+    }
+    changes.apply(conn).await?;
+    let sql = format!("SELECT l.id FROM icp_lane l WHERE {ASLEEP} LIMIT ?");
+    let asleep =
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now).bind(limit).fetch_all(&mut *conn).await?;
+    let mut changes = Changes::default();
+    for found in &asleep {
+        changes.of(row::bytes(found, 0)?).wake = true;
+    }
+    changes.apply(conn).await?;
+    Ok(Swept { expired: expired.len() as u64, woken: asleep.len() as u64 })
+}

@@ -1,0 +1,351 @@
+use async_trait::async_trait;
+use icp_core::error::{Code, Error, Result};
+use icp_core::id::{OrgId, ResourceId};
+use icp_core::resource::{
+    Actor, AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Record, ResourceStore,
+    Revision, Write,
+};
+use icp_core::store::Page;
+use icp_core::time::Timestamp;
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use super::error::Failure;
+use super::row::{self, more_than};
+use super::{SqliteStore, commit, read};
+
+const RECORD: &str = "SELECT h.org, h.kind, h.id, h.name, h.labels, h.spec, h.status, h.revision, \
+     h.version, h.created_at, h.updated_at, h.deleted FROM ";
+const PRESENT: &str = "icp_resource r CROSS JOIN icp_history h ON h.revision = r.revision WHERE ";
+
+#[async_trait]
+impl ResourceStore for SqliteStore {
+    async fn write(&self, write: Write) -> Result<Vec<Record>> {
+        commit!(self, "write resources", |tx| write_all(tx, &write).await)
+    }
+
+    async fn resource(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Option<Record>> {
+        let found = read!(self, "read a resource", |conn| one(conn, org, kind, id).await)?;
+        Ok(found.filter(|record| !record.deleted))
+    }
+
+    async fn resources(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Record>> {
+        let mut sql = select(PRESENT);
+        sql.push("r.kind = ").push_bind(kind.to_owned());
+        sql.push(" AND r.org = ").push_bind(org.as_str().to_owned()).push(" AND r.deleted = 0");
+        if let Some(after) = &query.page.after {
+            sql.push(" AND r.id > ").push_bind(after.as_str().to_owned());
+        }
+        for (key, value) in &query.labels {
+            sql.push(" AND EXISTS (SELECT 1 FROM json_each(h.labels) j WHERE j.key = ");
+            sql.push_bind(key.clone()).push(" AND j.value = ").push_bind(value.clone()).push(")");
+        }
+        sql.push(" ORDER BY r.id LIMIT ").push_bind(more_than(query.page.limit));
+        let items = read!(self, "list resources", |conn| records(conn, sql).await)?;
+        Ok(Page::cut(items, query.page.limit))
+    }
+
+    async fn resources_of_all(
+        &self,
+        kind: &str,
+        after: Option<(OrgId, ResourceId)>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let mut sql = select(PRESENT);
+        sql.push("r.kind = ").push_bind(kind.to_owned()).push(" AND r.deleted = 0");
+        if let Some((org, id)) = after {
+            sql.push(" AND (r.org, r.id) > (").push_bind(org.as_str().to_owned());
+            sql.push(", ").push_bind(id.as_str().to_owned()).push(")");
+        }
+        sql.push(" ORDER BY r.org, r.id LIMIT ").push_bind(more_than(limit) - 1);
+        read!(self, "list resources", |conn| records(conn, sql).await)
+    }
+
+    async fn history(
+        &self,
+        org: &OrgId,
+        kind: &str,
+        id: &ResourceId,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let mut sql = select("icp_history h WHERE h.org = ");
+        sql.push_bind(org.as_str().to_owned());
+        sql.push(" AND h.kind = ").push_bind(kind.to_owned());
+        sql.push(" AND h.id = ").push_bind(id.as_str().to_owned());
+        if let Some(before) = before {
+            sql.push(" AND h.revision < ").push_bind(before.0.cast_signed());
+        }
+        sql.push(" ORDER BY h.revision DESC LIMIT ").push_bind(more_than(limit) - 1);
+        read!(self, "read the history", |conn| records(conn, sql).await)
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Record>> {
+        let mut sql = select("icp_history h WHERE h.revision > ");
+        sql.push_bind(after.0.cast_signed());
+        sql.push(" ORDER BY h.revision LIMIT ").push_bind(more_than(limit) - 1);
+        read!(self, "read changes", |conn| records(conn, sql).await)
+    }
+
+    async fn head(&self) -> Result<Revision> {
+        read!(self, "read the head", |conn| head(conn).await)
+    }
+
+    async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
+        read!(self, "read the audit log", |conn| audit_log(conn, org, query).await)
+    }
+}
+
+fn select(from: &str) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(RECORD);
+    sql.push(from);
+    sql
+}
+
+async fn records(
+    conn: &mut SqliteConnection,
+    mut sql: QueryBuilder<Sqlite>,
+) -> Result<Vec<Record>, Failure> {
+    sql.build().fetch_all(conn).await?.iter().map(record).collect()
+}
+
+fn record(found: &SqliteRow) -> Result<Record, Failure> {
+    Ok(Record {
+        org: row::org(found, 0)?,
+        kind: found.try_get::<&str, _>(1)?.into(),
+        id: row::resource_id(found, 2)?,
+        name: found.try_get(3)?,
+        labels: serde_json::from_str(found.try_get(4)?)?,
+        spec: serde_json::from_str(found.try_get(5)?)?,
+        status: serde_json::from_str(found.try_get(6)?)?,
+        revision: Revision(found.try_get::<i64, _>(7)?.cast_unsigned()),
+        version: found.try_get::<i64, _>(8)?.cast_unsigned(),
+        created_at: row::time(found, 9)?,
+        updated_at: row::time(found, 10)?,
+        deleted: found.try_get(11)?,
+    })
+}
+
+/// The latest version, a deletion included.
+async fn one(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    kind: &str,
+    id: &ResourceId,
+) -> Result<Option<Record>, Failure> {
+    let mut sql = select(PRESENT);
+    sql.push("r.kind = ").push_bind(kind.to_owned());
+    sql.push(" AND r.org = ").push_bind(org.as_str().to_owned());
+    sql.push(" AND r.id = ").push_bind(id.as_str().to_owned());
+    Ok(records(conn, sql).await?.pop())
+}
+
+async fn head(conn: &mut SqliteConnection) -> Result<Revision, Failure> {
+    let sql = "SELECT coalesce(max(revision), 0) FROM icp_history";
+    let revision: i64 = sqlx::query(sql).fetch_one(conn).await?.try_get(0)?;
+    Ok(Revision(revision.cast_unsigned()))
+}
+
+async fn write_all(conn: &mut SqliteConnection, write: &Write) -> Result<Vec<Record>, Failure> {
+    let Revision(mut revision) = head(conn).await?;
+    let mut written = Vec::with_capacity(write.changes.len());
+    for change in &write.changes {
+        revision += 1;
+        let handed = &change.record;
+        let before = one(conn, &handed.org, &handed.kind, &handed.id).await?;
+        let record = next(change, before.as_ref(), Revision(revision), write.now)?;
+        keep(conn, &record).await?;
+        let before = before.filter(|before| !before.deleted);
+        note(conn, &record, before.as_ref(), change, write).await?;
+        for effect in &change.effects {
+            take_effect(conn, &record.org, effect).await?;
+        }
+        written.push(record);
+    }
+    Ok(written)
+}
+
+/// The version that `change` makes of what was there before.
+fn next(
+    change: &Change,
+    before: Option<&Record>,
+    revision: Revision,
+    now: Timestamp,
+) -> Result<Record> {
+    let handed = &change.record;
+    let (kind, id) = (&handed.kind, &handed.id);
+    let present = before.filter(|before| !before.deleted);
+    let missing = || {
+        let message = format!("there is no {kind} `{id}`; check the id");
+        Error::new(Code::ResourceNotFound, message)
+    };
+    match (change.expect, present) {
+        (Expect::Absent, Some(_)) => {
+            let message = format!("{kind} `{id}` exists already; change it, or use another id");
+            return Err(Error::new(Code::ResourceExists, message));
+        }
+        (Expect::Revision(_) | Expect::Present, None) => return Err(missing()),
+        (Expect::Any | Expect::Absent, None) if handed.deleted => return Err(missing()),
+        (Expect::Revision(wanted), Some(found)) if found.revision != wanted => {
+            let found = found.revision;
+            let message = format!(
+                "{kind} `{id}` is at revision {found}, not {wanted}; read it again and repeat"
+            );
+            return Err(Error::new(Code::RevisionConflict, message));
+        }
+        _ => {}
+    }
+    let mut record = handed.clone();
+    if let Some(present) = present.filter(|_| handed.deleted) {
+        record.spec = present.spec.clone();
+        record.status = present.status.clone();
+    }
+    record.revision = revision;
+    record.version = before.map_or(1, |before| before.version + 1);
+    record.created_at = before.map_or(now, |before| before.created_at);
+    record.updated_at = now;
+    Ok(record)
+}
+
+async fn keep(conn: &mut SqliteConnection, record: &Record) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO icp_history (revision, org, kind, id, name, labels, spec, status, version, \
+         created_at, updated_at, deleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(record.revision.0.cast_signed())
+    .bind(record.org.as_str().to_owned())
+    .bind(record.kind.to_string())
+    .bind(record.id.as_str().to_owned())
+    .bind(record.name.clone())
+    .bind(serde_json::to_string(&record.labels)?)
+    .bind(record.spec.to_string())
+    .bind(record.status.to_string())
+    .bind(record.version.cast_signed())
+    .bind(record.created_at.as_millis())
+    .bind(record.updated_at.as_millis())
+    .bind(record.deleted)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "INSERT INTO icp_resource (kind, org, id, revision, deleted) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (kind, org, id) DO UPDATE SET revision = excluded.revision, \
+         deleted = excluded.deleted",
+    )
+    .bind(record.kind.to_string())
+    .bind(record.org.as_str().to_owned())
+    .bind(record.id.as_str().to_owned())
+    .bind(record.revision.0.cast_signed())
+    .bind(record.deleted)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn note(
+    conn: &mut SqliteConnection,
+    record: &Record,
+    before: Option<&Record>,
+    change: &Change,
+    write: &Write,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO icp_audit (revision, at, actor, request_id, action, org, kind, id, \
+         spec_before, spec_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(record.revision.0.cast_signed())
+    .bind(write.now.as_millis())
+    .bind(write.actor.name.clone())
+    .bind(write.actor.request_id.clone())
+    .bind(change.action.clone())
+    .bind(record.org.as_str().to_owned())
+    .bind(record.kind.to_string())
+    .bind(record.id.as_str().to_owned())
+    .bind(before.map(fingerprint))
+    .bind((!record.deleted).then(|| fingerprint(record)))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn fingerprint(record: &Record) -> String {
+    let hash = Sha256::digest(record.spec.to_string());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn take_effect(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    effect: &Effect,
+) -> Result<(), Failure> {
+    match effect {
+        Effect::Lanes { integration, max_in_flight, paused } => {
+            sqlx::query(
+                "UPDATE icp_lane AS l SET \
+                 max_in_flight = CASE WHEN l.fifo THEN l.max_in_flight ELSE ?1 END, \
+                 runnable = CASE WHEN l.paused AND NOT ?2 AND EXISTS (SELECT 1 FROM icp_delivery \
+                    d WHERE d.lane = l.id AND d.state = 0) THEN 1 ELSE l.runnable END, \
+                 pass = CASE WHEN l.paused AND NOT ?2 THEN max(l.pass, coalesce((SELECT \
+                    min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0), l.pass)) \
+                    ELSE l.pass END, \
+                 paused = ?2 WHERE l.org = ?3 AND l.integration = ?4",
+            )
+            .bind(*max_in_flight)
+            .bind(*paused)
+            .bind(org.as_str().to_owned())
+            .bind(integration.as_str().to_owned())
+            .execute(conn)
+            .await?;
+        }
+        Effect::Weight { weight } => {
+            sqlx::query("UPDATE icp_lane SET weight = ? WHERE org = ?")
+                .bind(*weight)
+                .bind(org.as_str().to_owned())
+                .execute(conn)
+                .await?;
+        }
+        _ => {
+            let message = "this store does not know the effect; use a newer one";
+            return Err(Error::new(Code::Unsupported, message).into());
+        }
+    }
+    Ok(())
+}
+
+async fn audit_log(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    query: &AuditQuery,
+) -> Result<Page<AuditEntry>, Failure> {
+    let mut sql = QueryBuilder::<Sqlite>::new(
+        "SELECT revision, at, actor, request_id, action, kind, id, spec_before, spec_after \
+         FROM icp_audit WHERE org = ",
+    );
+    sql.push_bind(org.as_str().to_owned());
+    if let Some(kind) = &query.kind {
+        sql.push(" AND kind = ").push_bind(kind.clone());
+    }
+    if let Some(id) = &query.id {
+        sql.push(" AND id = ").push_bind(id.as_str().to_owned());
+    }
+    if let Some(Revision(after)) = query.page.after {
+        sql.push(" AND revision < ").push_bind(after.cast_signed());
+    }
+    sql.push(" ORDER BY revision DESC LIMIT ").push_bind(more_than(query.page.limit));
+    let rows = sql.build().fetch_all(conn).await?;
+    let items = rows.iter().map(entry).collect::<Result<_, _>>()?;
+    Ok(Page::cut(items, query.page.limit))
+}
+
+fn entry(found: &SqliteRow) -> Result<AuditEntry, Failure> {
+    Ok(AuditEntry {
+        revision: Revision(found.try_get::<i64, _>(0)?.cast_unsigned()),
+        at: row::time(found, 1)?,
+        actor: Actor { name: found.try_get(2)?, request_id: found.try_get(3)? },
+        action: found.try_get(4)?,
+        kind: found.try_get(5)?,
+        id: row::resource_id(found, 6)?,
+        before: found.try_get(7)?,
+        after: found.try_get(8)?,
+    })
+}

@@ -1,0 +1,155 @@
+use std::collections::{HashMap, HashSet};
+
+use icp_core::delivery::{Attempt, Next, Settle, Settled, Settlement};
+use icp_core::time::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use super::error::Failure;
+use super::lane::Changes;
+use super::row;
+use super::statement::{exact, padded, values};
+
+pub(crate) const SETTLE: (&str, &str) = (
+    "WITH v (id, epoch, state, due_at, refund, throttle, code, message, now) AS (VALUES ",
+    ") UPDATE icp_delivery AS d SET state = v.state, due_at = coalesce(v.due_at, d.due_at),
+        tries = max(0, d.tries - v.refund), throttles = d.throttles + v.throttle,
+        reason_code = v.code, reason_message = v.message,
+        owner = NULL, lease_until = NULL, updated_at = v.now
+     FROM v WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1
+     RETURNING id, lane",
+);
+
+pub(super) async fn settle(
+    conn: &mut SqliteConnection,
+    settle: &Settle,
+) -> Result<Vec<Settled>, Failure> {
+    let mut seen = HashSet::new();
+    let first: Vec<&Settlement> =
+        settle.settlements.iter().filter(|s| seen.insert(s.lease.delivery)).collect();
+    let lanes = update(conn, &first, settle.now).await?;
+    let mut changes = Changes::default();
+    let mut attempts = Vec::with_capacity(first.len());
+    for settlement in &first {
+        let Some(lane) = lanes.get(&settlement.lease.delivery.to_bytes()) else { continue };
+        let change = changes.of(*lane);
+        change.freed += 1;
+        if let Next::Retry { due_at, .. } | Next::Refund { due_at, .. } = settlement.next {
+            change.ready(due_at, settle.now);
+        }
+        if let Some(until) = settlement.block_lane_until {
+            change.block(until);
+        }
+        attempts.extend(settlement.attempt.as_ref().map(|attempt| (settlement, attempt)));
+    }
+    record(conn, &attempts).await?;
+    changes.apply(conn).await?;
+    let mut answered = HashSet::new();
+    Ok(settle
+        .settlements
+        .iter()
+        .map(|settlement| {
+            let delivery = settlement.lease.delivery;
+            let won = answered.insert(delivery) && lanes.contains_key(&delivery.to_bytes());
+            if won { Settled::Recorded } else { Settled::Stale }
+        })
+        .collect())
+}
+
+/// Ends the leases that still hold; answers their deliveries with their lanes.
+async fn update(
+    conn: &mut SqliteConnection,
+    settlements: &[&Settlement],
+    now: Timestamp,
+) -> Result<HashMap<[u8; 16], [u8; 16]>, Failure> {
+    let mut lanes = HashMap::with_capacity(settlements.len());
+    for chunk in padded(settlements) {
+        let mut query = values(SETTLE.0, chunk.len(), 9, SETTLE.1);
+        for settlement in chunk {
+            let (due, refund, throttle) = match &settlement.next {
+                Next::Retry { due_at, .. } => (Some(*due_at), false, false),
+                Next::Refund { due_at, throttled } => (Some(*due_at), true, *throttled),
+                _ => (None, false, false),
+            };
+            let reason = settlement.next.reason();
+            query = query
+                .bind(settlement.lease.delivery.to_bytes().to_vec())
+                .bind(settlement.lease.epoch)
+                .bind(row::state_code(settlement.next.state()))
+                .bind(due.map(Timestamp::as_millis))
+                .bind(refund)
+                .bind(throttle)
+                .bind(reason.map(|reason| reason.code.clone()))
+                .bind(reason.map(|reason| reason.message.clone()))
+                .bind(now.as_millis());
+        }
+        for won in query.fetch_all(&mut *conn).await? {
+            lanes.insert(row::bytes(&won, 0)?, row::bytes(&won, 1)?);
+        }
+    }
+    Ok(lanes)
+}
+
+async fn record(
+    conn: &mut SqliteConnection,
+    attempts: &[(&&Settlement, &Attempt)],
+) -> Result<(), Failure> {
+    let micros = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    for chunk in exact(attempts) {
+        let mut query = values(
+            "INSERT INTO icp_attempt (delivery, epoch, number, started_at, outcome, status, dns, \
+             connect, first_byte, total, exchange, message) VALUES ",
+            chunk.len(),
+            12,
+            "",
+        );
+        for (settlement, attempt) in chunk {
+            let timings = &attempt.timings;
+            let exchange = attempt.exchange.as_deref().map(serde_json::to_string).transpose()?;
+            query = query
+                .bind(settlement.lease.delivery.to_bytes().to_vec())
+                .bind(settlement.lease.epoch)
+                .bind(attempt.number)
+                .bind(attempt.started_at.as_millis())
+                .bind(serde_json::to_string(&attempt.outcome)?)
+                .bind(attempt.status)
+                .bind(timings.dns.map(micros))
+                .bind(timings.connect.map(micros))
+                .bind(timings.first_byte.map(micros))
+                .bind(micros(timings.total))
+                .bind(exchange)
+                .bind(attempt.message.clone());
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Extends the leases that still hold; answers the others.
+pub(super) async fn renew(
+    conn: &mut SqliteConnection,
+    renew: &icp_core::delivery::Renew,
+) -> Result<Vec<icp_core::delivery::Lease>, Failure> {
+    let mut kept = HashSet::new();
+    for chunk in padded(&renew.leases) {
+        let mut query = values(
+            "WITH v (id, epoch, until) AS (VALUES ",
+            chunk.len(),
+            3,
+            ") UPDATE icp_delivery AS d SET lease_until = v.until FROM v \
+             WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 RETURNING id, epoch",
+        );
+        for lease in chunk {
+            query = query
+                .bind(lease.delivery.to_bytes().to_vec())
+                .bind(lease.epoch)
+                .bind(renew.until.as_millis());
+        }
+        for row in query.fetch_all(&mut *conn).await? {
+            kept.insert((row::bytes(&row, 0)?, row.try_get::<u32, _>(1)?));
+        }
+    }
+    let lost = |lease: &&icp_core::delivery::Lease| {
+        !kept.contains(&(lease.delivery.to_bytes(), lease.epoch))
+    };
+    Ok(renew.leases.iter().filter(lost).copied().collect())
+}

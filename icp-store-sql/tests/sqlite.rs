@@ -1,0 +1,224 @@
+//! What is special to SQLite: files, locks, other processes, the host's transactions.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use icp_core::Code;
+use icp_core::delivery::*;
+use icp_core::event::*;
+use icp_core::id::*;
+use icp_core::resource::Revision;
+use icp_core::store::Store;
+use icp_core::time::Timestamp;
+use icp_store_sql::sqlite::SqliteStore;
+use sqlx::{Connection, Executor, SqliteConnection};
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn id(n: u128) -> [u8; 16] {
+    (NOW.as_millis().unsigned_abs() as u128 * (1 << 80) + n).to_be_bytes()
+}
+
+fn event(n: u128) -> Event {
+    Event::restore(
+        EventId::from_bytes(id(n)),
+        OrgId::new("acme").unwrap(),
+        None,
+        "order.paid".parse().unwrap(),
+        JSON.into(),
+        vec![b'1'; 64].into(),
+        None,
+        None,
+        NOW,
+        None,
+        None,
+        None,
+        Revision::ZERO,
+    )
+}
+
+fn item(n: u128, max_in_flight: u32) -> IngestItem {
+    let event = Arc::new(event(n));
+    let integration = ResourceId::new("crm").unwrap();
+    let lane = LaneSeed {
+        id: LaneId::of(&event.org, &integration, None),
+        order_key: None,
+        mode: LaneMode::Parallel,
+        max_in_flight,
+        weight: 1,
+    };
+    let delivery =
+        NewDelivery { id: DeliveryId::from_bytes(id(n)), integration, lane, due_at: NOW };
+    IngestItem {
+        event,
+        body_hash: [0; 32],
+        idempotency_window: Duration::ZERO,
+        deliveries: vec![delivery],
+        outbox: None,
+    }
+}
+
+fn batch(ids: impl Iterator<Item = u128>) -> Ingest {
+    Ingest { items: ids.map(|n| item(n, 1_000)).collect(), direct: None, now: NOW }
+}
+
+fn claim(session: SessionId) -> Claim {
+    let lease_until = NOW + Duration::from_secs(30);
+    Claim { session, now: NOW, lease_until, limit: 64, per_lane: 64 }
+}
+
+fn settle(claimed: &Claimed) -> Settle {
+    let settlements = claimed.deliveries.iter().map(|c| Settlement {
+        lease: Lease { delivery: c.delivery.id, epoch: c.delivery.epoch },
+        lane: c.delivery.lane,
+        attempt: Some(Attempt {
+            delivery: c.delivery.id,
+            epoch: c.delivery.epoch,
+            number: c.delivery.tries,
+            started_at: NOW,
+            outcome: AttemptOutcome::Delivered,
+            status: Some(200),
+            timings: AttemptTimings::default(),
+            exchange: None,
+            message: None,
+        }),
+        next: Next::Delivered,
+        block_lane_until: None,
+    });
+    Settle { settlements: settlements.collect(), now: NOW }
+}
+
+#[tokio::test]
+async fn everything_taken_in_is_claimed_and_settled_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("icp.db")).await.unwrap();
+    let session = SessionId::from_bytes([1; 16]);
+    store.open_session(session, NOW).await.unwrap();
+    let ingested = store.ingest(batch(0..150)).await.unwrap();
+    assert!(ingested.iter().all(|i| matches!(i, Ingested::Accepted { .. })));
+    let again = store.ingest(batch(0..150)).await.unwrap();
+    assert!(again.iter().all(|i| matches!(i, Ingested::Duplicate { .. })));
+    let mut seen = HashSet::new();
+    loop {
+        let claimed = store.claim(claim(session)).await.unwrap();
+        assert!(store.audit().await.unwrap().is_clean());
+        if claimed.deliveries.is_empty() {
+            break;
+        }
+        assert!(claimed.deliveries.iter().all(|c| seen.insert(c.delivery.id)));
+        let settled = store.settle(settle(&claimed)).await.unwrap();
+        assert!(settled.iter().all(|s| *s == Settled::Recorded));
+        let settled = store.settle(settle(&claimed)).await.unwrap();
+        assert!(settled.iter().all(|s| *s == Settled::Stale));
+    }
+    assert_eq!(seen.len(), 150);
+    assert_eq!(store.counts().await.unwrap(), [(DeliveryState::Delivered, 150)]);
+    assert!(store.audit().await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn two_stores_on_one_file_never_claim_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let (a, b) = tokio::join!(SqliteStore::open(&path), SqliteStore::open(&path));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    a.ingest(batch(0..400)).await.unwrap();
+    let drain = async |store: &SqliteStore, session: u8| {
+        let session = SessionId::from_bytes([session; 16]);
+        store.open_session(session, NOW).await.unwrap();
+        let mut all = Vec::new();
+        loop {
+            let claimed = store.claim(claim(session)).await.unwrap();
+            if claimed.deliveries.is_empty() {
+                return all;
+            }
+            all.extend(claimed.deliveries.into_iter().map(|c| c.delivery.id));
+        }
+    };
+    let (one, two) = tokio::join!(drain(&a, 1), drain(&b, 2));
+    assert_eq!(one.len() + two.len(), 400);
+    assert_eq!(one.iter().chain(&two).collect::<HashSet<_>>().len(), 400);
+    assert!(a.audit().await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn a_dropped_call_leaves_all_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("icp.db")).await.unwrap();
+    for round in 0..60_u64 {
+        let first = u128::from(round) * 100;
+        let call = store.ingest(batch(first..first + 100));
+        let _ = tokio::time::timeout(Duration::from_micros(round * 200), call).await;
+        let count: u64 = store.counts().await.unwrap().iter().map(|(_, n)| n).sum();
+        assert_eq!(count % 100, 0);
+        assert!(store.audit().await.unwrap().is_clean());
+    }
+    store.ping().await.unwrap();
+    store.ingest(batch(0..6_000)).await.unwrap();
+    assert_eq!(store.counts().await.unwrap(), [(DeliveryState::Ready, 6_000)]);
+}
+
+#[tokio::test]
+async fn host_transactions_emit_all_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let url = format!("sqlite://{}", path.display());
+    let mut host = SqliteConnection::connect(&url).await.unwrap();
+    let mut tx = host.begin().await.unwrap();
+    store.publish_in(&mut tx, &event(1)).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert!(store.outbox(10).await.unwrap().is_empty());
+    let mut tx = host.begin().await.unwrap();
+    store.publish_in(&mut tx, &event(2)).await.unwrap();
+    store.publish_in(&mut tx, &event(3)).await.unwrap();
+    assert!(store.outbox(10).await.unwrap().is_empty());
+    tx.commit().await.unwrap();
+    store.hint();
+    store.wakeup().await;
+    let entries = store.outbox(10).await.unwrap();
+    assert_eq!(entries.iter().map(|e| &e.event).collect::<Vec<_>>(), [&event(2), &event(3)]);
+    let mut relayed = item(2, 1);
+    relayed.outbox = Some(relayed.event.id);
+    let batch = Ingest { items: vec![relayed.clone(), relayed], direct: None, now: NOW };
+    let answers = store.ingest(batch).await.unwrap();
+    assert_eq!(answers, [Ingested::Accepted { leased: vec![] }, Ingested::Gone]);
+    assert_eq!(store.outbox(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lock_held_too_long_is_told_and_harms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let store = SqliteStore::builder(&path).busy_timeout(Duration::from_millis(20));
+    let store = store.open().await.unwrap();
+    let url = format!("sqlite://{}", path.display());
+    let mut other = SqliteConnection::connect(&url).await.unwrap();
+    other.execute("BEGIN EXCLUSIVE").await.unwrap();
+    assert_eq!(store.ingest(batch(0..9)).await.unwrap_err().code(), Code::StoreLocked);
+    other.execute("ROLLBACK").await.unwrap();
+    assert!(store.counts().await.unwrap().is_empty());
+    store.ingest(batch(0..9)).await.unwrap();
+    assert!(store.audit().await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn files_that_are_no_database_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    assert_eq!(SqliteStore::open(&path).await.unwrap_err().code(), Code::StoreCorrupt);
+    let missing = dir.path().join("missing").join("icp.db");
+    assert_eq!(SqliteStore::open(&missing).await.unwrap_err().code(), Code::StoreUnavailable);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_file_belongs_to_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    SqliteStore::open(&path).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
