@@ -1,0 +1,192 @@
+//! From what people write to what runs.
+
+use serde_json::Value;
+
+use super::budget::{Budget, MAX_NODES};
+use super::template::Template;
+use super::{Base, Cast, MappingSpec, RuleSpec};
+use crate::document::{Path, Step};
+use crate::error::Violation;
+
+/// The most rules of a mapping, those of `each` included.
+pub const MAX_RULES: usize = 256;
+
+/// A compiled mapping.
+#[derive(Debug)]
+pub struct Mapping {
+    pub(super) base: Base,
+    pub(super) rules: Box<[Rule]>,
+    pub(super) remove: Box<[Path]>,
+}
+
+/// A compiled rule.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// The pointer to the rule in its document.
+    pub(super) at: Box<str>,
+    pub(super) target: Path,
+    pub(super) source: Source,
+    pub(super) default: Option<Value>,
+    pub(super) required: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    From { path: Path, cast: Option<Cast> },
+    Each { path: Path, rules: Box<[Rule]> },
+    Const { value: Value, cast: Option<Cast> },
+    Template { template: Template, cast: Option<Cast> },
+}
+
+impl MappingSpec {
+    /// Compiles the mapping. `at` is the pointer to this spec in its document.
+    ///
+    /// # Errors
+    ///
+    /// Every broken rule.
+    pub fn compile(&self, at: &str) -> Result<Mapping, Vec<Violation>> {
+        let mut found = Findings(Vec::new());
+        let count = self.rules.iter().map(|rule| 1 + rule.each.as_ref().map_or(0, Vec::len)).sum();
+        found.count(&format!("{at}/rules"), count);
+        found.count(&format!("{at}/remove"), self.remove.len());
+        let rules = found.rules(&format!("{at}/rules"), &self.rules, false);
+        let remove = self.remove.iter().enumerate();
+        let remove = remove
+            .filter_map(|(index, text)| found.removed(&format!("{at}/remove/{index}"), text))
+            .collect();
+        if found.0.is_empty() {
+            Ok(Mapping { base: self.base, rules, remove })
+        } else {
+            Err(found.0)
+        }
+    }
+}
+
+struct Findings(Vec<Violation>);
+
+impl Findings {
+    fn add(&mut self, pointer: String, code: &str, message: impl Into<String>) {
+        self.0.push(Violation::new(pointer, code, message));
+    }
+
+    fn count(&mut self, at: &str, count: usize) {
+        if count > MAX_RULES {
+            let message = format!("{count} are given; use at most {MAX_RULES}");
+            self.add(at.to_owned(), "mapping_count", message);
+        }
+    }
+
+    fn rules(&mut self, at: &str, specs: &[RuleSpec], within_each: bool) -> Box<[Rule]> {
+        let specs = specs.iter().enumerate();
+        specs
+            .filter_map(|(index, spec)| self.rule(&format!("{at}/{index}"), spec, within_each))
+            .collect()
+    }
+
+    // A rule is answered only where nothing is wrong with it, but all that is wrong is found.
+    fn rule(&mut self, at: &str, spec: &RuleSpec, within_each: bool) -> Option<Rule> {
+        let target = self.target(&format!("{at}/target"), &spec.target);
+        self.conflicts(at, spec, within_each);
+        let source = self.source(at, spec, within_each);
+        for (name, value) in [("const", &spec.constant), ("default", &spec.default)] {
+            if let Some(value) = value {
+                self.literal(&format!("{at}/{name}"), value);
+            }
+        }
+        Some(Rule {
+            at: at.into(),
+            target: target?,
+            source: source?,
+            default: spec.default.clone(),
+            required: spec.required,
+        })
+    }
+
+    fn source(&mut self, at: &str, spec: &RuleSpec, within_each: bool) -> Option<Source> {
+        let cast = spec.cast;
+        match (&spec.from, &spec.constant, &spec.template) {
+            (Some(from), None, None) => {
+                let path = self.path(&format!("{at}/from"), from);
+                let Some(each) = spec.each.as_ref().filter(|_| !within_each) else {
+                    return path.map(|path| Source::From { path, cast });
+                };
+                let rules = self.rules(&format!("{at}/each"), each, true);
+                path.map(|path| Source::Each { path, rules })
+            }
+            (None, Some(value), None) => Some(Source::Const { value: value.clone(), cast }),
+            (None, None, Some(text)) => match Template::parse(text) {
+                Ok(template) => Some(Source::Template { template, cast }),
+                Err(message) => {
+                    self.add(format!("{at}/template"), "template_malformed", message);
+                    None
+                }
+            },
+            _ => {
+                let message = "give exactly one of `from`, `const` and `template`";
+                self.add(at.to_owned(), "mapping_source", message);
+                None
+            }
+        }
+    }
+
+    fn conflicts(&mut self, at: &str, spec: &RuleSpec, within_each: bool) {
+        let each = spec.each.is_some();
+        let empty = spec.each.as_ref().is_some_and(Vec::is_empty);
+        let constant = spec.constant.is_some();
+        for (wrong, field, message) in [
+            (each && within_each, "each", "`each` does not nest; map the inner array as a whole"),
+            (each && spec.from.is_none(), "each", "`each` goes with `from`, the path of an array"),
+            (empty, "each", "give at least one rule, or leave out `each`"),
+            (each && spec.cast.is_some(), "cast", "an array has no cast; cast within `each`"),
+            (constant && spec.default.is_some(), "default", "a constant is never missing"),
+            (constant && spec.required, "required", "a constant is never missing"),
+            (
+                spec.default.is_some() && spec.required,
+                "required",
+                "a value with a default is never missing; use one of both",
+            ),
+        ] {
+            if wrong {
+                self.add(format!("{at}/{field}"), "mapping_conflict", message);
+            }
+        }
+    }
+
+    fn path(&mut self, at: &str, text: &str) -> Option<Path> {
+        Path::parse(text)
+            .map_err(|error| self.add(at.to_owned(), "path_malformed", error.to_string()))
+            .ok()
+    }
+
+    // A target whose gaps alone are more than a run may produce could never be written.
+    fn target(&mut self, at: &str, text: &str) -> Option<Path> {
+        let path = self.path(at, text)?;
+        let index = |step: &Step| match step {
+            Step::Index(index) => *index,
+            Step::Key(_) => 0,
+        };
+        if path.steps().iter().map(index).sum::<usize>() > MAX_NODES {
+            let message = format!("the indexes of a target add up to at most {MAX_NODES}");
+            self.add(at.to_owned(), "mapping_target", message);
+            return None;
+        }
+        Some(path)
+    }
+
+    fn removed(&mut self, at: &str, text: &str) -> Option<Path> {
+        let path = self.path(at, text)?;
+        if path.steps().is_empty() {
+            let message = "the whole result cannot be removed; use base `empty`, or a drop";
+            self.add(at.to_owned(), "mapping_remove", message);
+            return None;
+        }
+        Some(path)
+    }
+
+    fn literal(&mut self, at: &str, value: &Value) {
+        if let Err(exceeded) = Budget::new().take(value, 0) {
+            let failure = exceeded.at(at);
+            self.add(at.to_owned(), failure.code, failure.message);
+        }
+    }
+}
