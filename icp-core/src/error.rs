@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +146,8 @@ codes! {
     AddressDenied = "address_denied", Forbidden;
     /// The host name did not resolve.
     DnsFailed = "dns_failed", Unavailable;
+    /// The endpoint could not be reached, or broke off before it answered.
+    EndpointFailed = "endpoint_failed", Unavailable;
     /// The request could not be signed, so nothing was sent.
     SigningFailed = "signing_failed", Internal;
     /// The signature does not fit the message.
@@ -212,23 +215,24 @@ impl Violation {
 /// A failure with a stable [`Code`], the operation, and the cause.
 ///
 /// `Display` is one lower-case line that says what to do, and holds no secret; the cause is
-/// reached through [`source`](StdError::source) and is not printed twice.
-#[derive(Debug)]
-pub struct Error(Box<Inner>);
+/// reached through [`source`](StdError::source) and is not printed twice. Cheap to clone: callers that
+/// shared one commit share its failure.
+#[derive(Clone, Debug)]
+pub struct Error(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     code: Code,
     operation: &'static str,
     message: String,
     violations: Vec<Violation>,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `code` whose message says what to do next.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
+        Self(Arc::new(Inner {
             code,
             operation: "",
             message: message.into(),
@@ -249,7 +253,7 @@ impl Error {
             [] => code.meaning().trim().to_owned(),
         };
         let mut error = Self::new(code, message);
-        error.0.violations = violations;
+        Arc::make_mut(&mut error.0).violations = violations;
         error
     }
 
@@ -257,7 +261,7 @@ impl Error {
     #[must_use]
     pub fn during(mut self, operation: &'static str) -> Self {
         if self.0.operation.is_empty() {
-            self.0.operation = operation;
+            Arc::make_mut(&mut self.0).operation = operation;
         }
         self
     }
@@ -265,7 +269,7 @@ impl Error {
     /// Keeps the cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.0.source = Some(source.into());
+        Arc::make_mut(&mut self.0).source = Some(Arc::from(source.into()));
         self
     }
 

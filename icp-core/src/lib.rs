@@ -3,11 +3,17 @@
 
 pub mod access;
 pub mod delivery;
+pub mod document;
+pub mod egress;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod integration;
 pub mod resource;
+pub mod secret;
+pub mod signing;
 pub mod store;
 pub mod time;
+pub mod transform;
 
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};

@@ -1,1 +1,5 @@
-//! icp-testkit.
+//! What proves a store or a host: the conformance registry, and what its behaviours need.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a behaviour fails by panicking")]
+
+pub mod conformance;

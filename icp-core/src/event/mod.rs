@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use kind::EventType;
+pub(crate) use kind::is_segment;
 pub use store::{
     Direct, EventQuery, EventStore, EventSummary, Ingest, IngestItem, Ingested, LaneSeed,
     NewDelivery, OutboxEntry,

@@ -1,6 +1,8 @@
 //! What people configure: one mechanism for every kind of resource.
 
+mod kind;
 mod store;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +10,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+pub use validate::Violations;
 
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;

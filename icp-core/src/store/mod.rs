@@ -10,10 +10,14 @@
 //! 6. No lock and no transaction outlives a call; a call that is dropped half-way leaves either
 //!    all or nothing behind.
 
+mod memory;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+
+pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
 use crate::delivery::DeliveryStore;

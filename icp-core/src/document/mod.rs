@@ -1,0 +1,7 @@
+//! JSON documents: paths into them, and exact comparison of their values.
+
+mod compare;
+mod path;
+
+pub use compare::{equal, order};
+pub use path::{Path, PathError, Step};

@@ -1,0 +1,82 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<SocketAddr>>>);
+
+#[async_trait::async_trait]
+impl Dial for Recorder {
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        self.0.lock().unwrap().push(address);
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+async fn attempt(url: &str, resolver: StaticResolver) -> (FailureClass, Vec<SocketAddr>) {
+    let log = Recorder::default();
+    let client = Client::builder()
+        .native_roots(false)
+        .resolver(resolver)
+        .dialer(log.clone())
+        .build()
+        .unwrap();
+    let policy = Arc::new(AddressPolicy::strict());
+    let request = EgressRequest::post(url.parse().unwrap(), "{}", policy);
+    let class = client.into_transport().oneshot(request).await.unwrap_err().class;
+    let dialed = log.0.lock().unwrap().clone();
+    (class, dialed)
+}
+
+#[tokio::test]
+async fn no_socket_opens_to_a_denied_target() {
+    let urls = [
+        "http://127.1/",
+        "http://0x7f.1/",
+        "http://2130706433/",
+        "http://017700000001/",
+        "http://①②⑦.0.0.1/",
+        "http://169.254.43518/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://[2002:7f00:1::]/",
+        "http://[fe80::5efe:a00:1]/",
+        "http://localhost./",
+        "http://sub.localhost/",
+        "http://metadata.google.internal/",
+        "http://host.docker.internal/",
+        "http://api.default.svc/",
+        "http://a@8.8.8.8/",
+        "file:///etc/passwd",
+        "gopher://8.8.8.8/",
+        "http://8.8.8.8:6379/",
+        "http:\\\\8.8.8.8@127.0.0.1/",
+    ];
+    for url in urls {
+        let (class, dialed) = attempt(url, StaticResolver::new()).await;
+        assert!(
+            matches!(class, FailureClass::AddressDenied | FailureClass::UrlInvalid),
+            "{url}: {class}"
+        );
+        assert!(dialed.is_empty(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn one_denied_answer_refuses_all_and_a_judged_address_is_dialed() {
+    let name = "http://hooks.example.com/";
+    let [public, private] = ["8.8.8.8", "10.0.0.1"].map(|a| a.parse().unwrap());
+    let mixed = StaticResolver::new().with("hooks.example.com", [public, private]);
+    assert_eq!(attempt(name, mixed).await, (FailureClass::AddressDenied, vec![]));
+    let empty = StaticResolver::new().with("hooks.example.com", []);
+    assert_eq!(attempt(name, empty).await, (FailureClass::Dns, vec![]));
+    assert_eq!(attempt(name, StaticResolver::new()).await, (FailureClass::Dns, vec![]));
+    let good = StaticResolver::new().with("hooks.example.com", [public]);
+    let expected = vec![SocketAddr::new(public, 80)];
+    assert_eq!(attempt(name, good).await, (FailureClass::Connect, expected));
+}

@@ -1,0 +1,414 @@
+//! The built-in connector: one HTTP request for each attempt, through the guarded client.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tower::ServiceExt;
+use url::Url;
+
+use super::auth::Auth;
+use super::retry::retry_after;
+use super::{Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Sent};
+use crate::delivery::{AttemptTimings, Exchange};
+use crate::egress::{
+    AddressPolicy, EgressError, EgressRequest, EgressResponse, FailureClass, Timeouts, Timings,
+    Transport,
+};
+use crate::error::{Code, Error, Result, Violation};
+use crate::signing::{self, Signer};
+use crate::time::Timestamp;
+
+/// The name of this connector in `target.kind`.
+pub const KIND: &str = "http";
+
+/// How much of an answer's body is read and kept, in bytes.
+pub const KEPT_BODY: usize = 16 * 1024;
+
+const KEPT_HEADERS: usize = 32;
+const AGENT: &str = concat!("icp/", env!("CARGO_PKG_VERSION"));
+
+/// Where an HTTP integration sends to: the `target` of its spec.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTarget {
+    /// Always `http`.
+    #[schemars(extend("const" = "http"))]
+    pub kind: String,
+    /// The address, `http` or `https`.
+    pub url: String,
+    /// The method: `POST` (default), `PUT` or `PATCH`.
+    #[serde(default)]
+    pub method: HttpMethod,
+    /// Fixed header fields. Fields that the engine sets cannot be set here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// How long the parts of a request may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// The methods that carry an event.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
+pub enum HttpMethod {
+    /// `PATCH`.
+    Patch,
+    /// `POST`.
+    #[default]
+    Post,
+    /// `PUT`.
+    Put,
+}
+
+impl HttpMethod {
+    fn as_http(self) -> Method {
+        match self {
+            Self::Patch => Method::PATCH,
+            Self::Post => Method::POST,
+            Self::Put => Method::PUT,
+        }
+    }
+}
+
+/// Sends deliveries as HTTP requests.
+#[derive(Clone, Debug)]
+pub struct HttpConnector {
+    transport: Transport,
+    development: Option<Arc<AddressPolicy>>,
+}
+
+impl HttpConnector {
+    /// A connector that sends through `transport`.
+    #[must_use]
+    pub fn new(transport: Transport) -> Self {
+        Self { transport, development: None }
+    }
+
+    /// Judges addresses by `policy` in place of each organization's own, to reach receivers on
+    /// this machine during development and in tests.
+    #[must_use]
+    pub fn development_policy(mut self, policy: AddressPolicy) -> Self {
+        self.development = Some(Arc::new(policy));
+        self
+    }
+}
+
+impl Connector for HttpConnector {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn validate(&self, target: &serde_json::Value, at: &str) -> Vec<Violation> {
+        let target: HttpTarget = match serde_path_to_error::deserialize(target) {
+            Ok(target) => target,
+            Err(error) => {
+                return vec![Violation::new(at, "malformed", error.into_inner().to_string())];
+            }
+        };
+        target.validate(at, self.development.as_deref())
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schemars::schema_for!(HttpTarget).to_value()
+    }
+
+    fn bind(&self, binding: Binding<'_>) -> Result<Arc<dyn Integration>> {
+        let refuse = |error: &dyn std::fmt::Display| {
+            Error::new(Code::ResourceInvalid, format!("the target cannot be used: {error}"))
+        };
+        let target: HttpTarget =
+            serde_json::from_value(binding.target.clone()).map_err(|e| refuse(&e))?;
+        let url = Url::parse(&target.url).map_err(|e| refuse(&e))?;
+        let headers = target.header_map().map_err(|name| {
+            Error::new(Code::ResourceInvalid, format!("the header `{name}` cannot be sent"))
+        })?;
+        Ok(Arc::new(HttpIntegration {
+            transport: self.transport.clone(),
+            policy: self.development.clone().unwrap_or(binding.policy),
+            method: target.method.as_http(),
+            shown_url: shown(&url).into(),
+            url,
+            headers,
+            timeouts: target.timeouts,
+            auth: binding.auth,
+            signer: binding.signer,
+        }))
+    }
+}
+
+impl HttpTarget {
+    fn validate(&self, at: &str, development: Option<&AddressPolicy>) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        if self.kind != KIND {
+            violations.push(Violation::new(format!("{at}/kind"), "unknown", "is not `http`"));
+        }
+        let strict = AddressPolicy::strict();
+        let policy = development.unwrap_or(&strict);
+        match Url::parse(&self.url) {
+            Err(error) => violations.push(Violation::new(
+                format!("{at}/url"),
+                Code::UrlInvalid.as_str(),
+                format!("is not an address: {error}"),
+            )),
+            Ok(url) => {
+                if let Err(denied) = policy.check_url(&url) {
+                    let code = match denied.class() {
+                        FailureClass::AddressDenied => Code::AddressDenied,
+                        _ => Code::UrlInvalid,
+                    };
+                    let message = denied.to_string();
+                    violations.push(Violation::new(format!("{at}/url"), code.as_str(), message));
+                }
+            }
+        }
+        for (name, value) in &self.headers {
+            if let Err(message) = header(name, value) {
+                let pointer =
+                    format!("{at}/headers/{}", name.replace('~', "~0").replace('/', "~1"));
+                violations.push(Violation::new(pointer, "header_invalid", message));
+            }
+        }
+        let longest = Duration::from_secs(120);
+        if self.timeouts.total.is_zero() || self.timeouts.total > longest {
+            let pointer = format!("{at}/timeouts/total_ms");
+            violations.push(Violation::new(pointer, "out_of_range", "use 1 to 120000"));
+        }
+        violations
+    }
+
+    fn header_map(&self) -> Result<HeaderMap, &str> {
+        let mut map = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            let (name, value) = header(name, value).map_err(|_| name.as_str())?;
+            map.insert(name, value);
+        }
+        Ok(map)
+    }
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    const OURS: [&str; 12] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "traceparent",
+        "tracestate",
+        "upgrade",
+    ];
+    let name = HeaderName::try_from(name).map_err(|_| "is not a header name")?;
+    let ours = OURS.contains(&name.as_str());
+    if ours || name.as_str().starts_with("webhook-") || name.as_str().starts_with("icp-") {
+        return Err("is set by the engine and cannot be set here");
+    }
+    let value = HeaderValue::try_from(value).map_err(|_| "has a value that cannot be sent")?;
+    Ok((name, value))
+}
+
+#[derive(Debug)]
+struct HttpIntegration {
+    transport: Transport,
+    policy: Arc<AddressPolicy>,
+    method: Method,
+    url: Url,
+    shown_url: Arc<str>,
+    headers: HeaderMap,
+    timeouts: Timeouts,
+    auth: Auth,
+    signer: Option<Arc<dyn Signer>>,
+}
+
+#[async_trait]
+impl Integration for HttpIntegration {
+    async fn send(&self, outgoing: Outgoing<'_>) -> Sent {
+        let now = outgoing.now;
+        let request = match self.request(&outgoing) {
+            Ok(request) => request,
+            Err(error) => return self.unsent(&error),
+        };
+        match self.transport.clone().oneshot(request).await {
+            Ok(response) => self.answered(response, now),
+            Err(error) => self.unanswered(error),
+        }
+    }
+}
+
+impl HttpIntegration {
+    fn request(&self, outgoing: &Outgoing<'_>) -> Result<EgressRequest> {
+        let mut url = self.url.clone();
+        let mut headers = self.headers.clone();
+        let event = outgoing.event;
+        let id = event.id.to_string();
+        let mut set = |name: HeaderName, value: &str| -> Result<()> {
+            let value = HeaderValue::try_from(value).map_err(|_| {
+                Error::new(Code::Internal, format!("the value of `{name}` cannot be sent"))
+            })?;
+            headers.insert(name, value);
+            Ok(())
+        };
+        set(CONTENT_TYPE, &event.content_type)?;
+        set(HeaderName::from_static("webhook-id"), &id)?;
+        set(HeaderName::from_static("webhook-timestamp"), &outgoing.now.as_secs().to_string())?;
+        set(HeaderName::from_static("icp-event-type"), event.event_type.as_str())?;
+        set(HeaderName::from_static("icp-event-time"), &event.received_at.to_string())?;
+        set(HeaderName::from_static("icp-delivery"), &outgoing.delivery.to_string())?;
+        set(HeaderName::from_static("icp-attempt"), &outgoing.number.to_string())?;
+        set(HeaderName::from_static("icp-epoch"), &outgoing.epoch.to_string())?;
+        set(HeaderName::from_static("traceparent"), &outgoing.trace.parent())?;
+        if let Some(state) = outgoing.trace.state() {
+            set(HeaderName::from_static("tracestate"), state)?;
+        }
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        self.auth.apply(&mut url, &mut headers)?;
+        if let Some(signer) = &self.signer {
+            let message =
+                signing::Message { id: &id, timestamp: outgoing.now, body: &outgoing.body };
+            signer.sign(&message, &mut headers)?;
+        }
+        let mut request = EgressRequest::new(
+            self.method.clone(),
+            url,
+            outgoing.body.clone(),
+            Arc::clone(&self.policy),
+        );
+        request.headers = headers;
+        request.timeouts = self.timeouts;
+        request.response_limit = KEPT_BODY;
+        Ok(request)
+    }
+
+    fn unsent(&self, error: &Error) -> Sent {
+        Sent {
+            judgement: Judgement::Failed(Failure {
+                class: error.code().as_str().to_owned(),
+                message: error.message().to_owned(),
+                hint: Hint::Retry,
+            }),
+            status: None,
+            timings: AttemptTimings::default(),
+            exchange: None,
+        }
+    }
+
+    fn answered(&self, response: EgressResponse, now: Timestamp) -> Sent {
+        let status = response.status;
+        let judgement = judge(status, response.headers.get(RETRY_AFTER), now);
+        Sent {
+            judgement,
+            status: Some(status.as_u16()),
+            timings: timings(response.timings),
+            exchange: Some(Arc::new(self.exchange(Some(response)))),
+        }
+    }
+
+    fn unanswered(&self, error: EgressError) -> Sent {
+        let hint = match error.class {
+            FailureClass::UrlInvalid | FailureClass::AddressDenied => Hint::Refused,
+            _ => Hint::Retry,
+        };
+        Sent {
+            judgement: Judgement::Failed(Failure {
+                class: error.class.as_str().to_owned(),
+                message: error.message.clone(),
+                hint,
+            }),
+            status: None,
+            timings: timings(error.timings),
+            exchange: Some(Arc::new(self.exchange(None))),
+        }
+    }
+
+    fn exchange(&self, response: Option<EgressResponse>) -> Exchange {
+        let mut exchange = Exchange {
+            method: self.method.to_string(),
+            url: self.shown_url.to_string(),
+            ..Exchange::default()
+        };
+        if let Some(response) = response {
+            exchange.response_headers = kept(&response.headers);
+            exchange.response_body = String::from_utf8_lossy(&response.body).into_owned();
+            exchange.response_truncated = response.truncated;
+        }
+        exchange
+    }
+}
+
+/// What a status means, before any policy of tries.
+fn judge(status: StatusCode, wait: Option<&HeaderValue>, now: Timestamp) -> Judgement {
+    if status.is_success() {
+        return Judgement::Delivered;
+    }
+    let wait = wait.and_then(|value| value.to_str().ok()).and_then(|text| retry_after(text, now));
+    let hint = match status.as_u16() {
+        410 => Hint::Gone,
+        429 | 503 => Hint::Wait(wait),
+        408 | 425 | 500.. => Hint::Retry,
+        _ => Hint::Refused,
+    };
+    Judgement::Failed(Failure {
+        class: format!("status_{}", status.as_u16()),
+        message: format!("the endpoint answered {status}"),
+        hint,
+    })
+}
+
+fn timings(timings: Timings) -> AttemptTimings {
+    let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    AttemptTimings {
+        dns: timings.dns.map(micros),
+        connect: timings.connect.map(micros),
+        first_byte: timings.first_byte.map(micros),
+        total: timings.total.map(micros).unwrap_or_default(),
+    }
+}
+
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    let keys: Vec<_> = url.query_pairs().map(|(key, _)| key.into_owned()).collect();
+    url.set_query(None);
+    for key in keys {
+        url.query_pairs_mut().append_pair(&key, "***");
+    }
+    url.into()
+}
+
+fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
+    const SENSITIVE: [&str; 6] = [
+        "authorization",
+        "cookie",
+        "proxy-authenticate",
+        "set-cookie",
+        "www-authenticate",
+        "x-api-key",
+    ];
+    headers
+        .iter()
+        .take(KEPT_HEADERS)
+        .map(|(name, value)| {
+            let value = if SENSITIVE.contains(&name.as_str()) {
+                "***".to_owned()
+            } else {
+                String::from_utf8_lossy(value.as_bytes()).chars().take(1024).collect()
+            };
+            (name.as_str().to_owned(), value)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use serde_json::json;
+
+use super::*;
+use crate::event::{EventLimits, NewEvent, TraceContext};
+use crate::id::{DeliveryId, EventId};
+use crate::resource::Revision;
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_232_700_000);
+
+fn capture() -> (Transport, Arc<std::sync::Mutex<Vec<EgressRequest>>>) {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let transport = Transport::new(tower::service_fn(move |request: EgressRequest| {
+        log.lock().unwrap().push(request);
+        async {
+            Ok(EgressResponse {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                headers: HeaderMap::from_iter([
+                    (RETRY_AFTER, HeaderValue::from_static("7")),
+                    (http::header::SET_COOKIE, HeaderValue::from_static("session=canary")),
+                ]),
+                body: "busy".into(),
+                truncated: false,
+                timings: Timings::default(),
+                remote: None,
+            })
+        }
+    }));
+    (transport, seen)
+}
+
+fn bind(transport: Transport, target: &serde_json::Value) -> Arc<dyn Integration> {
+    let binding = Binding {
+        target,
+        auth: Auth::default(),
+        signer: None,
+        policy: Arc::new(AddressPolicy::strict()),
+    };
+    HttpConnector::new(transport).bind(binding).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_carries_what_receivers_need() {
+    let (transport, seen) = capture();
+    let target = json!({ "kind": "http", "url": "https://u:p@example.com/hook?token=canary", "headers": { "x-shop": "7" } });
+    let integration = bind(transport, &target);
+    let event = NewEvent::raw("acme", "order.paid", "text/plain", "hello")
+        .accept(EventId::from_bytes([1; 16]), NOW, Revision::ZERO, &EventLimits::default())
+        .unwrap();
+    let sent = integration
+        .send(Outgoing {
+            event: &event,
+            delivery: DeliveryId::from_bytes([2; 16]),
+            epoch: 3,
+            number: 2,
+            body: event.body.clone(),
+            now: NOW,
+            trace: TraceContext::of_event(event.id),
+        })
+        .await;
+    let seen = seen.lock().unwrap();
+    let headers = &seen[0].headers;
+    assert_eq!(headers["webhook-id"], event.id.to_string().as_str());
+    assert_eq!(headers["webhook-timestamp"], "1795232700");
+    assert_eq!(headers["icp-epoch"], "3");
+    assert_eq!(headers["icp-attempt"], "2");
+    assert_eq!(headers["content-type"], "text/plain");
+    assert_eq!(headers["x-shop"], "7");
+    assert!(headers.contains_key("traceparent"));
+    assert_eq!(&seen[0].body[..], b"hello");
+    assert_eq!(sent.status, Some(429));
+    let Judgement::Failed(failure) = &sent.judgement else { panic!("{sent:?}") };
+    assert_eq!(failure.hint, Hint::Wait(Some(Duration::from_secs(7))));
+    let shown = format!("{:?}", sent.exchange);
+    assert!(!shown.contains("canary") && !shown.contains("u:p"), "{shown}");
+}
+
+#[test]
+fn statuses_are_judged_by_table() {
+    for (status, expected) in [
+        (200, None),
+        (204, None),
+        (301, Some(Hint::Refused)),
+        (308, Some(Hint::Refused)),
+        (400, Some(Hint::Refused)),
+        (404, Some(Hint::Refused)),
+        (408, Some(Hint::Retry)),
+        (410, Some(Hint::Gone)),
+        (425, Some(Hint::Retry)),
+        (429, Some(Hint::Wait(None))),
+        (500, Some(Hint::Retry)),
+        (503, Some(Hint::Wait(None))),
+        (599, Some(Hint::Retry)),
+    ] {
+        let hint = match judge(StatusCode::from_u16(status).unwrap(), None, NOW) {
+            Judgement::Delivered => None,
+            Judgement::Failed(failure) => Some(failure.hint),
+        };
+        assert_eq!(hint, expected, "{status}");
+    }
+}
+
+#[test]
+fn bad_targets_are_refused_with_pointers() {
+    let connector = HttpConnector::new(capture().0);
+    for (target, pointer, code) in [
+        (json!({ "kind": "http", "url": "no" }), "/target/url", "url_invalid"),
+        (json!({ "kind": "http", "url": "ftp://example.com/" }), "/target/url", "url_invalid"),
+        (json!({ "kind": "http", "url": "http://127.0.0.1/" }), "/target/url", "address_denied"),
+        (json!({ "kind": "http", "url": "http://[::1]/" }), "/target/url", "address_denied"),
+        (json!({ "kind": "http", "url": "http://localhost/" }), "/target/url", "address_denied"),
+        (
+            json!({ "kind": "http", "url": "https://example.com/", "headers": { "Host": "x" } }),
+            "/target/headers/Host",
+            "header_invalid",
+        ),
+        (
+            json!({ "kind": "http", "url": "https://example.com/", "headers": { "x": "a\nb" } }),
+            "/target/headers/x",
+            "header_invalid",
+        ),
+        (
+            json!({ "kind": "http", "url": "https://example.com/", "timeouts": { "total_ms": 0 } }),
+            "/target/timeouts/total_ms",
+            "out_of_range",
+        ),
+        (
+            json!({ "kind": "http", "url": "https://example.com/", "retries": 3 }),
+            "/target",
+            "malformed",
+        ),
+    ] {
+        let violations = connector.validate(&target, "/target");
+        assert_eq!(violations.len(), 1, "{target}: {violations:?}");
+        assert_eq!((violations[0].pointer.as_str(), violations[0].code.as_str()), (pointer, code));
+    }
+    let fine = json!({ "kind": "http", "url": "https://example.com/hook" });
+    assert!(connector.validate(&fine, "/target").is_empty());
+}

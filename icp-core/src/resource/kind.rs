@@ -1,0 +1,316 @@
+//! Kinds of resources: a typed spec each, registered once and then handled by name.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::validate::{Structure, Violations};
+use super::{Effect, Record};
+use crate::error::{Code, Error, Result};
+use crate::id::{OrgId, ResourceId};
+use crate::integration::connector::Connectors;
+use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
+use crate::secret::{Opener, SecretVisitor};
+use crate::signing::Profiles;
+
+/// What an index holds of a resource, ready for use.
+pub type Compiled = Arc<dyn Any + Send + Sync>;
+
+/// The typed part of a kind of resource.
+///
+/// The type says what a document may hold; unknown fields are refused whether or not the type
+/// denies them itself. Pointers are relative to the spec: the mechanism puts `/spec` before them.
+pub trait Spec: Serialize + DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync + 'static {
+    /// The name of the kind, as in `integration`.
+    const KIND: &'static str;
+
+    /// Its name in lists and routes, as in `integrations`.
+    const PLURAL: &'static str;
+
+    /// Adds every rule that is broken beyond what the type says. Pure.
+    fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations);
+
+    /// Shows every secret to `visitor`, each with the same slot and identity in every version.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the visitor.
+    fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()>;
+
+    /// What a write of this spec changes in records of work, in the same transaction.
+    fn effects(&self, id: &ResourceId) -> Vec<Effect>;
+
+    /// Makes what the index holds; secrets are sealed in `self`, and opened through `context`.
+    ///
+    /// # Errors
+    ///
+    /// Where the spec cannot be used; the index keeps the error beside the resource.
+    fn compile(&self, context: &SpecContext<'_>) -> Result<Compiled>;
+}
+
+/// What specs are validated and compiled with, the same for all resources of an engine.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Seals and opens secrets.
+    pub sealer: Arc<Sealer>,
+    /// The signing profiles.
+    pub profiles: Arc<Profiles>,
+    /// The connectors of delivery targets.
+    pub connectors: Arc<Connectors>,
+}
+
+/// Whose spec is validated or compiled, and with what.
+#[derive(Clone, Copy, Debug)]
+pub struct SpecContext<'a> {
+    /// The organization of the resource.
+    pub org: &'a OrgId,
+    /// The kind of the resource.
+    pub kind: &'a str,
+    /// The id of the resource.
+    pub id: &'a ResourceId,
+    /// What the engine offers.
+    pub services: &'a Services,
+}
+
+impl<'a> SpecContext<'a> {
+    /// Opens the secrets of this resource, and of no other.
+    #[must_use]
+    pub fn opener(&self) -> Opener<'a> {
+        Opener::new(&self.services.sealer, self.owner())
+    }
+
+    fn owner(&self) -> Owner<'a> {
+        Owner { org: self.org.as_str(), kind: self.kind, id: self.id.as_str() }
+    }
+}
+
+/// A resource with its spec typed.
+#[derive(Clone, Debug)]
+pub struct Resource<S> {
+    /// The organization it belongs to.
+    pub org: OrgId,
+    /// Its id within organization and kind.
+    pub id: ResourceId,
+    /// A name for people.
+    pub name: Option<String>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// The spec; its secrets are sealed or masked, by where it was read.
+    pub spec: S,
+    /// What the engine noted about it; `null` where there is nothing.
+    pub status: Value,
+    /// The number of the write that made this version.
+    pub revision: super::Revision,
+    /// 1 for the first version, one more for each write.
+    pub version: u64,
+}
+
+impl<S: Spec> Resource<S> {
+    /// The typed view of a stored record.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreCorrupt`] where the stored spec cannot be read as `S`.
+    pub fn from_record(record: &Record) -> Result<Self> {
+        Ok(Self {
+            org: record.org.clone(),
+            id: record.id.clone(),
+            name: record.name.clone(),
+            labels: record.labels.clone(),
+            spec: stored::<S>(&record.spec)?,
+            status: record.status.clone(),
+            revision: record.revision,
+            version: record.version,
+        })
+    }
+}
+
+/// A spec that passed every check.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The spec with defaults filled in and secrets sealed.
+    pub spec: Value,
+    /// What its write changes in records of work.
+    pub effects: Vec<Effect>,
+}
+
+/// A registered kind, with the type of its spec erased.
+pub trait Kind: Debug + Send + Sync + 'static {
+    /// The name, as in `integration`.
+    fn name(&self) -> &'static str;
+
+    /// The name in lists and routes, as in `integrations`.
+    fn plural(&self) -> &'static str;
+
+    /// The JSON Schema of the spec.
+    fn schema(&self) -> &Value;
+
+    /// Takes a spec as a user sent it: lists everything wrong with it, or seals its secrets.
+    /// A masked secret stands for the one in `previous`, the stored spec.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`] with every violation; those of sealing.
+    fn admit(&self, context: &SpecContext<'_>, spec: &Value, previous: Option<&Value>)
+    -> Result<Admitted>;
+
+    /// The stored spec with every secret masked.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreCorrupt`] where the stored spec cannot be read.
+    fn mask(&self, spec: &Value) -> Result<Value>;
+
+    /// What the index holds of a stored spec.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Spec::compile`], and [`Code::StoreCorrupt`].
+    fn compile(&self, context: &SpecContext<'_>, spec: &Value) -> Result<Compiled>;
+}
+
+/// The kinds an engine knows.
+#[derive(Debug, Default)]
+pub struct KindRegistry {
+    kinds: BTreeMap<&'static str, Arc<dyn Kind>>,
+}
+
+impl KindRegistry {
+    /// A registry without kinds.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the kind of `S`; a kind of the same name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ConfigInvalid`] where the schema derived from `S` is not usable.
+    pub fn register<S: Spec>(&mut self) -> Result<&mut Self> {
+        let kind = Typed::<S> { structure: Structure::of::<S>()?, spec: PhantomData };
+        self.kinds.insert(S::KIND, Arc::new(kind));
+        Ok(self)
+    }
+
+    /// The kind of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::KindUnknown`].
+    pub fn get(&self, name: &str) -> Result<&Arc<dyn Kind>> {
+        self.kinds.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.kinds.keys().copied().collect();
+            Error::new(
+                Code::KindUnknown,
+                format!("there is no such kind of resource; use one of: {}", known.join(", ")),
+            )
+        })
+    }
+
+    /// Every kind, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Kind>> {
+        self.kinds.values()
+    }
+}
+
+struct Typed<S> {
+    structure: Structure,
+    spec: PhantomData<fn() -> S>,
+}
+
+impl<S: Spec> Debug for Typed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kind").field(&S::KIND).finish()
+    }
+}
+
+impl<S: Spec> Kind for Typed<S> {
+    fn name(&self) -> &'static str {
+        S::KIND
+    }
+
+    fn plural(&self) -> &'static str {
+        S::PLURAL
+    }
+
+    fn schema(&self) -> &Value {
+        self.structure.schema()
+    }
+
+    fn admit(
+        &self,
+        context: &SpecContext<'_>,
+        spec: &Value,
+        previous: Option<&Value>,
+    ) -> Result<Admitted> {
+        let mut violations = Violations::at("/spec");
+        let parsed = self.structure.read::<S>(spec, &mut violations);
+        if let Some(parsed) = &parsed {
+            parsed.validate(context, &mut violations);
+        }
+        let Some(mut spec) = parsed else { return Err(violations.into_error()) };
+        let mut kept = Previous::default();
+        if let Some(previous) = previous {
+            stored::<S>(previous)?.visit_secrets(&mut kept)?;
+        }
+        let seal = SealAll::new(&context.services.sealer, context.owner(), kept);
+        let mut gate = Gate { seal, violations: &mut violations };
+        spec.visit_secrets(&mut gate)?;
+        violations.into_result()?;
+        let effects = spec.effects(context.id);
+        Ok(Admitted { spec: to_value(&spec)?, effects })
+    }
+
+    fn mask(&self, spec: &Value) -> Result<Value> {
+        let mut spec = stored::<S>(spec)?;
+        spec.visit_secrets(&mut MaskAll)?;
+        to_value(&spec)
+    }
+
+    fn compile(&self, context: &SpecContext<'_>, spec: &Value) -> Result<Compiled> {
+        stored::<S>(spec)?.compile(context)
+    }
+}
+
+/// Checks and seals each secret, and goes on after a violation so that all are listed.
+struct Gate<'a, 'v> {
+    seal: SealAll<'a>,
+    violations: &'v mut Violations,
+}
+
+impl SecretVisitor for Gate<'_, '_> {
+    fn secret(&mut self, place: Place<'_>, secret: &mut Secret) -> Result<()> {
+        let done = RefuseSealed
+            .secret(place, secret)
+            .and_then(|()| self.seal.secret(place, secret));
+        match done {
+            Err(error) if !error.list().is_empty() => {
+                self.violations.extend("", error.list().iter().cloned());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+fn stored<S: DeserializeOwned>(spec: &Value) -> Result<S> {
+    S::deserialize(spec).map_err(|error| {
+        Error::new(Code::StoreCorrupt, "a stored spec cannot be read; restore an older version")
+            .caused_by(error)
+    })
+}
+
+fn to_value<S: Serialize>(spec: &S) -> Result<Value> {
+    serde_json::to_value(spec).map_err(|error| {
+        Error::new(Code::Internal, "the spec shows not every secret to its visitor")
+            .caused_by(error)
+    })
+}

@@ -1,0 +1,535 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::event::Events;
+use super::lane::{Lanes, room};
+use super::{MemoryStore, audit};
+use crate::delivery::{
+    Attempt, Audit, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery, DeliveryState,
+    DeliveryStore, EndReason, Lane, LaneId, LaneMode, Lease, Next, Renew, Replay, Rescue, RescueOf,
+    Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
+};
+use crate::error::{Code, Error, Result};
+use crate::id::{DeliveryId, OrgId, ResourceId, SessionId};
+use crate::store::Page;
+use crate::time::Timestamp;
+
+const FIRST: DeliveryId = DeliveryId::from_bytes([0; 16]);
+const LAST: DeliveryId = DeliveryId::from_bytes([0xff; 16]);
+
+/// Deliveries with their attempts, lanes and sessions; rows change in [`Deliveries::edit`] only,
+/// which keeps the indexes in line.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    pub(super) rows: BTreeMap<DeliveryId, Delivery>,
+    pub(super) attempts: BTreeMap<(DeliveryId, u32), Attempt>,
+    pub(super) lanes: Lanes,
+    pub(super) ready: BTreeSet<(LaneId, Timestamp, DeliveryId)>,
+    pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
+    of_org: BTreeSet<(OrgId, DeliveryId)>,
+    leased: BTreeSet<(SessionId, DeliveryId)>,
+    expiring: BTreeSet<(Timestamp, DeliveryId)>,
+    counts: BTreeMap<&'static str, (DeliveryState, u64)>,
+    sessions: BTreeMap<SessionId, u64>,
+}
+
+impl Deliveries {
+    pub(super) fn knows(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    pub(super) fn insert(&mut self, delivery: Delivery) {
+        self.of_org.insert((delivery.org.clone(), delivery.id));
+        self.index(&delivery);
+        self.rows.insert(delivery.id, delivery);
+    }
+
+    /// Tells the lane anew when its earliest delivery is due.
+    pub(super) fn refresh(&mut self, lane: LaneId, now: Timestamp) {
+        let earliest = self.lanes.get(&lane).and_then(|row| self.earliest(row));
+        self.lanes.refresh(lane, earliest, now);
+    }
+
+    /// Whether `newcomer` is alone in wanting the lane, so that it passes nobody by.
+    pub(super) fn is_idle(&self, lane: LaneId, newcomer: DeliveryId, now: Timestamp) -> bool {
+        let Some(row) = self.lanes.get(&lane) else { return false };
+        let waiting = self.ready.range((lane, Timestamp::EPOCH, FIRST)..=(lane, now, LAST));
+        row.mode == LaneMode::Parallel
+            && room(row) > 0
+            && !row.paused
+            && row.blocked_until.is_none_or(|until| until <= now)
+            && waiting.into_iter().all(|(_, _, id)| *id == newcomer)
+    }
+
+    /// Leases a delivery of an idle lane, at the price of a claim.
+    pub(super) fn hand_over(
+        &mut self,
+        id: DeliveryId,
+        session: SessionId,
+        until: Timestamp,
+        now: Timestamp,
+    ) {
+        let Some(lane) = self.rows.get(&id).and_then(|row| self.lanes.get(&row.lane)) else {
+            return;
+        };
+        let pass = self.lanes.waking_pass(lane);
+        let runnable = self.lanes.runnable_of(&lane.org) + 1;
+        let lane = lane.id;
+        self.lanes.edit(lane, |lane| lane.pass = pass);
+        self.lease(id, session, until, now, runnable);
+    }
+
+    pub(super) fn configure(
+        &mut self,
+        org: &OrgId,
+        integration: &ResourceId,
+        max_in_flight: u32,
+        paused: bool,
+        now: Timestamp,
+    ) {
+        for id in self.lanes_where(|lane| lane.org == *org && lane.integration == *integration) {
+            self.lanes.edit(id, |lane| {
+                lane.paused = paused;
+                if lane.mode == LaneMode::Parallel {
+                    lane.max_in_flight = max_in_flight;
+                }
+            });
+            self.refresh(id, now);
+        }
+    }
+
+    pub(super) fn weigh(&mut self, org: &OrgId, weight: u32) {
+        for id in self.lanes_where(|lane| lane.org == *org) {
+            self.lanes.edit(id, |lane| lane.weight = weight);
+        }
+    }
+
+    /// How many ready deliveries no timer and no claim would find.
+    pub(super) fn asleep(&self, lane: &Lane) -> u64 {
+        if lane.runnable || lane.paused {
+            return 0;
+        }
+        let heard = |due: Timestamp| lane.next_due.is_some_and(|next| next <= due);
+        match lane.mode {
+            LaneMode::Parallel => {
+                self.ready_of(lane.id).filter(|(_, due, _)| !heard(*due)).count() as u64
+            }
+            LaneMode::Fifo => u64::from(self.earliest(lane).is_some_and(|due| !heard(due))),
+        }
+    }
+
+    fn lanes_where(&self, wanted: impl Fn(&Lane) -> bool) -> Vec<LaneId> {
+        self.lanes.iter().filter(|lane| wanted(lane)).map(|lane| lane.id).collect()
+    }
+
+    fn ready_of(&self, lane: LaneId) -> impl Iterator<Item = &(LaneId, Timestamp, DeliveryId)> {
+        self.ready.range((lane, Timestamp::EPOCH, FIRST)..=(lane, Timestamp::MAX, LAST))
+    }
+
+    /// The delivery of the lane that goes next, and when: of a fifo lane the oldest open one.
+    fn head(&self, lane: &Lane) -> Option<(DeliveryId, Timestamp)> {
+        match lane.mode {
+            LaneMode::Parallel => self.ready_of(lane.id).next().map(|(_, due, id)| (*id, *due)),
+            LaneMode::Fifo => {
+                let (_, id) = self.open.range((lane.id, FIRST)..=(lane.id, LAST)).next()?;
+                let row = self.rows.get(id).filter(|row| row.state == DeliveryState::Ready)?;
+                Some((row.id, row.due_at))
+            }
+        }
+    }
+
+    fn earliest(&self, lane: &Lane) -> Option<Timestamp> {
+        self.head(lane).map(|(_, due)| due)
+    }
+
+    fn edit(&mut self, id: DeliveryId, change: impl FnOnce(&mut Delivery)) -> Option<Delivery> {
+        let mut row = self.rows.get(&id)?.clone();
+        self.unindex(&row);
+        let was_leased = row.state == DeliveryState::Leased;
+        change(&mut row);
+        let is_leased = row.state == DeliveryState::Leased;
+        if !is_leased {
+            row.owner = None;
+            row.lease_until = None;
+        }
+        self.index(&row);
+        if was_leased != is_leased {
+            self.lanes.edit(row.lane, |lane| {
+                let left = lane.in_flight.saturating_sub(1);
+                lane.in_flight = if is_leased { lane.in_flight + 1 } else { left };
+            });
+        }
+        self.rows.insert(id, row.clone());
+        Some(row)
+    }
+
+    fn index(&mut self, row: &Delivery) {
+        self.counts.entry(row.state.as_str()).or_insert((row.state, 0)).1 += 1;
+        if !row.state.is_final() {
+            self.open.insert((row.lane, row.id));
+        }
+        if row.state == DeliveryState::Ready {
+            self.ready.insert((row.lane, row.due_at, row.id));
+            self.expiring.extend(row.expires_at.map(|at| (at, row.id)));
+        }
+        self.leased.extend(row.owner.map(|owner| (owner, row.id)));
+    }
+
+    fn unindex(&mut self, row: &Delivery) {
+        if let Some((_, count)) = self.counts.get_mut(row.state.as_str()) {
+            *count -= 1;
+        }
+        self.open.remove(&(row.lane, row.id));
+        self.ready.remove(&(row.lane, row.due_at, row.id));
+        if let Some(at) = row.expires_at {
+            self.expiring.remove(&(at, row.id));
+        }
+        if let Some(owner) = row.owner {
+            self.leased.remove(&(owner, row.id));
+        }
+    }
+
+    fn lease(
+        &mut self,
+        id: DeliveryId,
+        session: SessionId,
+        until: Timestamp,
+        now: Timestamp,
+        runnable: u32,
+    ) -> Option<Delivery> {
+        let row = self.edit(id, |row| {
+            row.state = DeliveryState::Leased;
+            row.epoch += 1;
+            row.tries += 1;
+            row.owner = Some(session);
+            row.lease_until = Some(until);
+            row.updated_at = now;
+        })?;
+        self.lanes.edit(row.lane, |lane| lane.pass += Lane::stride(lane.weight, runnable));
+        self.refresh(row.lane, now);
+        Some(row)
+    }
+
+    fn claim(&mut self, claim: &Claim, events: &Events) -> Result<Claimed> {
+        if !self.knows(claim.session) {
+            return Err(session_lost(claim.session));
+        }
+        for lane in self.lanes.due(claim.now) {
+            self.refresh(lane, claim.now);
+        }
+        let mut claimed = Claimed::default();
+        let mut taken: BTreeMap<LaneId, usize> = BTreeMap::new();
+        let mut runnable: BTreeMap<OrgId, u32> = BTreeMap::new();
+        while claimed.deliveries.len() < claim.limit {
+            let fits = |id: &LaneId| taken.get(id).copied().unwrap_or(0) < claim.per_lane;
+            let Some(lane) = self.lanes.next(fits).and_then(|id| self.lanes.get(&id)) else {
+                break;
+            };
+            *taken.entry(lane.id).or_default() += 1;
+            let share = *runnable
+                .entry(lane.org.clone())
+                .or_insert_with(|| self.lanes.runnable_of(&lane.org));
+            let Some((id, _)) = self.head(lane) else { break };
+            let leased = self.lease(id, claim.session, claim.lease_until, claim.now, share);
+            let Some(delivery) = leased else { break };
+            if let Some(event) = events.get(delivery.event) {
+                let event = Arc::clone(event);
+                claimed.deliveries.push(ClaimedDelivery { delivery, event });
+            }
+        }
+        claimed.next_due = self.lanes.next_due();
+        Ok(claimed)
+    }
+
+    fn holds(&self, lease: Lease) -> bool {
+        self.rows
+            .get(&lease.delivery)
+            .is_some_and(|row| row.state == DeliveryState::Leased && row.epoch == lease.epoch)
+    }
+
+    fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Settled {
+        let Settlement { lease, attempt, next, block_lane_until, .. } = settlement;
+        if !self.holds(lease) {
+            return Settled::Stale;
+        }
+        if let Some(attempt) = attempt {
+            self.attempts.insert((lease.delivery, lease.epoch), attempt);
+        }
+        let Some(row) = self.edit(lease.delivery, |row| apply(row, &next, now)) else {
+            return Settled::Stale;
+        };
+        if let Some(until) = block_lane_until {
+            self.lanes.edit(row.lane, |lane| {
+                lane.blocked_until = lane.blocked_until.max(Some(until));
+            });
+        }
+        self.refresh(row.lane, now);
+        Settled::Recorded
+    }
+
+    fn rescue(&mut self, rescue: &Rescue) -> Vec<Rescued> {
+        let lost: Vec<DeliveryId> = match rescue.of {
+            RescueOf::Session(session) => {
+                self.sessions.remove(&session);
+                let held = self.leased.range((session, FIRST)..=(session, LAST));
+                held.take(rescue.limit).map(|(_, id)| *id).collect()
+            }
+            RescueOf::Orphans { before } => self
+                .leased
+                .iter()
+                .filter(|(owner, _)| !self.knows(*owner))
+                .map(|(_, id)| *id)
+                .filter(|id| {
+                    let until = self.rows.get(id).and_then(|row| row.lease_until);
+                    until.is_some_and(|until| until < before)
+                })
+                .take(rescue.limit)
+                .collect(),
+        };
+        lost.into_iter().filter_map(|id| self.take_back(id, rescue)).collect()
+    }
+
+    fn take_back(&mut self, id: DeliveryId, rescue: &Rescue) -> Option<Rescued> {
+        let row = self.edit(id, |row| {
+            row.rescues += 1;
+            row.updated_at = rescue.now;
+            if row.rescues >= rescue.max_rescues {
+                let message = format!("{} leases ended without an outcome", row.rescues);
+                row.state = DeliveryState::Dead;
+                row.reason = Some(EndReason::new("poison", message));
+            } else {
+                row.state = DeliveryState::Ready;
+                row.due_at = row.due_at.min(rescue.now);
+            }
+        })?;
+        self.refresh(row.lane, rescue.now);
+        Some(Rescued { delivery: id, state: row.state })
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) -> Swept {
+        let over = (sweep.now, LAST);
+        let expired: Vec<DeliveryId> =
+            self.expiring.range(..=over).take(sweep.limit).map(|(_, id)| *id).collect();
+        for id in &expired {
+            let row = self.edit(*id, |row| {
+                row.state = DeliveryState::Expired;
+                row.updated_at = sweep.now;
+            });
+            if let Some(row) = row {
+                self.refresh(row.lane, sweep.now);
+            }
+        }
+        let mut asleep = self.lanes_where(|lane| {
+            self.asleep(lane) > 0 && self.earliest(lane).is_some_and(|due| due <= sweep.now)
+        });
+        asleep.truncate(sweep.limit);
+        for lane in &asleep {
+            self.refresh(*lane, sweep.now);
+        }
+        Swept { expired: expired.len() as u64, woken: asleep.len() as u64 }
+    }
+
+    fn find(&self, org: &OrgId, id: DeliveryId) -> Result<&Delivery> {
+        self.rows.get(&id).filter(|row| row.org == *org).ok_or_else(|| {
+            Error::new(Code::DeliveryNotFound, format!("there is no delivery `{id}`"))
+        })
+    }
+
+    fn replay(&mut self, replay: &Replay) -> Result<Delivery> {
+        let old = self.find(&replay.org, replay.delivery)?;
+        if !old.state.is_final() {
+            return Err(state_conflict(old, "replayed once it has ended"));
+        }
+        if let Some(made) = self.rows.get(&replay.id) {
+            return Ok(made.clone());
+        }
+        let row = Delivery {
+            id: replay.id,
+            state: DeliveryState::Ready,
+            due_at: replay.now,
+            epoch: 0,
+            tries: 0,
+            throttles: 0,
+            rescues: 0,
+            expires_at: replay.expires_at,
+            replay_of: Some(old.id),
+            reason: None,
+            created_at: replay.now,
+            updated_at: replay.now,
+            ..old.clone()
+        };
+        self.insert(row.clone());
+        self.refresh(row.lane, replay.now);
+        Ok(row)
+    }
+
+    fn cancel(
+        &mut self,
+        org: &OrgId,
+        id: DeliveryId,
+        reason: EndReason,
+        now: Timestamp,
+    ) -> Result<Delivery> {
+        let row = self.find(org, id)?;
+        if row.state != DeliveryState::Ready {
+            return Err(state_conflict(row, "called off while it is ready"));
+        }
+        let (row, untouched) = (row.lane, row.clone());
+        let changed = self.edit(id, |row| {
+            row.state = DeliveryState::Cancelled;
+            row.reason = Some(reason);
+            row.updated_at = now;
+        });
+        self.refresh(row, now);
+        Ok(changed.unwrap_or(untouched))
+    }
+
+    fn list(&self, org: &OrgId, query: &DeliveryQuery) -> Page<Delivery> {
+        let limit = query.page.limit;
+        let first = (org.clone(), FIRST);
+        let rows = match query.page.after {
+            Some(after) => self.of_org.range(first..(org.clone(), after)),
+            None => self.of_org.range(first..=(org.clone(), LAST)),
+        };
+        let items = rows
+            .rev()
+            .filter_map(|(_, id)| self.rows.get(id))
+            .filter(|row| query.state.is_none_or(|state| state == row.state))
+            .filter(|row| query.event.is_none_or(|event| event == row.event))
+            .filter(|row| query.integration.as_ref().is_none_or(|id| *id == row.integration))
+            .take(limit + 1)
+            .cloned()
+            .collect();
+        Page::cut(items, limit)
+    }
+}
+
+fn apply(row: &mut Delivery, next: &Next, now: Timestamp) {
+    row.state = next.state();
+    row.reason = next.reason().cloned();
+    row.updated_at = now;
+    match next {
+        Next::Retry { due_at, .. } => row.due_at = *due_at,
+        Next::Refund { due_at, throttled } => {
+            row.due_at = *due_at;
+            row.tries = row.tries.saturating_sub(1);
+            row.throttles += u32::from(*throttled);
+        }
+        _ => {}
+    }
+}
+
+fn session_lost(session: SessionId) -> Error {
+    Error::new(Code::LeaseLost, format!("session `{session}` is not known any more; open another"))
+}
+
+fn state_conflict(row: &Delivery, rule: &str) -> Error {
+    let message = format!("delivery `{}` is {}; it can be {rule}", row.id, row.state);
+    Error::new(Code::DeliveryStateConflict, message)
+}
+
+#[async_trait]
+impl DeliveryStore for MemoryStore {
+    async fn open_session(&self, session: SessionId, _now: Timestamp) -> Result<()> {
+        self.lock().deliveries.sessions.entry(session).or_insert(0);
+        Ok(())
+    }
+
+    async fn beat(&self, session: SessionId, _now: Timestamp) -> Result<()> {
+        match self.lock().deliveries.sessions.get_mut(&session) {
+            Some(beat) => *beat += 1,
+            None => return Err(session_lost(session)),
+        }
+        Ok(())
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionBeat>> {
+        let state = self.lock();
+        let known = state.deliveries.sessions.iter();
+        Ok(known.map(|(session, beat)| SessionBeat { session: *session, beat: *beat }).collect())
+    }
+
+    async fn close_session(&self, session: SessionId) -> Result<()> {
+        let rows = &mut self.lock().deliveries;
+        if rows.leased.range((session, FIRST)..=(session, LAST)).next().is_none() {
+            rows.sessions.remove(&session);
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed> {
+        let state = &mut *self.lock();
+        state.deliveries.claim(&claim, &state.events)
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Vec<Lease>> {
+        let rows = &mut self.lock().deliveries;
+        let (held, lost): (Vec<Lease>, Vec<Lease>) =
+            renew.leases.into_iter().partition(|lease| rows.holds(*lease));
+        for lease in held {
+            rows.edit(lease.delivery, |row| row.lease_until = Some(renew.until));
+        }
+        Ok(lost)
+    }
+
+    async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
+        let rows = &mut self.lock().deliveries;
+        let each = settle.settlements.into_iter();
+        Ok(each.map(|settlement| rows.settle(settlement, settle.now)).collect())
+    }
+
+    async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {
+        Ok(self.lock().deliveries.rescue(&rescue))
+    }
+
+    async fn sweep(&self, sweep: Sweep) -> Result<Swept> {
+        Ok(self.lock().deliveries.sweep(&sweep))
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<Delivery> {
+        self.lock().deliveries.replay(&replay)
+    }
+
+    async fn cancel(
+        &self,
+        org: &OrgId,
+        id: DeliveryId,
+        reason: EndReason,
+        now: Timestamp,
+    ) -> Result<Delivery> {
+        self.lock().deliveries.cancel(org, id, reason, now)
+    }
+
+    async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
+        Ok(self.lock().deliveries.find(org, id).ok().cloned())
+    }
+
+    async fn deliveries(&self, org: &OrgId, query: &DeliveryQuery) -> Result<Page<Delivery>> {
+        Ok(self.lock().deliveries.list(org, query))
+    }
+
+    async fn attempts(&self, org: &OrgId, delivery: DeliveryId) -> Result<Vec<Attempt>> {
+        let rows = &self.lock().deliveries;
+        if rows.find(org, delivery).is_err() {
+            return Ok(Vec::new());
+        }
+        let made = rows.attempts.range((delivery, 0)..=(delivery, u32::MAX));
+        Ok(made.map(|(_, attempt)| attempt.clone()).collect())
+    }
+
+    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
+        let state = self.lock();
+        Ok(state.deliveries.lanes.iter().filter(|lane| lane.org == *org).cloned().collect())
+    }
+
+    async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
+        let state = self.lock();
+        Ok(state.deliveries.counts.values().copied().filter(|(_, count)| *count > 0).collect())
+    }
+
+    async fn audit(&self) -> Result<Audit> {
+        Ok(audit::audit(&self.lock()))
+    }
+}

@@ -1,0 +1,210 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{MemoryStore, State};
+use crate::delivery::{Delivery, DeliveryState};
+use crate::error::Result;
+use crate::event::{
+    Direct, Event, EventQuery, EventStore, EventSummary, Ingest, IngestItem, Ingested, NewDelivery,
+    OutboxEntry,
+};
+use crate::id::{DeliveryId, EventId, OrgId};
+use crate::store::Page;
+use crate::time::Timestamp;
+
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    rows: BTreeMap<EventId, Stored>,
+    of_org: BTreeSet<(OrgId, EventId)>,
+    keys: BTreeMap<(OrgId, Arc<str>), Key>,
+    outbox: BTreeMap<EventId, Event>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    event: Arc<Event>,
+    fan_out: u32,
+}
+
+#[derive(Debug)]
+struct Key {
+    event: EventId,
+    body_hash: [u8; 32],
+    until: Timestamp,
+}
+
+impl Events {
+    pub(super) fn get(&self, id: EventId) -> Option<&Arc<Event>> {
+        self.rows.get(&id).map(|stored| &stored.event)
+    }
+
+    pub(super) fn put_outbox(&mut self, event: Event) {
+        self.outbox.insert(event.id, event);
+    }
+
+    pub(super) fn fan_outs(&self) -> impl Iterator<Item = (EventId, u32)> {
+        self.rows.iter().map(|(id, stored)| (*id, stored.fan_out))
+    }
+
+    /// What stands in the way of writing the item, if anything does.
+    fn refusal(&self, item: &IngestItem, now: Timestamp) -> Option<Ingested> {
+        if item.outbox.is_some_and(|row| !self.outbox.contains_key(&row)) {
+            return Some(Ingested::Gone);
+        }
+        if self.rows.contains_key(&item.event.id) {
+            return Some(Ingested::Duplicate { of: item.event.id });
+        }
+        let name = item.event.idempotency_key.clone()?;
+        let key = self.keys.get(&(item.event.org.clone(), name)).filter(|key| key.until > now)?;
+        Some(if key.body_hash == item.body_hash {
+            Ingested::Duplicate { of: key.event }
+        } else {
+            Ingested::Conflict { with: key.event }
+        })
+    }
+
+    fn insert(&mut self, item: &IngestItem, now: Timestamp) {
+        let event = &item.event;
+        if let Some(name) = &event.idempotency_key {
+            let until = now + item.idempotency_window;
+            let key = Key { event: event.id, body_hash: item.body_hash, until };
+            self.keys.insert((event.org.clone(), Arc::clone(name)), key);
+        }
+        self.of_org.insert((event.org.clone(), event.id));
+        let fan_out = u32::try_from(item.deliveries.len()).unwrap_or(u32::MAX);
+        self.rows.insert(event.id, Stored { event: Arc::clone(event), fan_out });
+    }
+}
+
+impl State {
+    fn ingest(
+        &mut self,
+        item: &IngestItem,
+        direct: &mut Option<Direct>,
+        now: Timestamp,
+    ) -> Ingested {
+        let refusal = self.events.refusal(item, now);
+        let done = matches!(refusal, None | Some(Ingested::Duplicate { .. }));
+        if let Some(row) = item.outbox.filter(|_| done) {
+            self.events.outbox.remove(&row);
+        }
+        if let Some(refusal) = refusal {
+            return refusal;
+        }
+        self.events.insert(item, now);
+        let mut leased = Vec::new();
+        for new in &item.deliveries {
+            self.deliveries.lanes.ensure(&item.event.org, &new.integration, &new.lane);
+            self.deliveries.insert(delivery_of(&item.event, new, now));
+            if self.hand_over(new, direct, now) {
+                leased.push(new.id);
+            }
+            self.deliveries.refresh(new.lane.id, now);
+        }
+        Ingested::Accepted { leased }
+    }
+
+    fn hand_over(
+        &mut self,
+        new: &NewDelivery,
+        direct: &mut Option<Direct>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(direct) = direct.as_mut().filter(|direct| direct.budget > 0) else {
+            return false;
+        };
+        let rows = &mut self.deliveries;
+        if new.due_at > now
+            || !rows.knows(direct.session)
+            || !rows.is_idle(new.lane.id, new.id, now)
+        {
+            return false;
+        }
+        direct.budget -= 1;
+        rows.hand_over(new.id, direct.session, direct.lease_until, now);
+        true
+    }
+}
+
+fn delivery_of(event: &Event, new: &NewDelivery, now: Timestamp) -> Delivery {
+    Delivery {
+        id: new.id,
+        org: event.org.clone(),
+        event: event.id,
+        integration: new.integration.clone(),
+        lane: new.lane.id,
+        state: DeliveryState::Ready,
+        due_at: new.due_at,
+        epoch: 0,
+        tries: 0,
+        throttles: 0,
+        rescues: 0,
+        owner: None,
+        lease_until: None,
+        expires_at: event.expires_at,
+        replay_of: None::<DeliveryId>,
+        reason: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn summary(stored: &Stored) -> EventSummary {
+    let event = &stored.event;
+    EventSummary {
+        id: event.id,
+        event_type: event.event_type.clone(),
+        unit: event.unit.clone(),
+        content_type: Arc::clone(&event.content_type),
+        body_size: event.body.len() as u64,
+        received_at: event.received_at,
+        fan_out: stored.fan_out,
+    }
+}
+
+fn matches(query: &EventQuery, event: &Event) -> bool {
+    query.event_type.as_ref().is_none_or(|kind| *kind == event.event_type)
+        && query.since.is_none_or(|since| event.received_at >= since)
+        && query.until.is_none_or(|until| event.received_at < until)
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn ingest(&self, batch: Ingest) -> Result<Vec<Ingested>> {
+        let state = &mut *self.lock();
+        let mut direct = batch.direct;
+        Ok(batch.items.iter().map(|item| state.ingest(item, &mut direct, batch.now)).collect())
+    }
+
+    async fn event(&self, org: &OrgId, id: EventId) -> Result<Option<Event>> {
+        let state = self.lock();
+        Ok(state.events.get(id).filter(|event| event.org == *org).map(|event| (**event).clone()))
+    }
+
+    async fn events(&self, org: &OrgId, query: &EventQuery) -> Result<Page<EventSummary>> {
+        let state = self.lock();
+        let events = &state.events;
+        let limit = query.page.limit;
+        let first = (org.clone(), EventId::from_bytes([0; 16]));
+        let items = match query.page.after {
+            Some(after) => events.of_org.range(first..(org.clone(), after)),
+            None => events.of_org.range(first..=(org.clone(), EventId::from_bytes([0xff; 16]))),
+        };
+        let items = items
+            .rev()
+            .filter_map(|(_, id)| events.rows.get(id))
+            .filter(|stored| matches(query, &stored.event))
+            .map(summary)
+            .take(limit + 1)
+            .collect();
+        Ok(Page::cut(items, limit))
+    }
+
+    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
+        let state = self.lock();
+        let oldest = state.events.outbox.values().take(limit);
+        Ok(oldest.map(|event| OutboxEntry { event: event.clone() }).collect())
+    }
+}

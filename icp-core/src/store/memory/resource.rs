@@ -1,0 +1,270 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+
+use super::{MemoryStore, State};
+use crate::error::{Code, Error, Result};
+use crate::id::{OrgId, ResourceId};
+use crate::resource::{
+    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Record, ResourceStore, Revision,
+    Write,
+};
+use crate::store::Page;
+use crate::time::Timestamp;
+
+/// The first of all names: a name begins with none of the characters before `-`.
+const LOWEST: &str = "-";
+
+type Name = (Arc<str>, OrgId, ResourceId);
+
+#[derive(Debug, Default)]
+pub(super) struct Resources {
+    versions: BTreeMap<Name, Vec<Arc<Record>>>,
+    feed: BTreeMap<Revision, Arc<Record>>,
+    audit: BTreeMap<(OrgId, Revision), AuditEntry>,
+}
+
+impl Resources {
+    fn head(&self) -> Revision {
+        self.feed.last_key_value().map_or(Revision::ZERO, |(revision, _)| *revision)
+    }
+
+    fn last(&self, name: &Name) -> Option<&Arc<Record>> {
+        self.versions.get(name)?.last()
+    }
+
+    fn present_after(&self, from: Bound<Name>) -> impl Iterator<Item = &Arc<Record>> {
+        self.versions
+            .range((from, Bound::Unbounded))
+            .filter_map(|(_, versions)| versions.last())
+            .filter(|record| !record.deleted)
+    }
+
+    /// Works out every change before the first is made, so that a refused write leaves nothing.
+    fn plan(&self, write: &Write) -> Result<Vec<Planned>> {
+        let mut planned: Vec<Planned> = Vec::with_capacity(write.changes.len());
+        let mut latest: BTreeMap<Name, Arc<Record>> = BTreeMap::new();
+        let mut revision = self.head();
+        for change in &write.changes {
+            let name = name_of(&change.record);
+            let before = latest.get(&name).or_else(|| self.last(&name)).cloned();
+            let live = before.as_deref().filter(|record| !record.deleted);
+            check(change, live)?;
+            revision = Revision(revision.0 + 1);
+            let record = Arc::new(next_version(change, before.as_deref(), revision, write.now));
+            let audit = entry(write, change, live, &record);
+            latest.insert(name, Arc::clone(&record));
+            planned.push(Planned { record, audit });
+        }
+        Ok(planned)
+    }
+
+    fn insert(&mut self, Planned { record, audit }: Planned) {
+        self.audit.insert((record.org.clone(), record.revision), audit);
+        self.feed.insert(record.revision, Arc::clone(&record));
+        self.versions.entry(name_of(&record)).or_default().push(record);
+    }
+}
+
+struct Planned {
+    record: Arc<Record>,
+    audit: AuditEntry,
+}
+
+impl State {
+    fn write(&mut self, write: &Write) -> Result<Vec<Record>> {
+        let planned = self.resources.plan(write)?;
+        let records = planned.iter().map(|plan| (*plan.record).clone()).collect();
+        planned.into_iter().for_each(|plan| self.resources.insert(plan));
+        for change in &write.changes {
+            for effect in &change.effects {
+                self.apply(&change.record.org, effect, write.now);
+            }
+        }
+        Ok(records)
+    }
+
+    fn apply(&mut self, org: &OrgId, effect: &Effect, now: Timestamp) {
+        match effect {
+            Effect::Lanes { integration, max_in_flight, paused } => {
+                self.deliveries.configure(org, integration, *max_in_flight, *paused, now);
+            }
+            Effect::Weight { weight } => self.deliveries.weigh(org, *weight),
+        }
+    }
+}
+
+fn check(change: &Change, live: Option<&Record>) -> Result<()> {
+    let record = &change.record;
+    let missing = || {
+        let message = format!("there is no {} `{}`", record.kind, record.id);
+        Error::new(Code::ResourceNotFound, message)
+    };
+    match (change.expect, live) {
+        (Expect::Absent, Some(_)) => Err(Error::new(
+            Code::ResourceExists,
+            format!("{} `{}` exists already", record.kind, record.id),
+        )),
+        (Expect::Revision(expected), Some(live)) if live.revision != expected => Err(Error::new(
+            Code::RevisionConflict,
+            format!(
+                "{} `{}` is at revision {}, not {expected}; read it again",
+                record.kind, record.id, live.revision
+            ),
+        )),
+        (Expect::Revision(_) | Expect::Present, None) => Err(missing()),
+        (Expect::Absent | Expect::Any, None) if record.deleted => Err(missing()),
+        _ => Ok(()),
+    }
+}
+
+fn next_version(
+    change: &Change,
+    before: Option<&Record>,
+    revision: Revision,
+    now: Timestamp,
+) -> Record {
+    let mut record = change.record.clone();
+    record.revision = revision;
+    record.version = before.map_or(1, |before| before.version + 1);
+    record.created_at = before.map_or(now, |before| before.created_at);
+    record.updated_at = now;
+    if let Some(before) = before.filter(|_| record.deleted) {
+        record.spec = before.spec.clone();
+        record.status = before.status.clone();
+    }
+    record
+}
+
+fn entry(write: &Write, change: &Change, live: Option<&Record>, record: &Record) -> AuditEntry {
+    AuditEntry {
+        revision: record.revision,
+        at: write.now,
+        actor: write.actor.clone(),
+        action: change.action.clone(),
+        kind: record.kind.to_string(),
+        id: record.id.clone(),
+        before: live.map(|live| digest(&live.spec)),
+        after: (!record.deleted).then(|| digest(&record.spec)),
+    }
+}
+
+fn digest(spec: &serde_json::Value) -> String {
+    Sha256::digest(spec.to_string()).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a `String` does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn name_of(record: &Record) -> Name {
+    (Arc::clone(&record.kind), record.org.clone(), record.id.clone())
+}
+
+fn has_labels(record: &Record, labels: &[(String, String)]) -> bool {
+    labels.iter().all(|(key, value)| record.labels.get(key) == Some(value))
+}
+
+#[async_trait]
+impl ResourceStore for MemoryStore {
+    async fn write(&self, write: Write) -> Result<Vec<Record>> {
+        self.lock().write(&write)
+    }
+
+    async fn resource(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Option<Record>> {
+        let state = self.lock();
+        let last = state.resources.last(&(kind.into(), org.clone(), id.clone()));
+        Ok(last.filter(|record| !record.deleted).map(|record| (**record).clone()))
+    }
+
+    async fn resources(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Record>> {
+        let state = self.lock();
+        let limit = query.page.limit;
+        let from = match &query.page.after {
+            Some(id) => Bound::Excluded((kind.into(), org.clone(), id.clone())),
+            None => Bound::Included((kind.into(), org.clone(), ResourceId::new(LOWEST)?)),
+        };
+        let items = state
+            .resources
+            .present_after(from)
+            .take_while(|record| *record.kind == *kind && record.org == *org)
+            .filter(|record| has_labels(record, &query.labels))
+            .take(limit + 1)
+            .map(|record| (**record).clone())
+            .collect();
+        Ok(Page::cut(items, limit))
+    }
+
+    async fn resources_of_all(
+        &self,
+        kind: &str,
+        after: Option<(OrgId, ResourceId)>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let state = self.lock();
+        let from = match after {
+            Some((org, id)) => Bound::Excluded((kind.into(), org, id)),
+            None => Bound::Included((kind.into(), OrgId::new(LOWEST)?, ResourceId::new(LOWEST)?)),
+        };
+        Ok(state
+            .resources
+            .present_after(from)
+            .take_while(|record| *record.kind == *kind)
+            .take(limit)
+            .map(|record| (**record).clone())
+            .collect())
+    }
+
+    async fn history(
+        &self,
+        org: &OrgId,
+        kind: &str,
+        id: &ResourceId,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let state = self.lock();
+        let versions = state.resources.versions.get(&(kind.into(), org.clone(), id.clone()));
+        Ok(versions
+            .into_iter()
+            .flatten()
+            .rev()
+            .filter(|record| before.is_none_or(|before| record.revision < before))
+            .take(limit)
+            .map(|record| (**record).clone())
+            .collect())
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Record>> {
+        let state = self.lock();
+        let later = state.resources.feed.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(later.take(limit).map(|(_, record)| (**record).clone()).collect())
+    }
+
+    async fn head(&self) -> Result<Revision> {
+        Ok(self.lock().resources.head())
+    }
+
+    async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
+        let state = self.lock();
+        let limit = query.page.limit;
+        let first = (org.clone(), Revision::ZERO);
+        let end = (org.clone(), query.page.after.unwrap_or(Revision(u64::MAX)));
+        let items = state
+            .resources
+            .audit
+            .range(first..end)
+            .rev()
+            .map(|(_, entry)| entry)
+            .filter(|entry| query.kind.as_ref().is_none_or(|kind| *kind == entry.kind))
+            .filter(|entry| query.id.as_ref().is_none_or(|id| *id == entry.id))
+            .take(limit + 1)
+            .cloned()
+            .collect();
+        Ok(Page::cut(items, limit))
+    }
+}

@@ -1,0 +1,238 @@
+//! The behaviours every store must show, as one registry that each backend mounts.
+//!
+//! A backend's test target has `harness = false` and one line of `main`:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use icp_core::store::MemoryStore;
+//! use icp_testkit::conformance::{self, Fixture};
+//!
+//! conformance::main("memory", || async {
+//!     let store = MemoryStore::new();
+//!     let outbox = store.clone();
+//!     Fixture::new(Arc::new(store), move |event| {
+//!         let outbox = outbox.clone();
+//!         async move { outbox.publish_in_outbox(event) }
+//!     })
+//! });
+//! ```
+
+mod access;
+mod audit;
+mod delivery;
+mod event;
+mod lane;
+mod resource;
+mod session;
+mod world;
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use icp_core::event::Event;
+use icp_core::store::Store;
+use libtest_mimic::{Arguments, Trial};
+
+/// A future that a behaviour or a hook returns.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A fresh store, and what is needed around it.
+pub struct Fixture {
+    /// The store; empty.
+    pub store: Arc<dyn Store>,
+    /// Writes an outbox row as a committed transaction of a host does.
+    pub outbox: Box<dyn Fn(Event) -> BoxFuture<()> + Send + Sync>,
+    /// Kept until the behaviour is over, for a temporary directory or a server.
+    pub guard: Box<dyn Any + Send + Sync>,
+}
+
+impl Fixture {
+    /// A fixture without a guard.
+    pub fn new<F>(
+        store: Arc<dyn Store>,
+        outbox: impl Fn(Event) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let outbox = Box::new(move |event| Box::pin(outbox(event)) as BoxFuture<()>);
+        Self { store, outbox, guard: Box::new(()) }
+    }
+
+    /// Keeps `guard` until the behaviour is over.
+    #[must_use]
+    pub fn guarded_by(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.guard = Box::new(guard);
+        self
+    }
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// One thing every store does.
+#[derive(Clone, Copy, Debug)]
+pub struct Behaviour {
+    /// The noun and what is expected of it, as in `delivery::claim_is_exclusive`.
+    pub name: &'static str,
+    /// Shows it on a fresh store; panics where the store fails.
+    pub run: fn(Fixture) -> BoxFuture<()>,
+}
+
+macro_rules! registry {
+    ($($noun:ident { $($name:ident,)+ })+) => {
+        /// Every behaviour, by noun.
+        pub const BEHAVIOURS: &[Behaviour] = &[$($(Behaviour {
+            name: concat!(stringify!($noun), "::", stringify!($name)),
+            run: |fixture| Box::pin($noun::$name(world::World::new(fixture))),
+        },)+)+];
+    };
+}
+
+registry! {
+    access {
+        first_key_is_stored_once,
+        first_key_has_one_winner,
+    }
+    audit {
+        clean_when_empty,
+        clean_after_every_transition,
+        replays_do_not_count_as_fan_out,
+        paused_lanes_are_not_asleep,
+    }
+    delivery {
+        a_claim_leases,
+        a_leased_one_is_not_claimed_again,
+        a_claim_keeps_to_its_limit,
+        not_before_it_is_due,
+        earliest_due_goes_first,
+        delivered_is_recorded_with_its_attempt,
+        settling_twice_is_stale_and_harmless,
+        a_stale_epoch_writes_nothing,
+        stale_and_live_settle_side_by_side,
+        a_retry_waits_and_counts,
+        a_refund_gives_the_try_back_but_not_the_epoch,
+        throttles_are_counted_apart,
+        each_end_has_its_state_and_reason,
+        an_expired_one_is_swept,
+        a_leased_one_is_not_swept,
+        a_sweep_keeps_to_its_limit,
+        a_replay_is_new_and_linked,
+        a_repeated_replay_makes_one,
+        only_what_has_ended_is_replayed,
+        only_a_ready_one_is_cancelled,
+        lists_are_newest_first_and_paged,
+        lists_filter_by_state_event_and_integration,
+        another_organization_sees_nothing,
+        counts_follow_the_states,
+    }
+    event {
+        is_read_back_whole,
+        bodies_round_trip_byte_for_byte,
+        timestamps_keep_their_milliseconds,
+        belongs_to_its_organization,
+        fans_out_to_every_delivery,
+        without_deliveries_is_kept,
+        taken_in_twice_is_written_once,
+        same_key_and_body_is_a_duplicate,
+        same_key_and_another_body_is_a_conflict,
+        keys_hold_within_a_batch,
+        keys_of_organizations_are_apart,
+        a_key_whose_time_is_over_is_replaced,
+        concurrent_publishers_of_one_key_make_one,
+        lists_are_newest_first_and_paged,
+        lists_filter_by_type_and_time,
+        outbox_rows_are_oldest_first_until_taken_in,
+        an_outbox_row_is_relayed_once,
+        an_outbox_row_that_is_gone_writes_nothing,
+        an_outbox_duplicate_goes_and_a_conflict_stays,
+        handed_over_deliveries_are_leased,
+        hand_over_keeps_to_the_budget_and_the_room,
+        hand_over_passes_nobody_by,
+        hand_over_respects_a_pause,
+    }
+    lane {
+        is_made_from_its_seed_once,
+        lists_are_ordered_by_id,
+        a_backlog_starves_nobody,
+        weights_are_honoured,
+        many_lanes_gain_nothing,
+        idling_is_no_credit,
+        gives_no_more_than_per_lane,
+        gives_no_more_than_it_has_room,
+        fifo_goes_one_by_one_in_order,
+        fifo_waits_for_its_head,
+        fifo_moves_on_when_its_head_is_called_off,
+        keys_do_not_hold_each_other_up,
+        a_block_holds_the_whole_lane,
+        the_later_of_two_blocks_holds,
+        hand_over_respects_a_block,
+        a_pause_rests_and_its_end_wakes,
+        effects_change_existing_lanes,
+        the_next_moment_of_work_is_told,
+    }
+    resource {
+        is_read_back_whole,
+        belongs_to_its_organization_and_kind,
+        versions_and_revisions_count_up,
+        expectations_are_checked,
+        a_write_is_all_or_nothing,
+        later_changes_see_earlier_ones,
+        a_deletion_leaves_a_tombstone,
+        made_again_counts_its_versions_on,
+        history_is_newest_first,
+        the_feed_is_in_order_of_revision,
+        lists_are_ordered_and_paged,
+        lists_filter_by_every_label,
+        operators_list_all_organizations,
+        every_write_has_its_audit_row,
+        the_audit_log_is_filtered_and_paged,
+        concurrent_writes_get_distinct_revisions,
+        one_of_two_writers_at_a_revision_wins,
+    }
+    session {
+        beats_are_counted,
+        unknown_ones_cannot_beat_or_claim,
+        closing_forgets,
+        rescue_takes_every_lease_and_forgets,
+        rescue_keeps_to_its_limit,
+        orphans_are_rescued_after_their_lease,
+        poison_ends_dead_at_the_third_rescue,
+        renewing_moves_the_end_of_live_leases_only,
+        a_rescued_lease_can_be_neither_renewed_nor_settled,
+        settle_and_rescue_end_in_one_outcome,
+        claims_are_exclusive_under_contention,
+        no_wake_up_is_lost_under_contention,
+    }
+}
+
+/// Runs every behaviour against the stores that `factory` makes, each on its own, and exits the
+/// process as a test harness does; takes the arguments of `cargo test`.
+///
+/// Behaviours are named `<backend>::<noun>::<behaviour>`.
+pub fn main<F, Made>(backend: &str, factory: F)
+where
+    F: Fn() -> Made + Clone + Send + 'static,
+    Made: Future<Output = Fixture> + Send,
+{
+    let trial = |behaviour: &Behaviour| {
+        let (factory, run) = (factory.clone(), behaviour.run);
+        Trial::test(format!("{backend}::{}", behaviour.name), move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(4)
+                .enable_all()
+                .build()?;
+            runtime.block_on(async { run(factory().await).await });
+            Ok(())
+        })
+    };
+    let trials = BEHAVIOURS.iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
