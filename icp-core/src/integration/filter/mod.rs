@@ -1,11 +1,13 @@
 //! Filters: which events an integration wants, by what they hold.
 
 mod declarative;
+mod jmespath;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::Violation;
+use crate::document::pointer::child;
+use crate::error::{Code, Violation};
 
 /// A condition on the document `{id, type, org, unit, ordering_key, received_at, data}`.
 ///
@@ -15,6 +17,9 @@ use crate::error::Violation;
 /// matches everything. A value of another type does not match; `$ne` and `$nin` are the exact
 /// opposites of `$eq` and `$in`, so they hold where there is no value. At most 16 levels and
 /// 256 nodes, operands included.
+///
+/// Or it is `{"jmespath": ".."}`: an expression that matches where its value is true in the
+/// sense of JMESPath, of at most 1 KiB and of a cost that is linear in the document.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Filter(Map<String, Value>);
@@ -33,7 +38,13 @@ pub enum Verdict {
 
 /// A filter that is ready to be asked.
 #[derive(Clone, Debug)]
-pub struct CompiledFilter(declarative::Test);
+pub struct CompiledFilter(Rule);
+
+#[derive(Clone, Debug)]
+enum Rule {
+    Declarative(declarative::Test),
+    Jmespath(jmespath::Expression),
+}
 
 impl Filter {
     /// Compiles the filter, which stands at the pointer `at` in its resource.
@@ -41,7 +52,21 @@ impl Filter {
     /// # Errors
     /// Every broken rule, with the code `filter_invalid` or `filter_too_costly`.
     pub fn compile(&self, at: &str) -> Result<CompiledFilter, Vec<Violation>> {
-        declarative::compile(&self.0, at).map(CompiledFilter)
+        let Some(text) = self.0.get("jmespath") else {
+            return declarative::compile(&self.0, at)
+                .map(|test| CompiledFilter(Rule::Declarative(test)));
+        };
+        let place = child(at, "jmespath");
+        match text {
+            Value::String(text) if self.0.len() == 1 => jmespath::Expression::compile(text, &place)
+                .map(|expression| CompiledFilter(Rule::Jmespath(expression)))
+                .map_err(|violation| vec![violation]),
+            _ => Err(vec![Violation::new(
+                place,
+                Code::FilterInvalid.as_str(),
+                "give `jmespath` one expression as a string, and nothing beside it",
+            )]),
+        }
     }
 }
 
@@ -49,7 +74,11 @@ impl CompiledFilter {
     /// Asks whether `document` is wanted.
     #[must_use]
     pub fn matches(&self, document: &Value) -> Verdict {
-        match self.0.check(document) {
+        let checked = match &self.0 {
+            Rule::Declarative(test) => test.check(document),
+            Rule::Jmespath(expression) => expression.check(document),
+        };
+        match checked {
             Ok(()) => Verdict::Match,
             Err(why) => Verdict::NoMatch { why },
         }
@@ -58,6 +87,9 @@ impl CompiledFilter {
     /// Whether the verdict can depend on the payload.
     #[must_use]
     pub fn reads_data(&self) -> bool {
-        self.0.reads_data()
+        match &self.0 {
+            Rule::Declarative(test) => test.reads_data(),
+            Rule::Jmespath(expression) => expression.reads_data(),
+        }
     }
 }
