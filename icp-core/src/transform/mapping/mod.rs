@@ -16,7 +16,6 @@ use serde_json::Value;
 pub use budget::{MAX_DEPTH, MAX_NODES};
 pub use cast::Cast;
 pub use compile::{MAX_RULES, Mapping};
-pub(crate) use run::Mapped;
 
 /// A mapping as people write it.
 ///
