@@ -277,11 +277,11 @@ fn classify(error: &(dyn StdError + 'static), timings: &mut Timings) -> EgressEr
             timings.connect = connect.connect;
             return EgressError::new(connect.class, connect.message.clone());
         }
-        if let Some(cause) = cause.downcast_ref::<hyper::Error>() {
-            if cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed() {
-                class = FailureClass::Reset;
-                message = "the connection closed before the answer was complete".to_owned();
-            }
+        if let Some(cause) = cause.downcast_ref::<hyper::Error>()
+            && (cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed())
+        {
+            class = FailureClass::Reset;
+            message = "the connection closed before the answer was complete".to_owned();
         }
         if let Some(cause) = cause.downcast_ref::<io::Error>() {
             let tls =
