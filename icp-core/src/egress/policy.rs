@@ -113,7 +113,6 @@ impl AddressPolicy {
     }
 
     /// Starts from [`strict`](Self::strict).
-    #[must_use]
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder {
             rules: Rules {
@@ -146,7 +145,8 @@ impl AddressPolicy {
         }
         let host = url.host().ok_or_else(|| Denied::new("host_missing", "a url without host"))?;
         let port = url.port().unwrap_or(if tls { 443 } else { 80 });
-        if !self.rules.ports.contains(&port) && !(self.rules.loopback && is_loopback(&host)) {
+        let any_port = self.rules.loopback && is_loopback(&host);
+        if !any_port && !self.rules.ports.contains(&port) {
             return Err(Denied::new("port", format!("port {port}")));
         }
         match host {
