@@ -33,7 +33,13 @@ fn run(plan: &Plan, input: Bytes) -> Result<Report, TransformError> {
     let mut value: Value = serde_json::from_slice(&input).map_err(|error| input_invalid(&error))?;
     for step in plan.steps() {
         match step {
-            Step::Map(mapping) => value = mapping.run(value, &mut warnings)?,
+            Step::Map(mapping) => {
+                if let Some(reason) = mapping.drops(&value) {
+                    let outcome = Outcome::Dropped { reason: reason.to_owned() };
+                    return Ok(Report { outcome, warnings });
+                }
+                value = mapping.run(value, &mut warnings)?;
+            }
         }
     }
     Ok(Report { outcome: Outcome::Value(write(&value)?), warnings })
@@ -142,5 +148,16 @@ mod tests {
         assert_eq!(text(transform(spec(), payload(room)).await.unwrap()).len(), MAX_OUTPUT);
         let error = transform(spec(), payload(room + 1)).await.unwrap_err();
         assert_eq!((error.code, error.pointer), ("output_too_large", None));
+    }
+
+    #[tokio::test]
+    async fn a_payload_is_dropped_on_purpose_and_only_then() {
+        let spec = json!([{ "map": {
+            "drop": { "when": { "test": true }, "reason": "a test order" },
+        } }]);
+        let dropped = transform(spec.clone(), r#"{"test":true}"#).await.unwrap();
+        assert_eq!(dropped.outcome, Outcome::Dropped { reason: "a test order".into() });
+        let kept = transform(spec, r#"{"test":false}"#).await.unwrap();
+        assert_eq!(kept.outcome, Outcome::Value(r#"{"test":false}"#.into()));
     }
 }

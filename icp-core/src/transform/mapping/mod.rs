@@ -17,6 +17,8 @@ pub use budget::{MAX_DEPTH, MAX_NODES};
 pub use cast::Cast;
 pub use compile::{MAX_RULES, Mapping};
 
+use crate::integration::filter::Filter;
+
 /// A mapping as people write it.
 ///
 /// The result begins as `base`, then each rule writes one value into it, in order, and `remove`
@@ -56,6 +58,20 @@ pub struct MappingSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub remove: Vec<String>,
+    /// When nothing is sent at all: the delivery ends `skipped`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop: Option<DropSpec>,
+}
+
+/// When a payload is dropped on purpose.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropSpec {
+    /// The condition, on the payload as it comes in.
+    pub when: Filter,
+    /// Why, for people; up to 200 characters.
+    #[schemars(length(min = 1, max = 200))]
+    pub reason: String,
 }
 
 /// What the result of a mapping begins as.

@@ -8,12 +8,19 @@ use super::budget::{Budget, Exceeded};
 use super::compile::{Mapping, Rule, Source};
 use super::template::Template;
 use super::{Base, Cast};
+use crate::integration::filter::Verdict;
 use crate::transform::TransformError;
 
 /// The most warnings of one run; a rule gives the same warning once.
 const MAX_WARNINGS: usize = 20;
 
 impl Mapping {
+    /// Why nothing is to be sent of `payload`, where that is so.
+    pub(crate) fn drops(&self, payload: &Value) -> Option<&str> {
+        let drop = self.drop.as_ref()?;
+        matches!(drop.when.matches(payload), Verdict::Match).then_some(&*drop.reason)
+    }
+
     /// Maps `payload`, and adds what people should know to `warnings`.
     pub(crate) fn run(
         &self,

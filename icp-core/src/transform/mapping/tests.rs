@@ -345,7 +345,7 @@ fn mapping_spec() -> impl Strategy<Value = MappingSpec> {
     let rule = (rule_spec(), each).prop_map(|(rule, each)| RuleSpec { each, ..rule });
     let base = prop::sample::select(vec![Base::Copy, Base::Empty]);
     (base, prop::collection::vec(rule, 0..4), prop::collection::vec(path_text(), 0..2))
-        .prop_map(|(base, rules, remove)| MappingSpec { base, rules, remove })
+        .prop_map(|(base, rules, remove)| MappingSpec { base, rules, remove, drop: None })
 }
 
 proptest! {
@@ -374,4 +374,11 @@ proptest! {
         prop_assert_eq!(result.to_string(), text);
         prop_assert!(warnings.is_empty());
     }
+}
+
+#[test]
+fn a_bad_drop_is_refused_with_pointers() {
+    let spec = json!({"drop": {"when": {"a": {"$bogus": 1}}, "reason": ""}});
+    let pointers: Vec<_> = compile(&spec).unwrap_err().into_iter().map(|v| v.pointer).collect();
+    assert_eq!(pointers, ["/m/drop/reason", "/m/drop/when/a/$bogus"]);
 }
