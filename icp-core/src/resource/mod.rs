@@ -1,5 +1,6 @@
 //! What people configure: one mechanism for every kind of resource.
 
+mod entry;
 mod index;
 mod kind;
 mod service;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use index::{Entry, Index, OrgEntry};
+pub use entry::{Entry, OrgEntry};
+pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use service::{Document, Draft, Resources};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
