@@ -1,6 +1,8 @@
 //! What people configure: one mechanism for every kind of resource.
 
 mod entry;
+#[cfg(test)]
+mod fixture;
 mod index;
 mod kind;
 mod service;
