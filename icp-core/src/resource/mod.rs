@@ -20,6 +20,7 @@ pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use service::{Document, Draft, Resources};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+pub(crate) use validate::Structure;
 pub use validate::{Violations, escape};
 
 use crate::id::{OrgId, ResourceId};
