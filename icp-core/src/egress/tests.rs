@@ -1,5 +1,6 @@
 mod exchange;
 mod support;
+mod vectors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

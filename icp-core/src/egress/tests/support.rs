@@ -15,10 +15,14 @@ use super::super::*;
 #[derive(Clone, Default)]
 pub(super) struct Recorder {
     log: Arc<Mutex<Vec<SocketAddr>>>,
-    pub(super) to: Option<SocketAddr>,
+    to: Option<SocketAddr>,
 }
 
 impl Recorder {
+    pub(super) fn leading_to(to: SocketAddr) -> Self {
+        Self { to: Some(to), ..Self::default() }
+    }
+
     pub(super) fn dialed(&self) -> Vec<SocketAddr> {
         self.log.lock().unwrap().clone()
     }
