@@ -2,7 +2,7 @@
 
 mod entry;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod index;
 mod kind;
 mod service;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Actor, AuditEntry, AuditQuery, Change, Expect, Index, Kind, KindRegistry, ListQuery, Record,
-    Revision, Services, Spec, SpecContext, Structure, Violations, Write, escape,
+    Actor, AuditEntry, AuditQuery, Change, Effect, Expect, Index, Kind, KindRegistry, ListQuery,
+    Record, Revision, Services, Spec, SpecContext, Structure, Violations, Write, escape,
 };
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
@@ -20,6 +20,7 @@ use crate::time::{Clock, Timestamp};
 
 /// The kind whose resource is the organization itself, with the organization's id as its own.
 const ORGANIZATION: &str = OrganizationSpec::KIND;
+const SWITCHED_OFF: &str = "switched_off";
 const MAX_NAME: usize = 128;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY: usize = 64;
@@ -231,7 +232,11 @@ impl Resources {
         self.change(kind, record, draft, expect, actor).await
     }
 
-    /// Deletes a resource. An organization can be deleted only when nothing else is left in it.
+    /// Deletes a resource. An organization can be deleted only when nothing else is left in it;
+    /// what another caller makes in it at the same moment stays behind, out of use, until the
+    /// organization is made again.
+    ///
+    /// The deliveries of a deleted integration are called off, even where it was switched off.
     ///
     /// # Errors
     ///
@@ -250,8 +255,11 @@ impl Resources {
         if kind.name() == ORGANIZATION {
             self.refuse_while_used(org).await?;
         }
+        // A spec that cannot be read any more can still be deleted.
+        let effects = kind.effects(id, &record.spec).unwrap_or_default();
+        let effects = effects.into_iter().map(Effect::of_deletion).collect();
         record.deleted = true;
-        let change = Change { record, expect, action: "delete".into(), effects: Vec::new() };
+        let change = Change { record, expect, action: "delete".into(), effects };
         self.write(change, actor).await.map(drop)
     }
 
@@ -270,9 +278,21 @@ impl Resources {
         limit: usize,
     ) -> Result<Vec<Document>> {
         let kind = self.kinds.get(kind)?;
-        let versions = self.store.history(org, kind.name(), id, before, limit).await?;
-        let kept = versions.into_iter().filter(|record| !record.deleted);
-        kept.map(|record| document(kind, record)).collect()
+        let mut kept = Vec::new();
+        let mut before = before;
+        while kept.len() < limit {
+            let wanted = limit - kept.len();
+            let versions = self.store.history(org, kind.name(), id, before, wanted).await?;
+            let end = versions.len() < wanted;
+            before = versions.last().map(|record| record.revision).or(before);
+            for record in versions.into_iter().filter(|record| !record.deleted) {
+                kept.push(document(kind, record)?);
+            }
+            if end {
+                break;
+            }
+        }
+        Ok(kept)
     }
 
     /// All organizations, ordered by id, after `after` where it is given. For operators.
@@ -318,13 +338,14 @@ impl Resources {
                 _ => return Ok(()),
             }
             record.status = serde_json::json!({
-                "switched_off": { "reason": reason, "at": self.clock.now() },
+                SWITCHED_OFF: { "reason": reason, "at": self.clock.now() },
             });
             let effects = kind.effects(id, &record.spec)?;
             let expect = Expect::Revision(record.revision);
             let change = Change { record, expect, action: "switch_off".into(), effects };
             match self.write(change, &Actor::engine()).await {
-                Err(error) if error.code() == Code::RevisionConflict => {}
+                Err(error)
+                    if matches!(error.code(), Code::RevisionConflict | Code::ResourceNotFound) => {}
                 other => return other.map(drop),
             }
         }
@@ -400,6 +421,7 @@ impl Resources {
         record.name = draft.name;
         record.labels = draft.labels;
         record.spec = admitted.spec;
+        forget_switched_off(&mut record);
         let action = if previous.is_some() { "update" } else { "create" };
         let change = Change { record, expect, action: action.into(), effects: admitted.effects };
         document(kind, self.write(change, actor).await?)
@@ -429,6 +451,14 @@ fn document(kind: &Arc<dyn Kind>, record: Record) -> Result<Document> {
         created_at: record.created_at,
         updated_at: record.updated_at,
     })
+}
+
+/// Why an integration was switched off is over once somebody switched it on again.
+fn forget_switched_off(record: &mut Record) {
+    let enabled = record.spec.get("enabled") == Some(&Value::Bool(true));
+    if enabled && record.status.get(SWITCHED_OFF).is_some() {
+        record.status = Value::Null;
+    }
 }
 
 fn check_metadata(draft: &Draft, violations: &mut Violations) {
@@ -470,27 +500,4 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_merge_patch_removes_on_null_and_replaces_what_is_no_object() {
-        for (target, patch, merged) in [
-            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
-            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (
-                json!({"a": {"b": "c"}}),
-                json!({"a": {"b": "d", "c": null}}),
-                json!({"a": {"b": "d"}}),
-            ),
-            (json!(["a"]), json!({"a": {"b": null}}), json!({"a": {}})),
-        ] {
-            let mut result = target;
-            merge(&mut result, &patch);
-            assert_eq!(result, merged);
-        }
-    }
-}
+mod tests;
