@@ -278,3 +278,6 @@ impl CompiledIntegration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
