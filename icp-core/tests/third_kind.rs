@@ -203,6 +203,9 @@ async fn a_color_is_created_and_read_with_its_secret_masked() {
     );
     assert_eq!((created.kind.as_str(), created.version), ("color", 1));
     assert_eq!(shop.opened("red").await, ("rgb(255 0 0)".into(), CANARY.into()));
+    let typed = shop.engine.resources().get_typed::<Color>(&shop.org, &id("red")).await.unwrap();
+    assert!(matches!(typed.spec.code, Shade::Rgb { red: 255, green: 0, blue: 0 }));
+    assert_eq!((typed.spec.recipe, typed.revision), (Secret::Masked, created.revision));
     let error = shop.try_create(draft("red", "warm", red())).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExists);
 

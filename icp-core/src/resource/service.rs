@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::document::merge;
 use super::{
     Actor, AuditEntry, AuditQuery, Change, Document, Draft, Effect, Expect, Index, Kind,
-    KindRegistry, ListQuery, Record, Revision, Services, Spec, SpecContext, Violations, Write,
+    KindRegistry, ListQuery, Record, Resource, Revision, Services, Spec, SpecContext, Violations,
+    Write,
 };
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
@@ -110,6 +111,18 @@ impl Resources {
     pub async fn get(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Document> {
         let kind = self.kinds.get(kind)?;
         Document::of(&**kind, self.present(org, kind, id).await?)
+    }
+
+    /// The present version of a resource with its spec typed, the secrets masked.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_typed<S: Spec>(&self, org: &OrgId, id: &ResourceId) -> Result<Resource<S>> {
+        let kind = self.kinds.get(S::KIND)?;
+        let mut record = self.present(org, kind, id).await?;
+        record.spec = kind.mask(&record.spec)?;
+        Resource::from_record(&record)
     }
 
     /// The present resources of a kind, ordered by id.
