@@ -1,6 +1,8 @@
 //! A kind of resource that a host brings along gets everything the built-in kinds have, from one
 //! `impl Spec` and one line at the builder.
 
+#![expect(clippy::unwrap_used, reason = "a setup that fails is a test that fails")]
+
 use std::sync::Arc;
 
 use icp_core::Engine;

@@ -81,6 +81,7 @@ fn codes(document: &Value) -> Vec<(String, String)> {
     codes
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "documents are written in place")]
 fn expect(document: Value, expected: &[(&str, &str)]) {
     let expected: Vec<_> =
         expected.iter().map(|(at, code)| ((*at).to_owned(), (*code).to_owned())).collect();
