@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ pub(crate) struct Session {
     id: ArcSwap<SessionId>,
     /// When the store last took a beat, in milliseconds of the monotonic clock.
     seen: AtomicU64,
+    renounced: AtomicBool,
 }
 
 impl Session {
@@ -31,6 +32,16 @@ impl Session {
         let id = SessionId::generate(ids);
         self.id.store(id.into());
         id
+    }
+
+    /// Says that leases of this session may be held by nobody: it is to be replaced.
+    pub(crate) fn renounce(&self) {
+        self.renounced.store(true, Ordering::Release);
+    }
+
+    /// Whether the session is to be replaced; answers so once.
+    pub(crate) fn take_renounced(&self) -> bool {
+        self.renounced.swap(false, Ordering::AcqRel)
     }
 
     /// Notes that the store took a beat that was sent at `sent`.
