@@ -22,4 +22,6 @@ macro_rules! on_every_store {
 }
 pub(crate) use on_every_store;
 
+mod configuration;
 mod delivery;
+mod engines;
