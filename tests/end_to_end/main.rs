@@ -25,3 +25,5 @@ pub(crate) use on_every_store;
 mod configuration;
 mod delivery;
 mod engines;
+mod secrets;
+mod transaction;
