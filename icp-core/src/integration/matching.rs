@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Integration;
 use super::filter::Verdict;
+use super::pattern::EventPattern;
 use super::spec::{CompiledIntegration, Scope};
 use crate::access::{Organization, UnitTree};
 use crate::error::Error;
@@ -89,7 +90,7 @@ impl MatchIndex {
 
     fn add(&mut self, bound: &Arc<Bound>) {
         let patterns = bound.integration.patterns.patterns();
-        if patterns.iter().all(|pattern| pattern.is_exact()) {
+        if patterns.iter().all(EventPattern::is_exact) {
             let mut types: Vec<_> = patterns
                 .iter()
                 .filter_map(|pattern| EventType::new(pattern.as_str()).ok())

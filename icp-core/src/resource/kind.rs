@@ -266,13 +266,14 @@ impl<S: Spec> Kind for Typed<S> {
     ) -> Result<Admitted> {
         let mut violations = Violations::at("/spec");
         let parsed = self.structure.read::<S>(spec, &mut violations);
-        if let Some(parsed) = &parsed {
-            parsed.validate(context, &mut violations);
-        }
         let Some(mut spec) = parsed else { return Err(violations.into_error()) };
+        let mut own = Violations::at("/spec");
+        spec.validate(context, &mut own);
+        violations.complete(own.into_list());
         let mut kept = Previous::default();
-        if let Some(previous) = previous {
-            stored::<S>(previous)?.visit_secrets(&mut kept)?;
+        // A stored spec that cannot be read has no secret to keep, and can be replaced.
+        if let Some(Ok(mut previous)) = previous.map(stored::<S>) {
+            previous.visit_secrets(&mut kept)?;
         }
         let seal = SealAll::new(&context.services.sealer, context.owner(), kept);
         let mut gate = Gate { seal, violations: &mut violations };

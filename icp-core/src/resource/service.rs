@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Actor, AuditEntry, AuditQuery, Change, Expect, Index, Kind, KindRegistry, ListQuery, Record,
-    Revision, Services, Spec, SpecContext, Violations, Write, escape,
+    Revision, Services, Spec, SpecContext, Structure, Violations, Write, escape,
 };
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
@@ -67,6 +67,20 @@ pub struct Draft {
     pub labels: BTreeMap<String, String>,
     /// The spec.
     pub spec: Value,
+}
+
+impl Draft {
+    /// Reads a document as a draft. The spec is not looked into.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`] with everything that is wrong; no value is shown.
+    pub fn read(document: &Value) -> Result<Self> {
+        let mut violations = Violations::default();
+        let draft = Structure::of::<Self>()?.read(document, &mut violations);
+        violations.into_result()?;
+        draft.ok_or_else(|| Error::new(Code::Internal, "a draft was refused without a reason"))
+    }
 }
 
 /// Reads and changes resources of every registered kind.
@@ -213,12 +227,7 @@ impl Resources {
             "name": record.name, "labels": record.labels, "spec": kind.mask(&record.spec)?,
         });
         merge(&mut target, patch);
-        let draft = serde_path_to_error::deserialize(&target).map_err(|error| {
-            let mut violations = Violations::default();
-            let pointer = super::validate::pointer(error.path());
-            violations.add(pointer, "malformed", error.into_inner().to_string());
-            violations.into_error()
-        })?;
+        let draft = Draft::read(&target)?;
         self.change(kind, record, draft, expect, actor).await
     }
 
