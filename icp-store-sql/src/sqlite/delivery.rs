@@ -135,10 +135,13 @@ async fn sessions(conn: &mut SqliteConnection) -> Result<Vec<SessionBeat>, Failu
 }
 
 async fn close_session(conn: &mut SqliteConnection, session: SessionId) -> Result<(), Failure> {
-    sqlx::query("DELETE FROM icp_session WHERE id = ?")
-        .bind(session.to_bytes().to_vec())
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "DELETE FROM icp_session WHERE id = ?1 AND NOT EXISTS \
+         (SELECT 1 FROM icp_delivery WHERE state = 1 AND owner = ?1)",
+    )
+    .bind(session.to_bytes().to_vec())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
