@@ -1,1 +1,74 @@
-fn main() {}
+//! Measures the engine beside the bare client it is built on, in one run on one machine.
+//!
+//! Latency counts from the moment an event was scheduled, not from when it was sent, so a
+//! publisher that falls behind does not hide it. Every run ends with a ledger; a run whose ledger
+//! does not close is void.
+#![forbid(unsafe_code)]
+
+mod bare;
+mod engine;
+mod ledger;
+mod receiver;
+mod report;
+mod scenario;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use report::Report;
+
+/// The benchmark harness of icp.
+#[derive(Debug, Parser)]
+#[command(name = "icp-harness", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The scenarios to run; all by default.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<scenario::Name>,
+    /// Multiplies the number of events and the length of timed runs; 0.1 is a quick look.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Where the result is written as JSON.
+    #[arg(long)]
+    json: Option<std::path::PathBuf>,
+    /// Fails when a goal is missed.
+    #[arg(long)]
+    gate: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The receiver that the harness starts beside itself.
+    #[command(hide = true)]
+    Receiver,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report::failed(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if matches!(arguments.command, Some(Command::Receiver)) {
+        return runtime.block_on(receiver::serve()).map(|()| true);
+    }
+    let report: Report = runtime.block_on(scenario::run(&arguments.only, arguments.scale))?;
+    report.print();
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    Ok(!report.is_void() && !(arguments.gate && report.misses_a_goal()))
+}

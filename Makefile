@@ -1,0 +1,36 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench setup payloads advisories bless
+
+PAYLOADS := target/payloads
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+run: ## start the server on ./icp.db (development build; RELEASE=1 for an optimized one)
+	cargo run $(if $(RELEASE),--release) -p icp-server -- $(ARGS)
+
+test: ## check everything, from a fresh machine; ends with the totals
+	scripts/setup
+	scripts/fetch-payloads $(PAYLOADS)
+	scripts/test $(PAYLOADS)
+
+check: ## the quick loop: format, lints, unit and SQLite tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test -p icp-core -p icp-store-sql --lib --tests
+
+bench: ## measure deliveries beside the bare client; ARGS="..." goes to the harness
+	cargo run --release -p icp-harness -- $(ARGS)
+
+setup: ## install what the tests need
+	scripts/setup
+
+payloads: ## fetch the real webhook payloads
+	scripts/fetch-payloads $(PAYLOADS)
+
+advisories: ## look the dependencies up in the advisory database (needs the network)
+	cargo deny --locked check advisories
+
+bless: ## write the generated pages of docs/reference anew
+	ICP_BLESS=1 cargo test -p icp --test reference

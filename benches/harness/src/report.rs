@@ -1,0 +1,144 @@
+//! What is printed and kept.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::ledger::Ledger;
+use crate::receiver::Stats;
+
+/// The result of a run.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    goals: Vec<Goal>,
+    notes: Vec<String>,
+}
+
+/// One scenario.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    name: String,
+    count: u64,
+    /// CPU seconds of this process per 1,000 deliveries.
+    pub(crate) cpu_per_1000: f64,
+    per_second: f64,
+    /// From scheduled to received: p50, p95, p99.
+    pub(crate) latency_ms: [f64; 3],
+    receiver_cpu_per_1000: f64,
+    ledger: Option<Ledger>,
+}
+
+/// A figure and its bound.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Goal {
+    what: String,
+    measured: f64,
+    at_most: f64,
+}
+
+impl Goal {
+    pub(crate) fn at_most(what: impl Into<String>, measured: f64, at_most: f64) -> Self {
+        Self { what: what.into(), measured, at_most }
+    }
+
+    fn met(&self) -> bool {
+        self.measured <= self.at_most
+    }
+}
+
+impl Row {
+    pub(crate) fn new(
+        name: &str,
+        count: u64,
+        cpu: Duration,
+        wall: Duration,
+        stats: &Stats,
+    ) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+        let thousands = count as f64 / 1000.0;
+        Self {
+            name: name.to_owned(),
+            count,
+            cpu_per_1000: cpu.as_secs_f64() / thousands,
+            per_second: thousands * 1000.0 / wall.as_secs_f64(),
+            latency_ms: stats.latency_ms,
+            receiver_cpu_per_1000: stats.cpu / thousands,
+            ledger: None,
+        }
+    }
+
+    pub(crate) fn with(mut self, ledger: Ledger) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
+    fn account(&self) -> String {
+        self.ledger.as_ref().map_or_else(String::new, |l| {
+            let state = if l.closes() { "closes" } else { "VOID" };
+            format!(
+                "{state}: {} = {} delivered + {} dead + {} open; {} duplicates",
+                l.published, l.delivered, l.dead, l.outstanding, l.duplicates
+            )
+        })
+    }
+}
+
+impl Report {
+    pub(crate) fn row(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    pub(crate) fn goal(&mut self, goal: Goal) {
+        self.goals.push(goal);
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// Whether a ledger does not close.
+    pub(crate) fn is_void(&self) -> bool {
+        self.rows.iter().filter_map(|row| row.ledger.as_ref()).any(|ledger| !ledger.closes())
+    }
+
+    pub(crate) fn misses_a_goal(&self) -> bool {
+        self.goals.iter().any(|goal| !goal.met())
+    }
+
+    #[expect(clippy::print_stdout, reason = "the result of the program")]
+    pub(crate) fn print(&self) {
+        println!(
+            "| scenario | deliveries | CPU-s per 1000 | per second | p50 ms | p95 ms | p99 ms | ledger |"
+        );
+        println!("|---|---|---|---|---|---|---|---|");
+        for row in &self.rows {
+            let [p50, p95, p99] = row.latency_ms;
+            println!(
+                "| {} | {} | {:.4} | {:.0} | {p50:.2} | {p95:.2} | {p99:.2} | {} |",
+                row.name,
+                row.count,
+                row.cpu_per_1000,
+                row.per_second,
+                row.account()
+            );
+        }
+        println!();
+        for note in &self.notes {
+            println!("{note}");
+        }
+        for goal in &self.goals {
+            let verdict = if goal.met() { "met" } else { "MISSED" };
+            println!(
+                "{verdict}: {}: {:.2} (at most {:.2})",
+                goal.what, goal.measured, goal.at_most
+            );
+        }
+    }
+}
+
+/// Says why a run broke off.
+#[expect(clippy::print_stderr, reason = "the result of the program")]
+pub(crate) fn failed(error: &(dyn std::error::Error + Send + Sync)) {
+    eprintln!("the run broke off: {error}");
+}

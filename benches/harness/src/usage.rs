@@ -1,0 +1,29 @@
+//! CPU seconds and memory of this process, and a clock that processes of one machine share.
+
+use std::time::Duration;
+
+/// User and system time this process has used.
+pub(crate) fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    duration(time)
+}
+
+/// Time since the machine started; the same in every process.
+pub(crate) fn now() -> Duration {
+    duration(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
+}
+
+/// Resident memory of this process, in MiB; zero where the system does not tell.
+pub(crate) fn resident_mib() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: Option<f64> = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse().ok());
+    kib.unwrap_or_default() / 1024.0
+}
+
+fn duration(time: rustix::time::Timespec) -> Duration {
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
