@@ -24,8 +24,9 @@ const LANES: u128 = 16;
 const SESSION: SessionId = SessionId::from_bytes([7; 16]);
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.unwrap().block_on(async {
         for synchronous in [Synchronous::Normal, Synchronous::Full] {
             path(synchronous).await;
         }
