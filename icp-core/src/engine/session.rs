@@ -17,8 +17,11 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(ids: &dyn IdSource, clock: &dyn Clock) -> Self {
-        let session =
-            Self { id: ArcSwap::from_pointee(SessionId::generate(ids)), seen: AtomicU64::new(0) };
+        let session = Self {
+            id: ArcSwap::from_pointee(SessionId::generate(ids)),
+            seen: AtomicU64::new(0),
+            renounced: AtomicBool::new(false),
+        };
         session.confirm(clock.monotonic());
         session
     }

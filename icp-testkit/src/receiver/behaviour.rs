@@ -48,6 +48,15 @@ pub enum Behaviour {
         /// For all that follow.
         rest: Reaction,
     },
+    /// One reaction to a single request, another behaviour before and after it.
+    Once {
+        /// The number of the request, from 0.
+        at: usize,
+        /// The reaction to it.
+        reaction: Reaction,
+        /// What is done with all others.
+        otherwise: Box<Behaviour>,
+    },
     /// Takes a part of the requests, drawn at random, otherwise than with 200.
     ///
     /// The draw depends on the seed, the `webhook-id` and how often that id came before, so it
@@ -75,6 +84,8 @@ impl Behaviour {
         match self {
             Self::Always(reaction) => reaction.clone(),
             Self::Script { first, rest } => first.get(count).unwrap_or(rest).clone(),
+            Self::Once { at, reaction, .. } if *at == count => reaction.clone(),
+            Self::Once { otherwise, .. } => otherwise.react(count, id, repeat),
             Self::Share { seed, percent, failures } => {
                 let mut hasher = DefaultHasher::new();
                 (seed, id, repeat).hash(&mut hasher);
@@ -107,6 +118,14 @@ mod tests {
         let reactions: Vec<_> = (0..4).map(|count| behaviour.react(count, "a", 0)).collect();
         let expected = [Reaction::Status(500), Reaction::Reset, Reaction::OK, Reaction::OK];
         assert_eq!(reactions, expected);
+    }
+
+    #[test]
+    fn once_is_once() {
+        let otherwise = Box::new(Reaction::Status(500).into());
+        let behaviour = Behaviour::Once { at: 1, reaction: Reaction::Status(410), otherwise };
+        let reactions: Vec<_> = (0..3).map(|count| behaviour.react(count, "a", 0)).collect();
+        assert_eq!(reactions, [500, 410, 500].map(Reaction::Status));
     }
 
     #[test]
