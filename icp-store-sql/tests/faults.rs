@@ -36,6 +36,17 @@ async fn a_full_database_refuses_and_goes_on_when_there_is_room() {
         let error = small.ingest(batch(taken..taken + 50)).await.unwrap_err();
         assert_eq!(error.code(), Code::StoreFull);
     }
+    // Where one row alone does not fit, SQLite ends the transaction by itself.
+    let mut serial = 0_u128;
+    let mut refused = 0;
+    while refused < 3 {
+        serial += 1;
+        let session = SessionId::from_bytes(serial.to_be_bytes());
+        if let Err(error) = small.open_session(session, NOW).await {
+            assert_eq!(error.code(), Code::StoreFull);
+            refused += 1;
+        }
+    }
     let ready = u64::try_from(taken).unwrap();
     assert!(ready > 0);
     assert_eq!(small.counts().await.unwrap(), [(DeliveryState::Ready, ready)]);
