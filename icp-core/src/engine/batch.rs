@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::error::{Code, Error, Result};
 /// Joins what concurrent callers hand in into batches, one after the other.
 ///
 /// A batch is flushed in a tracked task of its own, so a caller that goes away takes nothing
-/// with it. While one batch is being flushed the next one gathers; where the flush is idle, the
-/// first item waits at most `linger` for company.
+/// with it. While one batch is being flushed the next one gathers, and then waits at most `linger`
+/// for more.
 pub(crate) struct Batcher<I, O> {
     shared: Arc<Shared<I, O>>,
 }
@@ -24,6 +25,8 @@ pub(crate) struct Batcher<I, O> {
 struct Shared<I, O> {
     queue: Mutex<Queue<I, O>>,
     full: Notify,
+    /// The size of the batch before.
+    last: AtomicUsize,
     tasks: TaskTracker,
     limits: BatchLimits,
     flush: Flush<I, O>,
@@ -45,6 +48,9 @@ pub(crate) struct BatchLimits {
     pub(crate) queue: usize,
     /// How long the first item waits for company.
     pub(crate) linger: Duration,
+    /// How many items the batch before must have had for the next to wait at all: a caller that
+    /// is alone is answered at once.
+    pub(crate) linger_from: usize,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
@@ -55,7 +61,16 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     ) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), flushing: false });
         let flush = Box::new(flush);
-        Self { shared: Arc::new(Shared { queue, full: Notify::new(), tasks, limits, flush }) }
+        Self {
+            shared: Arc::new(Shared {
+                queue,
+                full: Notify::new(),
+                last: AtomicUsize::new(0),
+                tasks,
+                limits,
+                flush,
+            }),
+        }
     }
 
     /// Hands items in and waits for their answers, in order.
@@ -111,8 +126,10 @@ impl<I: Send + 'static, O: Send + 'static> Shared<I, O> {
     }
 
     async fn run(&self) {
+        let mut last = self.last.load(Ordering::Relaxed);
         loop {
-            if !self.limits.linger.is_zero() && self.lock().waiting.len() < self.limits.items {
+            let company = last >= self.limits.linger_from && !self.limits.linger.is_zero();
+            if company && self.lock().waiting.len() < self.limits.items {
                 let _ = tokio::time::timeout(self.limits.linger, self.full.notified()).await;
             }
             let batch: Vec<_> = {
@@ -124,6 +141,8 @@ impl<I: Send + 'static, O: Send + 'static> Shared<I, O> {
                 let count = queue.waiting.len().min(self.limits.items);
                 queue.waiting.drain(..count).collect()
             };
+            last = batch.len();
+            self.last.store(last, Ordering::Relaxed);
             let (items, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             let flushed = AssertUnwindSafe((self.flush)(items)).catch_unwind().await;
             let flushed = flushed.unwrap_or_else(|panic| {
@@ -154,13 +173,11 @@ impl<I, O> fmt::Debug for Batcher<I, O> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     fn doubling(queue: usize, flushes: &Arc<AtomicUsize>) -> Arc<Batcher<u32, u32>> {
         let flushes = Arc::clone(flushes);
-        let limits = BatchLimits { items: 10, queue, linger: Duration::ZERO };
+        let limits = BatchLimits { items: 10, queue, linger: Duration::ZERO, linger_from: 0 };
         Arc::new(Batcher::new(TaskTracker::new(), limits, move |items: Vec<u32>| {
             flushes.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move {

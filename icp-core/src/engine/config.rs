@@ -22,6 +22,9 @@ pub struct EngineConfig {
     pub settle_linger: Duration,
     /// How many events are taken in by one transaction. Default 256.
     pub publish_batch: usize,
+    /// How long a transaction waits for more events where many come in at the same time. Default
+    /// 1 ms; a publisher that is alone does not wait.
+    pub publish_linger: Duration,
     /// How many events may wait for their transaction before more are refused as overloaded.
     /// Default 10,000.
     pub publish_queue: usize,
@@ -58,6 +61,7 @@ impl Default for EngineConfig {
             settle_batch: 200,
             settle_linger: Duration::from_millis(5),
             publish_batch: 256,
+            publish_linger: Duration::from_millis(1),
             publish_queue: 10_000,
             lease: Duration::from_secs(60),
             attempt_deadline: Duration::from_secs(150),

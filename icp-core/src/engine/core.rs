@@ -88,7 +88,8 @@ impl Core {
             let limits = BatchLimits {
                 items: config.publish_batch,
                 queue: config.publish_queue,
-                linger: Duration::ZERO,
+                linger: config.publish_linger,
+                linger_from: 8,
             };
             let weak = core.clone();
             let publisher = Batcher::new(tasks.clone(), limits, move |items| {
@@ -98,6 +99,7 @@ impl Core {
                 items: config.settle_batch,
                 queue: usize::MAX,
                 linger: config.settle_linger,
+                linger_from: 0,
             };
             let weak = core.clone();
             let settler = Batcher::new(tasks.clone(), limits, move |items| {
