@@ -1,9 +1,9 @@
 //! What a change of the configuration does to deliveries.
 
-use icp::Code;
 use icp::delivery::DeliveryState;
 use icp::id::ResourceId;
 use icp::integration::MatchReason;
+use icp::{Code, Error};
 use icp_testkit::receiver::Reaction;
 use serde_json::json;
 
@@ -137,7 +137,7 @@ async fn an_idempotency_key_counts_once(backend: Backend) {
     let conflict = stage.engine.publish(event(2)).await.unwrap_err();
     assert_eq!(conflict.code(), Code::IdempotencyConflict);
     let batch = stage.engine.publish_batch(vec![event(1), event(2), event(1)]).await;
-    let codes: Vec<_> = batch.iter().map(|r| r.as_ref().err().map(|e| e.code())).collect();
+    let codes: Vec<_> = batch.iter().map(|r| r.as_ref().err().map(Error::code)).collect();
     assert_eq!(codes, [None, Some(Code::IdempotencyConflict), None]);
 
     let globex = icp::id::OrgId::new("globex").unwrap();

@@ -109,7 +109,7 @@ async fn what_is_exhausted_is_dead_and_can_be_replayed(backend: Backend) {
     let dead = stage.only(DeliveryState::Dead).await;
     assert_eq!((dead.tries, dead.reason.as_ref().unwrap().code.as_str()), (4, "exhausted"));
     let letters = stage.engine.dead_letters(&stage.org, &Default::default()).await.unwrap();
-    assert_eq!(letters.items, [dead.clone()]);
+    assert_eq!(letters.items, std::slice::from_ref(&dead));
 
     stage.receiver.behave("/crm", Reaction::OK);
     let replay = stage.engine.replay(&stage.org, dead.id).await.unwrap();
