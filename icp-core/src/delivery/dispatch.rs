@@ -22,6 +22,8 @@ pub(crate) struct Work {
     pub(crate) event: Arc<Event>,
     /// Until when the lease can be trusted, by this process's own clock.
     pub(crate) trusted_until: Duration,
+    /// Whether it waited in the store before, so that others of its lane may wait behind it.
+    pub(crate) waited: bool,
 }
 
 impl Work {
@@ -54,6 +56,11 @@ pub(crate) fn start(core: &Arc<Core>, work: Work, permit: OwnedSemaphorePermit) 
         if recorded.is_ok_and(|answers| answers.iter().all(Result::is_ok)) {
             let counter = if released { &core.released } else { &core.finished };
             counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if work.waited {
+            // Its lane has room again. Without this, a lane with a backlog would move on with
+            // each poll only.
+            core.due.notify_one();
         }
         drop(permit);
     });

@@ -55,6 +55,7 @@ pub(crate) async fn record(core: Weak<Core>, settlements: Vec<Settlement>) -> Re
 
 fn count(core: &Arc<Core>, settlements: &[Settlement], settled: &[Settled]) {
     let mut due = 0;
+    let mut soon = false;
     let now = core.clock.now();
     for (settlement, settled) in settlements.iter().zip(settled) {
         if *settled == Settled::Stale {
@@ -65,10 +66,12 @@ fn count(core: &Arc<Core>, settlements: &[Settlement], settled: &[Settled]) {
             Next::Retry { due_at, .. } => {
                 core.metrics.retried.inc();
                 due += usize::from(*due_at <= now);
+                soon |= core.is_soon(*due_at, now);
             }
             Next::Refund { due_at, .. } => {
                 core.metrics.refunded.inc();
                 due += usize::from(*due_at <= now);
+                soon |= core.is_soon(*due_at, now);
             }
             next => {
                 let state = next.state().as_str();
@@ -78,7 +81,7 @@ fn count(core: &Arc<Core>, settlements: &[Settlement], settled: &[Settled]) {
     }
     if due > 0 {
         core.announce(due);
-    } else if core.waiting.load(Ordering::Acquire) > 0 {
+    } else if soon || core.waiting.load(Ordering::Acquire) > 0 {
         core.due.notify_one();
     }
 }

@@ -221,6 +221,7 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<
     };
     core.metrics.ingest_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     let mut waiting = 0;
+    let mut soon = false;
     for (item, answer) in items.iter().zip(&answers) {
         match answer {
             Ingested::Accepted { leased } => {
@@ -229,6 +230,7 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<
                 core.metrics.handed_over.inc_by(leased.len() as u64);
                 waiting +=
                     item.deliveries.iter().filter(|d| d.due_at <= now).count() - leased.len();
+                soon |= item.deliveries.iter().any(|d| core.is_soon(d.due_at, now));
                 if let (Some(direct), Some(room)) = (&direct, &mut room) {
                     hand_over(core, item, leased, direct, room, started, now);
                 }
@@ -241,6 +243,8 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<
     drop(room);
     if waiting > 0 {
         core.announce(waiting);
+    } else if soon {
+        core.due.notify_one();
     }
     Ok(answers)
 }
@@ -270,7 +274,7 @@ fn hand_over(
         let delivery = handed(item, new, direct, now);
         let trusted_until = started + core.config.lease;
         let event = Arc::clone(&item.event);
-        dispatch::start(core, Work { delivery, event, trusted_until }, permit);
+        dispatch::start(core, Work { delivery, event, trusted_until, waited: false }, permit);
     }
 }
 
