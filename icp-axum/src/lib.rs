@@ -1,1 +1,30 @@
-//! icp-axum.
+//! The HTTP API of icp as a plain [`axum::Router`].
+//!
+//! ```
+//! # fn nest(engine: icp_core::Engine) -> axum::Router {
+//! axum::Router::new().nest("/integrations", icp_axum::router(engine))
+//! # }
+//! ```
+//!
+//! Every route but `/health` and `/ready` asks for an API key, as `Authorization: Bearer <key>`
+//! or `X-API-Key: <key>`. Failures are answered as RFC 9457 problems with a stable `code`; the
+//! OpenAPI 3.1 document of the routes is at `/api/v1/openapi.json`.
+#![forbid(unsafe_code)]
+
+mod audit;
+mod auth;
+mod deliveries;
+mod endpoint;
+mod events;
+mod extract;
+mod lanes;
+mod openapi;
+mod ops;
+mod page;
+mod problem;
+mod resources;
+mod router;
+
+pub use openapi::document as openapi;
+pub use problem::Problem;
+pub use router::router;

@@ -88,6 +88,14 @@ macro_rules! codes {
 codes! {
     /// The request names no key, or a key that is not known.
     Unauthenticated = "unauthenticated", Unauthenticated;
+    /// There is no such route.
+    RouteUnknown = "route_unknown", NotFound;
+    /// The route does not take this method.
+    MethodNotAllowed = "method_not_allowed", Invalid;
+    /// The route does not take this content type.
+    MediaTypeUnsupported = "media_type_unsupported", Invalid;
+    /// A header field of the request is not acceptable.
+    HeaderInvalid = "header_invalid", Invalid;
     /// The body is not what the content type says.
     BodyMalformed = "body_malformed", Invalid;
     /// The event body is larger than the configured limit.

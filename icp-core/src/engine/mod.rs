@@ -28,7 +28,7 @@ use crate::delivery::{
     Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, EndReason, Lane, Replay,
 };
 use crate::error::{Code, Error, Result};
-use crate::event::{self, Event, EventQuery, EventSummary, NewEvent, Published};
+use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent, Published};
 use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
 use crate::resource::Resources;
 use crate::store::{Page, Store, StoreInfo};
@@ -274,6 +274,12 @@ impl Engine {
     /// Those of the store.
     pub async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
         self.core.store.api_key(id).await
+    }
+
+    /// What events may be.
+    #[must_use]
+    pub fn event_limits(&self) -> &EventLimits {
+        &self.core.config.events
     }
 
     /// The engine's time.

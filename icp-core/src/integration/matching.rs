@@ -43,6 +43,15 @@ pub enum MatchReason {
     },
 }
 
+impl From<Verdict> for MatchReason {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Match => Self::Matched,
+            Verdict::NoMatch { why } => Self::Filter { why },
+        }
+    }
+}
+
 /// An integration bound for sending.
 #[derive(Debug)]
 pub struct Bound {
@@ -168,10 +177,7 @@ impl MatchIndex {
             return unit;
         }
         let Some(filter) = &integration.filter else { return MatchReason::Matched };
-        match filter.matches(document.value()) {
-            Verdict::Match => MatchReason::Matched,
-            Verdict::NoMatch { why } => MatchReason::Filter { why },
-        }
+        filter.matches(document.value()).into()
     }
 }
 
@@ -239,3 +245,6 @@ pub fn document(event: &Event) -> Value {
         "data": data,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,8 @@ pub struct IntegrationSpec {
     /// The event types, as patterns: `order.paid`, `order.*`, `order.**`, or `*` for all.
     #[schemars(length(min = 1, max = 256))]
     pub events: Vec<EventPattern>,
-    /// The unit the integration belongs to; none for the whole organization.
+    /// The unit the integration belongs to; none for the whole organization. It may be made
+    /// later: until then the integration matches nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<ResourceId>,
     /// Whether events of units below take part. Default `include_children`.
@@ -278,3 +279,6 @@ impl CompiledIntegration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

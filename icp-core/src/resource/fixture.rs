@@ -129,7 +129,7 @@ pub(super) fn id(text: &str) -> ResourceId {
     ResourceId::new(text).unwrap()
 }
 
-pub(super) fn services(connectors: Connectors) -> Services {
+pub(crate) fn services(connectors: Connectors) -> Services {
     let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
     Services {
         sealer: Arc::new(Sealer::new(Arc::new(keys))),

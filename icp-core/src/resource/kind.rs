@@ -276,8 +276,9 @@ impl<S: Spec> Kind for Typed<S> {
             previous.visit_secrets(&mut kept)?;
         }
         let seal = SealAll::new(&context.services.sealer, context.owner(), kept);
-        let mut gate = Gate { seal, violations: &mut violations };
+        let mut gate = Gate { seal, violations: Violations::at("/spec") };
         spec.visit_secrets(&mut gate)?;
+        violations.complete(gate.violations.into_list());
         violations.into_result()?;
         let effects = spec.effects(context.id);
         Ok(Admitted { spec: to_value(&spec)?, effects })
@@ -299,12 +300,12 @@ impl<S: Spec> Kind for Typed<S> {
 }
 
 /// Checks and seals each secret, and goes on after a violation so that all are listed.
-struct Gate<'a, 'v> {
+struct Gate<'a> {
     seal: SealAll<'a>,
-    violations: &'v mut Violations,
+    violations: Violations,
 }
 
-impl SecretVisitor for Gate<'_, '_> {
+impl SecretVisitor for Gate<'_> {
     fn secret(&mut self, place: Place<'_>, secret: &mut Secret) -> Result<()> {
         let done =
             RefuseSealed.secret(place, secret).and_then(|()| self.seal.secret(place, secret));

@@ -1,8 +1,9 @@
 //! What people configure: one mechanism for every kind of resource.
 
+mod document;
 mod entry;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod index;
 mod kind;
 mod service;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use document::{Document, Draft};
 pub use entry::{Entry, OrgEntry};
 pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
-pub use service::{Document, Draft, Resources};
+pub use service::Resources;
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
 pub(crate) use validate::Structure;
 pub use validate::{Violations, escape};

@@ -1,0 +1,139 @@
+//! Deliveries, their attempts, and what can be done with them.
+
+mod view;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use icp_core::delivery::DeliveryQuery;
+use icp_core::{Code, Engine};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::auth::Caller;
+use crate::endpoint::Endpoint;
+use crate::extract::{Input, Location, Params, Query, read};
+use crate::page::{Listing, Pager};
+use crate::problem::Result;
+use view::{AttemptView, DeliveryView};
+
+const LIST: &[&str] = &["limit", "cursor", "state", "event", "integration"];
+const DEAD: &[&str] = &["limit", "cursor", "event", "integration"];
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let many = "/api/v1/organizations/{org}/deliveries";
+    let one = format!("{many}/{{id}}");
+    vec![
+        Endpoint::get(many, list)
+            .named("listDeliveries", "Lists deliveries, newest first")
+            .query(LIST)
+            .answers::<Listing<DeliveryView>>(200),
+        Endpoint::get(&one, get)
+            .named("getDelivery", "Shows one delivery")
+            .answers::<DeliveryView>(200),
+        Endpoint::get(format!("{one}/attempts"), attempts)
+            .named("listAttempts", "Lists the attempts of a delivery, oldest first")
+            .answers::<Listing<AttemptView>>(200),
+        Endpoint::post(format!("{one}/replay"), replay)
+            .named("replayDelivery", "Delivers an ended delivery once more")
+            .answers::<DeliveryView>(201),
+        Endpoint::post(format!("{one}/cancel"), cancel)
+            .named("cancelDelivery", "Calls off a delivery that is not under way")
+            .takes::<Cancel>()
+            .answers::<DeliveryView>(200),
+        Endpoint::get("/api/v1/organizations/{org}/dead-letters", dead_letters)
+            .named("listDeadLetters", "Lists deliveries that ended as dead letters, newest first")
+            .query(DEAD)
+            .answers::<Listing<DeliveryView>>(200),
+    ]
+}
+
+/// Why a delivery is called off. The body may be left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Cancel {
+    /// For people, up to 500 characters. Default: who called it off.
+    reason: Option<String>,
+}
+
+impl Input for Cancel {
+    const INVALID: Code = Code::BodyMalformed;
+}
+
+async fn list(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Listing<DeliveryView>>> {
+    let query = query.only(LIST)?;
+    let pager = Pager::of(&query)?;
+    let page = engine.deliveries(&params.org()?, &wanted(&query, &pager)?).await?;
+    Ok(Json(pager.listing(page, |delivery| delivery.id, DeliveryView::from)))
+}
+
+async fn dead_letters(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Listing<DeliveryView>>> {
+    let query = query.only(DEAD)?;
+    let pager = Pager::of(&query)?;
+    let page = engine.dead_letters(&params.org()?, &wanted(&query, &pager)?).await?;
+    Ok(Json(pager.listing(page, |delivery| delivery.id, DeliveryView::from)))
+}
+
+fn wanted(query: &Query, pager: &Pager) -> Result<DeliveryQuery> {
+    Ok(DeliveryQuery {
+        state: query.typed("state")?,
+        event: query.typed("event")?,
+        integration: query.typed("integration")?,
+        page: pager.query()?,
+    })
+}
+
+async fn get(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<DeliveryView>> {
+    query.only(&[])?;
+    Ok(Json(engine.delivery(&params.org()?, params.parse("id")?).await?.into()))
+}
+
+async fn attempts(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Listing<AttemptView>>> {
+    query.only(&[])?;
+    let attempts = engine.attempts(&params.org()?, params.parse("id")?).await?;
+    let items = attempts.into_iter().map(AttemptView::from).collect();
+    Ok(Json(Listing { items, next: None }))
+}
+
+async fn replay(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    requested: Location,
+) -> Result<Response> {
+    query.only(&[])?;
+    let delivery = engine.replay(&params.org()?, params.parse("id")?).await?;
+    let location = (LOCATION, requested.beside(2, delivery.id));
+    Ok((StatusCode::CREATED, [location], Json(DeliveryView::from(delivery))).into_response())
+}
+
+async fn cancel(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    body: axum::body::Bytes,
+) -> Result<Json<DeliveryView>> {
+    query.only(&[])?;
+    let cancel: Cancel = if body.is_empty() { Cancel::default() } else { read(&body, "")? };
+    let reason = cancel.reason.unwrap_or_else(|| format!("called off by {}", actor.name));
+    Ok(Json(engine.cancel(&params.org()?, params.parse("id")?, &reason).await?.into()))
+}

@@ -1,0 +1,131 @@
+//! Events: publish, list, show, explain.
+
+mod envelope;
+mod view;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use icp_core::engine::Explanation;
+use icp_core::event::{EventQuery, Published};
+use icp_core::{Code, Engine};
+
+use crate::endpoint::Endpoint;
+use crate::extract::{Body, Params, Query, header};
+use crate::page::{Listing, Pager};
+use crate::problem::{Problem, Result};
+use envelope::{Batch, Envelope, IDEMPOTENCY_KEY, Sender};
+use view::{BatchAnswer, BatchItem, EventSummaryView, EventView};
+
+const LIST: &[&str] = &["limit", "cursor", "type", "since", "until"];
+const MAX_BATCH: usize = 1_000;
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let many = "/api/v1/organizations/{org}/events";
+    let one = format!("{many}/{{id}}");
+    vec![
+        Endpoint::post(many, publish)
+            .named("publishEvent", "Publishes one event; once answered, it is stored")
+            .headers(&["Idempotency-Key", "traceparent", "tracestate"])
+            .takes::<Envelope>()
+            .answers::<Published>(202),
+        Endpoint::post(format!("{many}/batch"), publish_batch)
+            .named("publishEvents", "Publishes up to 1,000 events; 207 where some are refused")
+            .headers(&["traceparent", "tracestate"])
+            .takes::<Batch>()
+            .answers::<BatchAnswer>(202),
+        Endpoint::get(many, list)
+            .named("listEvents", "Lists events without their bodies, newest first")
+            .query(LIST)
+            .answers::<Listing<EventSummaryView>>(200),
+        Endpoint::get(&one, get)
+            .named("getEvent", "Shows one event with its body")
+            .answers::<EventView>(200),
+        Endpoint::get(format!("{one}/explain"), explain)
+            .named("explainEvent", "Says why the event went, or did not go, to each integration")
+            .answers::<Explanation>(200),
+    ]
+}
+
+async fn publish(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    headers: HeaderMap,
+    Body(envelope): Body<Envelope>,
+) -> Result<(StatusCode, Json<Published>)> {
+    query.only(&[])?;
+    let org = params.org()?;
+    let event = envelope.event(&org, &Sender::of(&headers)?, "")?;
+    Ok((StatusCode::ACCEPTED, Json(engine.publish(event).await?)))
+}
+
+async fn publish_batch(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    headers: HeaderMap,
+    Body(batch): Body<Batch>,
+) -> Result<Response> {
+    query.only(&[])?;
+    let org = params.org()?;
+    if header(&headers, IDEMPOTENCY_KEY)?.is_some() {
+        let hint = "give each event of a batch an `idempotency_key` of its own";
+        return Err(Problem::new(Code::HeaderInvalid, hint));
+    }
+    if batch.len() > MAX_BATCH {
+        let hint = format!("the batch has {} events; send at most {MAX_BATCH}", batch.len());
+        return Err(Problem::new(Code::BatchTooLarge, hint));
+    }
+    let read = batch.events(&org, &Sender::of(&headers)?);
+    let good = read.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
+    let mut published = engine.publish_batch(good).await.into_iter();
+    let results = read.into_iter().map(|event| {
+        let answer = match event {
+            Ok(_) => published.next().unwrap_or_else(|| {
+                Err(icp_core::Error::new(Code::Internal, "the event got no answer"))
+            }),
+            Err(problem) => return BatchItem::refused(problem),
+        };
+        answer.map_or_else(|error| BatchItem::refused(error.into()), BatchItem::accepted)
+    });
+    let answer = BatchAnswer::of(results.collect());
+    Ok((answer.status(), Json(answer)).into_response())
+}
+
+async fn list(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Listing<EventSummaryView>>> {
+    let query = query.only(LIST)?;
+    let pager = Pager::of(&query)?;
+    let wanted = EventQuery {
+        event_type: query.typed("type")?,
+        since: query.typed("since")?,
+        until: query.typed("until")?,
+        page: pager.query()?,
+    };
+    let page = engine.events(&params.org()?, &wanted).await?;
+    Ok(Json(pager.listing(page, |event| event.id, EventSummaryView::from)))
+}
+
+async fn get(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<EventView>> {
+    query.only(&[])?;
+    let event = engine.event(&params.org()?, params.parse("id")?).await?;
+    Ok(Json(EventView::from(event)))
+}
+
+async fn explain(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Explanation>> {
+    query.only(&[])?;
+    Ok(Json(engine.explain(&params.org()?, params.parse("id")?).await?))
+}

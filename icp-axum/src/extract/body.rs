@@ -1,0 +1,131 @@
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use icp_core::{Code, Violation};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::unknown;
+use crate::problem::{Problem, Result};
+
+const JSON: &str = "application/json";
+/// The media type of RFC 7396.
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// A type that bodies are read as. It refuses unknown fields.
+pub(crate) trait Input: DeserializeOwned + JsonSchema + Send {
+    /// The code of a body that is JSON, but not of this type.
+    const INVALID: Code;
+}
+
+/// A JSON body of type `T`.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: Input, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        expect_type(request.headers(), &[JSON])?;
+        read(&bytes(request, state).await?, "").map(Self)
+    }
+}
+
+/// A merge patch by RFC 7396.
+#[derive(Debug)]
+pub(crate) struct PatchBody(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for PatchBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        expect_type(request.headers(), &[MERGE_PATCH, JSON])?;
+        let bytes = bytes(request, state).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| malformed(&error))
+    }
+}
+
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        let text = rejection.body_text();
+        match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                Code::BodyTooLarge,
+                "the request body is larger than this route takes; send less at once",
+            ),
+            _ => Problem::new(Code::BodyMalformed, format!("the body cannot be read: {text}")),
+        }
+    })
+}
+
+fn expect_type(headers: &HeaderMap, known: &[&str]) -> Result<()> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = given.split(';').next().unwrap_or_default().trim();
+    if known.iter().any(|known| media.eq_ignore_ascii_case(known)) {
+        return Ok(());
+    }
+    let hint = format!("send the body with the content type {}", known.join(" or "));
+    Err(Problem::new(Code::MediaTypeUnsupported, hint))
+}
+
+/// Reads JSON; `at` is the pointer to it in the whole body.
+///
+/// The first reading is the fast one; only where it fails the fault is looked for.
+pub(crate) fn read<T: Input>(json: &[u8], at: &str) -> Result<T> {
+    let error = match serde_json::from_slice(json) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if !error.is_data() {
+        return Err(malformed(&error));
+    }
+    let document: Value = serde_json::from_slice(json).map_err(|error| malformed(&error))?;
+    let mut violations = unknown_fields::<T>(&document, at);
+    if violations.is_empty() {
+        let found = serde_path_to_error::deserialize::<_, T>(&document);
+        let path = found.err().map(|error| error.path().clone());
+        violations.push(fault(&error, &path.as_ref().map(pointer).unwrap_or_default(), at));
+    }
+    Err(Problem::violations(T::INVALID, violations))
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(Code::BodyMalformed, format!("the body is not json: {error}"))
+}
+
+fn unknown_fields<T: JsonSchema>(document: &Value, at: &str) -> Vec<Violation> {
+    let schema = schemars::schema_for!(T).to_value();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let known: Vec<_> =
+        properties.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+    let fields = document.as_object().into_iter().flat_map(|map| map.keys());
+    fields
+        .filter(|name| !known.contains(&name.as_str()))
+        .map(|name| {
+            let pointer = format!("{at}/{}", icp_core::resource::escape(name));
+            Violation::new(pointer, "unknown_field", unknown("field", name, &known))
+        })
+        .collect()
+}
+
+fn fault(error: &serde_json::Error, path: &str, at: &str) -> Violation {
+    // The place in the text says nothing once the pointer is known.
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    match text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(name) => Violation::new(format!("{at}{path}/{name}"), "required", "is missing"),
+        None => Violation::new(format!("{at}{path}"), "malformed", text),
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter().fold(String::new(), |at, segment| match segment {
+        Segment::Seq { index } => format!("{at}/{index}"),
+        Segment::Map { key } => format!("{at}/{}", icp_core::resource::escape(key)),
+        Segment::Enum { .. } | Segment::Unknown => at,
+    })
+}

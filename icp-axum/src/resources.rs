@@ -1,0 +1,276 @@
+//! Configuration: one set of handlers for every kind of resource.
+
+use axum::http::header::{ETAG, IF_MATCH, LOCATION};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, extract::State};
+use icp_core::access::OrganizationSpec;
+use icp_core::id::{OrgId, ResourceId};
+use icp_core::resource::{Document, Draft, Expect, Kind, ListQuery, Revision, Spec};
+use icp_core::{Code, Engine, Error};
+use serde_json::Value;
+
+use crate::auth::Caller;
+use crate::endpoint::{Endpoint, KindRoute};
+use crate::extract::{
+    Body, Input, Location as Requested, MERGE_PATCH, Params, PatchBody, Query, header,
+};
+use crate::page::{Listing, Pager};
+use crate::problem::{Problem, Result};
+
+const LIST: &[&str] = &["limit", "cursor", "label"];
+const PAGE: &[&str] = &["limit", "cursor"];
+const GUARD: &[&str] = &["If-Match"];
+
+impl Input for Draft {
+    const INVALID: Code = Code::ResourceInvalid;
+}
+
+/// The routes of one kind. Organizations are at the top, all others below theirs.
+pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
+    let (name, plural) = (kind.name(), kind.plural());
+    let top = "/api/v1/organizations";
+    let is_organization = name == OrganizationSpec::KIND;
+    let (many, one) = if is_organization {
+        (top.to_owned(), format!("{top}/{{org}}"))
+    } else {
+        (format!("{top}/{{org}}/{plural}"), format!("{top}/{{org}}/{plural}/{{id}}"))
+    };
+    let (a, s) = (capital(name), capital(plural));
+    let list = if is_organization {
+        Endpoint::get(&many, organizations).query(PAGE)
+    } else {
+        Endpoint::get(&many, list).query(LIST)
+    };
+    [
+        Endpoint::post(&many, create)
+            .named(format!("create{a}"), format!("Makes a new {name}"))
+            .takes::<Draft>()
+            .answers::<Document>(201),
+        list.named(format!("list{s}"), format!("Lists {plural}, ordered by id"))
+            .answers::<Listing<Document>>(200),
+        Endpoint::get(&one, read)
+            .named(format!("get{a}"), format!("Shows one {name}, its secrets masked"))
+            .answers::<Document>(200),
+        Endpoint::put(&one, replace)
+            .named(format!("replace{a}"), format!("Puts a whole new version of the {name}"))
+            .headers(GUARD)
+            .takes::<Draft>()
+            .answers::<Document>(200),
+        Endpoint::patch(&one, merge)
+            .named(format!("patch{a}"), format!("Changes the {name} by a merge patch"))
+            .headers(GUARD)
+            .takes_as::<Value>(MERGE_PATCH)
+            .answers::<Document>(200),
+        Endpoint::delete(&one, remove)
+            .named(format!("delete{a}"), format!("Deletes the {name}"))
+            .headers(GUARD)
+            .answers_nothing(204),
+        Endpoint::get(format!("{one}/history"), history)
+            .named(format!("get{a}History"), format!("Lists the versions of the {name}"))
+            .query(PAGE)
+            .answers::<Listing<Document>>(200),
+    ]
+    .map(|endpoint| endpoint.of_kind(name))
+    .into()
+}
+
+async fn create(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    requested: Requested,
+    Body(draft): Body<Draft>,
+) -> Result<Response> {
+    query.only(&[])?;
+    let org = if kind.name == OrganizationSpec::KIND {
+        match &draft.id {
+            Some(id) => OrgId::new(id.as_str())?,
+            None => OrgId::generate(engine.ids()),
+        }
+    } else {
+        params.org()?
+    };
+    let document = engine.resources().create(&org, kind.name, draft, &actor).await?;
+    let location = (LOCATION, requested.of(&document.id));
+    Ok((StatusCode::CREATED, [location], versioned(document)).into_response())
+}
+
+async fn organizations(
+    State(engine): State<Engine>,
+    query: Query,
+) -> Result<Json<Listing<Document>>> {
+    let query = query.only(PAGE)?;
+    let pager = Pager::of(&query)?;
+    let page = engine.resources().organizations(&pager.query()?).await?;
+    Ok(Json(pager.listing(page, |document| document.org.clone(), |document| document)))
+}
+
+async fn list(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Listing<Document>>> {
+    let query = query.only(LIST)?;
+    let pager = Pager::of(&query)?;
+    let labels = query.all("label").map(|label| {
+        let pair = label.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| query.refuse("label", "use the form key:value"))
+    });
+    let wanted = ListQuery { labels: labels.collect::<Result<_>>()?, page: pager.query()? };
+    let page = engine.resources().list(&params.org()?, kind.name, &wanted).await?;
+    Ok(Json(pager.listing(page, |document| document.id.clone(), |document| document)))
+}
+
+async fn read(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    params: Params,
+    query: Query,
+) -> Result<Response> {
+    query.only(&[])?;
+    let (org, id) = target(&params, kind)?;
+    Ok(versioned(engine.resources().get(&org, kind.name, &id).await?))
+}
+
+async fn replace(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    headers: HeaderMap,
+    Body(draft): Body<Draft>,
+) -> Result<Response> {
+    query.only(&[])?;
+    let (org, id) = target(&params, kind)?;
+    let expect = expected(&headers)?;
+    let resources = engine.resources();
+    let written = resources.replace(&org, kind.name, &id, draft, expect, &actor).await;
+    Ok(versioned(written.map_err(|error| guarded(error, expect))?))
+}
+
+async fn merge(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    headers: HeaderMap,
+    PatchBody(patch): PatchBody,
+) -> Result<Response> {
+    query.only(&[])?;
+    let (org, id) = target(&params, kind)?;
+    let expect = expected(&headers)?;
+    let resources = engine.resources();
+    let written = resources.merge_patch(&org, kind.name, &id, &patch, expect, &actor).await;
+    Ok(versioned(written.map_err(|error| guarded(error, expect))?))
+}
+
+async fn remove(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<StatusCode> {
+    query.only(&[])?;
+    let (org, id) = target(&params, kind)?;
+    let expect = expected(&headers)?;
+    let deleted = engine.resources().delete(&org, kind.name, &id, expect, &actor).await;
+    deleted.map_err(|error| guarded(error, expect))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn history(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Listing<Document>>> {
+    let query = query.only(PAGE)?;
+    let pager = Pager::of(&query)?;
+    let (org, id) = target(&params, kind)?;
+    let before = pager.number()?.map(Revision);
+    // Deletions are left out of what comes back, so only an empty page is known to be the last.
+    let limit = pager.limit();
+    let items = engine.resources().history(&org, kind.name, &id, before, limit).await?;
+    let more = !items.is_empty();
+    let page = icp_core::store::Page { items, more };
+    Ok(Json(pager.listing(page, |document| document.revision, |document| document)))
+}
+
+/// What the path names. An organization's id is that of its own resource.
+fn target(params: &Params, kind: KindRoute) -> Result<(OrgId, ResourceId)> {
+    let org = params.org()?;
+    let id = if kind.name == OrganizationSpec::KIND {
+        ResourceId::new(org.as_str())?
+    } else {
+        params.parse("id")?
+    };
+    Ok((org, id))
+}
+
+fn versioned(document: Document) -> Response {
+    let tag = format!("\"{}\"", document.revision);
+    ([(ETAG, tag)], Json(document)).into_response()
+}
+
+/// What `If-Match` asks for.
+fn expected(headers: &HeaderMap) -> Result<Expect> {
+    let Some(tag) = header(headers, IF_MATCH.as_str())?.map(str::trim) else {
+        return Ok(Expect::Present);
+    };
+    if tag == "*" {
+        return Ok(Expect::Present);
+    }
+    let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')?.parse().ok());
+    revision.map(|revision| Expect::Revision(Revision(revision))).ok_or_else(|| {
+        let hint = "use `*` or the `etag` of one answer in `if-match`, as in \"17\"";
+        Problem::new(Code::HeaderInvalid, hint)
+    })
+}
+
+/// A revision that the caller asked for and that is not there fails the precondition.
+fn guarded(error: Error, expect: Expect) -> Problem {
+    let failed = error.code() == Code::RevisionConflict && matches!(expect, Expect::Revision(_));
+    let problem = Problem::from(error);
+    if failed { problem.with_status(StatusCode::PRECONDITION_FAILED) } else { problem }
+}
+
+fn capital(word: &str) -> String {
+    word.split(['_', '-'])
+        .map(|part| {
+            let mut letters = part.chars();
+            let first = letters.next().map(|first| first.to_ascii_uppercase());
+            first.into_iter().chain(letters).collect::<String>()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preconditions_are_strict() {
+        let of = |text: &'static str| {
+            expected(&HeaderMap::from_iter([(IF_MATCH, text.parse().unwrap())]))
+        };
+        assert_eq!(expected(&HeaderMap::new()).unwrap(), Expect::Present);
+        assert_eq!(of("*").unwrap(), Expect::Present);
+        assert_eq!(of("\"17\"").unwrap(), Expect::Revision(Revision(17)));
+        for bad in ["17", "\"x\"", "W/\"17\"", "\"1\", \"2\"", "\"\"", ""] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_operations_are_in_camel_case() {
+        assert_eq!(capital("inbound_route"), "InboundRoute");
+    }
+}

@@ -1,0 +1,93 @@
+//! The table of all routes, and the router made of it.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use icp_core::resource::KindRegistry;
+use icp_core::{Code, Engine};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{
+    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::trace::TraceLayer;
+
+use crate::endpoint::Endpoint;
+use crate::problem::Problem;
+use crate::{audit, auth, deliveries, events, lanes, openapi, ops, resources};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the largest document needs beside the body of an event: an organization with all of its
+/// units.
+const SLACK: usize = 4 << 20;
+
+/// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
+pub fn router(engine: Engine) -> Router {
+    let (mut open, mut guarded) = (Router::new(), Router::new());
+    for endpoint in endpoints(engine.resources().kinds()) {
+        let router = if endpoint.open { &mut open } else { &mut guarded };
+        *router = std::mem::take(router).route(&endpoint.path, endpoint.handler);
+    }
+    // Base 64 makes four bytes of three.
+    let limit = engine.event_limits().max_body / 3 * 4 + SLACK;
+    let guarded = guarded
+        .fallback(route_unknown)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(engine.clone(), auth::require));
+    open.method_not_allowed_fallback(method_not_allowed)
+        .merge(guarded)
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(TraceLayer::new_for_http())
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, auth::X_API_KEY]))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, RequestIds(engine.clone())))
+        .with_state(engine)
+}
+
+/// Every operation, by which the router and its document are made.
+pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
+    let mut all = ops::endpoints();
+    all.extend(openapi::endpoints());
+    all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
+    all.extend(events::endpoints());
+    all.extend(deliveries::endpoints());
+    all.extend(lanes::endpoints());
+    all.extend(audit::endpoints());
+    all
+}
+
+async fn route_unknown(uri: Uri) -> Problem {
+    let hint = format!("there is no `{}`; see /api/v1/openapi.json", uri.path());
+    Problem::new(Code::RouteUnknown, hint)
+}
+
+async fn method_not_allowed(method: Method) -> Problem {
+    let hint = format!("the route does not take {method}; see the header field `allow`");
+    Problem::new(Code::MethodNotAllowed, hint)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer asks for")]
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let what = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = what.unwrap_or("of an unknown type"), "a request panicked");
+    Problem::new(Code::Internal, "the request failed by a defect of the server").into_response()
+}
+
+/// Names requests whose sender did not.
+#[derive(Clone, Debug)]
+struct RequestIds(Engine);
+
+impl MakeRequestId for RequestIds {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
+        let id = format!("req_{:032x}", self.0.ids().next());
+        HeaderValue::from_str(&id).ok().map(RequestId::new)
+    }
+}

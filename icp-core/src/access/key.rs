@@ -1,0 +1,201 @@
+//! API keys: a text that is shown once, of which only a hash is kept.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::ApiKeyRecord;
+use crate::error::{Code, Error, Result};
+use crate::id::{ApiKeyId, IdSource};
+use crate::secret::{Entropy, SecretBytes, SecretString};
+use crate::time::Timestamp;
+
+const PREFIX: &str = "icp";
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const SECRET_BYTES: usize = 32;
+const SECRET_DIGITS: usize = 52;
+const CHECK_DIGITS: usize = 6;
+
+/// An API key with its secret.
+///
+/// The text form is `icp_`, the 26 digits of the key's id, `_`, 52 digits for 32 random bytes,
+/// `_`, and 6 digits that tell a mistyped key from a wrong one before any store is asked; all
+/// digits are lower-case Crockford base 32.
+#[derive(Clone)]
+pub struct ApiKey {
+    id: ApiKeyId,
+    secret: SecretBytes,
+}
+
+impl ApiKey {
+    /// A new key.
+    ///
+    /// # Errors
+    ///
+    /// Those of `entropy`.
+    pub fn generate(ids: &dyn IdSource, entropy: &dyn Entropy) -> Result<Self> {
+        let mut secret = Zeroizing::new(vec![0; SECRET_BYTES]);
+        entropy.fill(&mut secret)?;
+        let secret = SecretBytes::from(std::mem::take(&mut *secret));
+        Ok(Self { id: ApiKeyId::generate(ids), secret })
+    }
+
+    /// Reads the text form.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Unauthenticated`], which never shows the text.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::read(text)
+            .ok_or_else(|| Error::new(Code::Unauthenticated, "the text is not an api key of icp"))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (keyed, check) = text.rsplit_once('_')?;
+        if check != checksum(keyed) {
+            return None;
+        }
+        let (id, secret) = keyed.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
+        let id = format!("{}_{id}", ApiKeyId::PREFIX).parse().ok()?;
+        Some(Self { id, secret: decode(secret)? })
+    }
+
+    /// The id, which is no secret.
+    #[must_use]
+    pub fn id(&self) -> ApiKeyId {
+        self.id
+    }
+
+    /// The text form, to be shown once.
+    #[must_use]
+    pub fn to_text(&self) -> SecretString {
+        let id = self.id.to_string();
+        let digits = id.split_once('_').map_or("", |(_, digits)| digits);
+        let secret = encode(self.secret.expose());
+        let mut text = Zeroizing::new(format!("{PREFIX}_{digits}_{}", secret.as_str()));
+        let check = checksum(&text);
+        text.push('_');
+        text.push_str(&check);
+        SecretString::from(std::mem::take(&mut *text))
+    }
+
+    /// What a store keeps of the key.
+    #[must_use]
+    pub fn record(&self, created_at: Timestamp) -> ApiKeyRecord {
+        ApiKeyRecord { id: self.id, hash: self.hash(), created_at }
+    }
+
+    /// Whether this is the key that `record` was made of; takes the same time for every secret.
+    #[must_use]
+    pub fn verify(&self, record: &ApiKeyRecord) -> bool {
+        self.id == record.id && bool::from(self.hash().ct_eq(&record.hash))
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.secret.expose()).into()
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey").field("id", &self.id).field("secret", &self.secret).finish()
+    }
+}
+
+fn checksum(text: &str) -> String {
+    let mut digits = encode(&Sha256::digest(text.as_bytes()));
+    digits.truncate(CHECK_DIGITS);
+    std::mem::take(&mut *digits)
+}
+
+fn encode(bytes: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(5) * 8));
+    for digit in 0..(bytes.len() * 8).div_ceil(5) {
+        let value = (0..5).fold(0, |value, bit| value << 1 | bit_at(bytes, digit * 5 + bit));
+        text.push(char::from(ALPHABET[usize::from(value)]));
+    }
+    text
+}
+
+fn bit_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1)
+}
+
+fn decode(text: &str) -> Option<SecretBytes> {
+    if text.len() != SECRET_DIGITS {
+        return None;
+    }
+    let mut bytes = Zeroizing::new(vec![0u8; SECRET_BYTES]);
+    for (place, digit) in text.bytes().enumerate() {
+        let value = ALPHABET.iter().position(|a| *a == digit)?;
+        for bit in (0..5).filter(|bit| value >> (4 - bit) & 1 == 1) {
+            let at = place * 5 + bit;
+            *bytes.get_mut(at / 8)? |= 1 << (7 - at % 8);
+        }
+    }
+    Some(SecretBytes::from(std::mem::take(&mut *bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::ClockIds;
+    use crate::secret::SystemEntropy;
+    use crate::time::SystemClock;
+
+    fn key() -> ApiKey {
+        ApiKey::generate(&ClockIds::seeded(SystemClock, 1), &SystemEntropy).unwrap()
+    }
+
+    #[test]
+    fn text_round_trips_and_verifies_against_its_own_record_only() {
+        let (one, other) = (key(), key());
+        let text = one.to_text();
+        assert_eq!(text.expose().len(), 4 + 26 + 1 + SECRET_DIGITS + 1 + CHECK_DIGITS);
+        let again = ApiKey::parse(text.expose()).unwrap();
+        assert!(again.verify(&one.record(Timestamp::EPOCH)));
+        assert!(!again.verify(&other.record(Timestamp::EPOCH)));
+        let wrong = ApiKey { id: one.id, secret: other.secret };
+        assert!(!wrong.verify(&one.record(Timestamp::EPOCH)));
+    }
+
+    #[test]
+    fn every_mistyped_character_is_noticed() {
+        let text = key().to_text();
+        for at in 0..text.expose().len() {
+            let mut typed = text.expose().to_owned().into_bytes();
+            typed[at] = if typed[at] == b'7' { b'8' } else { b'7' };
+            let error = ApiKey::parse(std::str::from_utf8(&typed).unwrap()).unwrap_err();
+            assert_eq!(error.code(), Code::Unauthenticated);
+        }
+    }
+
+    #[test]
+    fn debug_and_refusals_show_no_secret() {
+        let key = key();
+        let text = key.to_text();
+        let secret = text.expose().split('_').nth(2).unwrap();
+        assert!(!format!("{key:?}").contains(secret));
+        let cut = &text.expose()[..text.expose().len() - 1];
+        assert!(!format!("{:?}", ApiKey::parse(cut).unwrap_err()).contains(secret));
+    }
+
+    proptest! {
+        #[test]
+        fn secrets_round_trip(bytes: [u8; SECRET_BYTES]) {
+            let text = encode(&bytes);
+            prop_assert_eq!(text.len(), SECRET_DIGITS);
+            let decoded = decode(&text).unwrap();
+            prop_assert_eq!(decoded.expose(), bytes);
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "(icp_)?[0-9a-z_]{0,100}") {
+            let _ = ApiKey::parse(&text);
+        }
+    }
+}
