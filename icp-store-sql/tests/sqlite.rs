@@ -1,94 +1,20 @@
-//! What is special to SQLite: files, locks, other processes, the host's transactions.
+//! What is special to SQLite: files, locks, the host's transactions.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod fixture;
+
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use icp_core::Code;
 use icp_core::delivery::*;
 use icp_core::event::*;
 use icp_core::id::*;
-use icp_core::resource::Revision;
 use icp_core::store::Store;
-use icp_core::time::Timestamp;
 use icp_store_sql::sqlite::SqliteStore;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-fn id(n: u128) -> [u8; 16] {
-    (NOW.as_millis().unsigned_abs() as u128 * (1 << 80) + n).to_be_bytes()
-}
-
-fn event(n: u128) -> Event {
-    Event::restore(
-        EventId::from_bytes(id(n)),
-        OrgId::new("acme").unwrap(),
-        None,
-        "order.paid".parse().unwrap(),
-        JSON.into(),
-        vec![b'1'; 64].into(),
-        None,
-        None,
-        NOW,
-        None,
-        None,
-        None,
-        Revision::ZERO,
-    )
-}
-
-fn item(n: u128, max_in_flight: u32) -> IngestItem {
-    let event = Arc::new(event(n));
-    let integration = ResourceId::new("crm").unwrap();
-    let lane = LaneSeed {
-        id: LaneId::of(&event.org, &integration, None),
-        order_key: None,
-        mode: LaneMode::Parallel,
-        max_in_flight,
-        weight: 1,
-    };
-    let delivery =
-        NewDelivery { id: DeliveryId::from_bytes(id(n)), integration, lane, due_at: NOW };
-    IngestItem {
-        event,
-        body_hash: [0; 32],
-        idempotency_window: Duration::ZERO,
-        deliveries: vec![delivery],
-        outbox: None,
-    }
-}
-
-fn batch(ids: impl Iterator<Item = u128>) -> Ingest {
-    Ingest { items: ids.map(|n| item(n, 1_000)).collect(), direct: None, now: NOW }
-}
-
-fn claim(session: SessionId) -> Claim {
-    let lease_until = NOW + Duration::from_secs(30);
-    Claim { session, now: NOW, lease_until, limit: 64, per_lane: 64 }
-}
-
-fn settle(claimed: &Claimed) -> Settle {
-    let settlements = claimed.deliveries.iter().map(|c| Settlement {
-        lease: Lease { delivery: c.delivery.id, epoch: c.delivery.epoch },
-        lane: c.delivery.lane,
-        attempt: Some(Attempt {
-            delivery: c.delivery.id,
-            epoch: c.delivery.epoch,
-            number: c.delivery.tries,
-            started_at: NOW,
-            outcome: AttemptOutcome::Delivered,
-            status: Some(200),
-            timings: AttemptTimings::default(),
-            exchange: None,
-            message: None,
-        }),
-        next: Next::Delivered,
-        block_lane_until: None,
-    });
-    Settle { settlements: settlements.collect(), now: NOW }
-}
+use fixture::{NOW, batch, claim, event, item, settle};
 
 #[tokio::test]
 async fn everything_taken_in_is_claimed_and_settled_once() {

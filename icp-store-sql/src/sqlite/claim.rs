@@ -80,7 +80,8 @@ pub(crate) const ELIGIBLE: &str =
 /// Lanes that may give something, lowest pass first, with their organization's runnable lanes.
 pub(crate) fn eligible_sql() -> String {
     format!(
-        "WITH p AS MATERIALIZED (SELECT id, org, pass FROM icp_lane WHERE {ELIGIBLE} \
+        "WITH p AS MATERIALIZED (SELECT id, org, pass FROM icp_lane \
+            INDEXED BY icp_lane_eligible WHERE {ELIGIBLE} \
             ORDER BY pass, id LIMIT ?), \
          o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
             WHERE r.org = p.org AND r.runnable = 1) FROM p GROUP BY org) \
@@ -261,7 +262,8 @@ async fn events(
 /// When the next lane wakes; `None` where one may give something now.
 pub(crate) fn next_due_sql() -> String {
     format!(
-        "SELECT CASE WHEN EXISTS (SELECT 1 FROM icp_lane WHERE {ELIGIBLE}) THEN NULL \
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM icp_lane \
+            INDEXED BY icp_lane_eligible WHERE {ELIGIBLE}) THEN NULL \
          ELSE (SELECT min(at) FROM (\
            SELECT min(next_due) AS at FROM icp_lane \
              WHERE next_due IS NOT NULL AND paused = 0 AND blocked_until IS NULL \

@@ -30,6 +30,7 @@ pub struct Builder {
     busy_timeout: Duration,
     cache_size: u32,
     readers: u32,
+    max_pages: Option<u32>,
 }
 
 impl Builder {
@@ -40,6 +41,7 @@ impl Builder {
             busy_timeout: Duration::from_secs(5),
             cache_size: 16 << 10,
             readers: 2,
+            max_pages: None,
         }
     }
 
@@ -64,6 +66,15 @@ impl Builder {
     /// How many connections read, at least one. Default 2.
     pub fn readers(mut self, readers: u32) -> Self {
         self.readers = readers.max(1);
+        self
+    }
+
+    /// The most pages of 4 KiB the file may have; writes beyond answer
+    /// [`StoreFull`](Code::StoreFull) and change nothing. Default: as many as the disk holds.
+    ///
+    /// A file that is larger already grows no more.
+    pub fn max_pages(mut self, pages: u32) -> Self {
+        self.max_pages = Some(pages);
         self
     }
 
@@ -92,7 +103,8 @@ impl Builder {
             .await
             .map_err(error::classify)?;
         let (writer, hint) = (Mutex::new(writer), Notify::new());
-        Ok(SqliteStore(Arc::new(Shared { writer, readers, hint })))
+        let options = self.writing();
+        Ok(SqliteStore(Arc::new(Shared { writer, options, readers, hint })))
     }
 
     /// Switching a new file to WAL does not wait for another process that does the same, so it
@@ -101,7 +113,7 @@ impl Builder {
         let pause = Duration::from_millis(10);
         let mut left = self.busy_timeout;
         loop {
-            let error = match self.options().connect().await {
+            let error = match self.writing().connect().await {
                 Ok(writer) => return Ok(writer),
                 Err(error) => error::classify(error),
             };
@@ -110,6 +122,13 @@ impl Builder {
             }
             tokio::time::sleep(pause).await;
             left = left.saturating_sub(pause);
+        }
+    }
+
+    fn writing(&self) -> SqliteConnectOptions {
+        match self.max_pages {
+            Some(pages) => self.options().pragma("max_page_count", pages.to_string()),
+            None => self.options(),
         }
     }
 

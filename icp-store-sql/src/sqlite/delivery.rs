@@ -267,10 +267,10 @@ pub(crate) fn list_sql(query: &DeliveryQuery) -> String {
     } else {
         // The newest of each integration, then the newest of those: an index less to write.
         return format!(
-            "SELECT {DELIVERY} FROM (SELECT DISTINCT integration FROM icp_lane WHERE org = ?1) l \
+            "SELECT {DELIVERY} FROM (SELECT DISTINCT integration FROM icp_lane WHERE org = ?1) v \
              CROSS JOIN icp_delivery d ON d.id IN (SELECT d.id FROM icp_delivery d \
              INDEXED BY icp_delivery_integration WHERE d.org = ?1 \
-             AND d.integration = l.integration {filter} {tail}) {tail}"
+             AND d.integration = v.integration {filter} {tail}) {tail}"
         );
     };
     format!("SELECT {DELIVERY} FROM {from} {filter} {tail}")

@@ -87,7 +87,10 @@ fn by_code(code: i32) -> (Code, &'static str) {
             Code::StoreUnavailable,
             "the database file cannot be opened; check the path and its directory",
         ),
-        10 => (Code::StoreUnavailable, "the disk failed to read or write; check the disk"),
+        10 => (
+            Code::StoreUnavailable,
+            "the disk failed to read or write, or is full; check it and its free space",
+        ),
         _ => INTERNAL,
     }
 }

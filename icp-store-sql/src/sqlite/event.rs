@@ -3,7 +3,7 @@ use icp_core::error::Result;
 use icp_core::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
 use icp_core::id::{EventId, OrgId};
 use icp_core::store::Page;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::error::Failure;
 use super::row::{self, EVENT};
@@ -45,11 +45,7 @@ async fn one(
     found.as_ref().map(row::event).transpose()
 }
 
-async fn list(
-    conn: &mut SqliteConnection,
-    org: &OrgId,
-    query: &EventQuery,
-) -> Result<Page<EventSummary>, Failure> {
+pub(crate) fn list_sql(org: &OrgId, query: &EventQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(
         "SELECT id, event_type, unit, content_type, length(body), received_at, fan_out \
          FROM icp_event WHERE org = ",
@@ -68,6 +64,15 @@ async fn list(
         sql.push(" AND received_at < ").push_bind(until.as_millis());
     }
     sql.push(" ORDER BY id DESC LIMIT ").push_bind(row::more_than(query.page.limit));
+    sql
+}
+
+async fn list(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    query: &EventQuery,
+) -> Result<Page<EventSummary>, Failure> {
+    let mut sql = list_sql(org, query);
     let rows = sql.build().fetch_all(conn).await?;
     let items = rows.iter().map(summary).collect::<Result<_, _>>()?;
     Ok(Page::cut(items, query.page.limit))

@@ -19,6 +19,8 @@ mod ingest;
 mod lane;
 mod migrate;
 mod outbox;
+#[cfg(test)]
+mod plan;
 mod rescue;
 mod resource;
 mod row;
@@ -33,8 +35,9 @@ use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::store::{Store, StoreInfo};
 use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
-use tokio::sync::{Mutex, Notify};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 pub use config::{Builder, Synchronous};
 pub use outbox::publish_in;
@@ -49,6 +52,7 @@ pub struct SqliteStore(Arc<Shared>);
 
 struct Shared {
     writer: Mutex<SqliteConnection>,
+    options: SqliteConnectOptions,
     readers: SqlitePool,
     hint: Notify,
 }
@@ -88,6 +92,22 @@ impl SqliteStore {
         checkpoint.map(drop).map_err(|error| error::classify(error).during("close"))
     }
 
+    /// The writer, outside of any transaction.
+    ///
+    /// Where the disk is full, SQLite itself may end a transaction; the driver's roll-back then
+    /// fails and leaves it counting one as open, so that a fresh connection has to take over.
+    async fn writer(&self) -> Result<MutexGuard<'_, SqliteConnection>, sqlx::Error> {
+        let mut writer = self.0.writer.lock().await;
+        if writer.is_in_transaction() {
+            // A roll-back of a call that was dropped may still be on its way.
+            let answers = writer.ping().await;
+            if answers.is_err() || writer.is_in_transaction() {
+                *writer = self.0.options.connect().await?;
+            }
+        }
+        Ok(writer)
+    }
+
     async fn reader(&self) -> Result<PoolConnection<Sqlite>, Failure> {
         Ok(self.0.readers.acquire().await?)
     }
@@ -106,9 +126,11 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let mut writer = self.0.writer.lock().await;
-        let tx = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE").await;
-        let done = async { tx?.rollback().await }.await;
+        let done = async {
+            let mut writer = self.writer().await?;
+            writer.begin_with("BEGIN IMMEDIATE").await?.rollback().await
+        }
+        .await;
         done.map_err(|error| error::classify(error).during("ping"))
     }
 
@@ -121,7 +143,7 @@ impl Store for SqliteStore {
 macro_rules! commit {
     ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {{
         let outcome: Result<_, $crate::sqlite::error::Failure> = async {
-            let mut writer = $store.0.writer.lock().await;
+            let mut writer = $store.writer().await?;
             let mut guard = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE").await?;
             let $tx = &mut *guard;
             let answer = $body?;

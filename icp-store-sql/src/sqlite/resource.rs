@@ -31,17 +31,7 @@ impl ResourceStore for SqliteStore {
     }
 
     async fn resources(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Record>> {
-        let mut sql = select(PRESENT);
-        sql.push("r.kind = ").push_bind(kind.to_owned());
-        sql.push(" AND r.org = ").push_bind(org.as_str().to_owned()).push(" AND r.deleted = 0");
-        if let Some(after) = &query.page.after {
-            sql.push(" AND r.id > ").push_bind(after.as_str().to_owned());
-        }
-        for (key, value) in &query.labels {
-            sql.push(" AND EXISTS (SELECT 1 FROM json_each(h.labels) j WHERE j.key = ");
-            sql.push_bind(key.clone()).push(" AND j.value = ").push_bind(value.clone()).push(")");
-        }
-        sql.push(" ORDER BY r.id LIMIT ").push_bind(more_than(query.page.limit));
+        let sql = list_sql(org, kind, query);
         let items = read!(self, "list resources", |conn| records(conn, sql).await)?;
         Ok(Page::cut(items, query.page.limit))
     }
@@ -52,13 +42,7 @@ impl ResourceStore for SqliteStore {
         after: Option<(OrgId, ResourceId)>,
         limit: usize,
     ) -> Result<Vec<Record>> {
-        let mut sql = select(PRESENT);
-        sql.push("r.kind = ").push_bind(kind.to_owned()).push(" AND r.deleted = 0");
-        if let Some((org, id)) = after {
-            sql.push(" AND (r.org, r.id) > (").push_bind(org.as_str().to_owned());
-            sql.push(", ").push_bind(id.as_str().to_owned()).push(")");
-        }
-        sql.push(" ORDER BY r.org, r.id LIMIT ").push_bind(more_than(limit) - 1);
+        let sql = of_all_sql(kind, after, limit);
         read!(self, "list resources", |conn| records(conn, sql).await)
     }
 
@@ -70,21 +54,12 @@ impl ResourceStore for SqliteStore {
         before: Option<Revision>,
         limit: usize,
     ) -> Result<Vec<Record>> {
-        let mut sql = select("icp_history h WHERE h.org = ");
-        sql.push_bind(org.as_str().to_owned());
-        sql.push(" AND h.kind = ").push_bind(kind.to_owned());
-        sql.push(" AND h.id = ").push_bind(id.as_str().to_owned());
-        if let Some(before) = before {
-            sql.push(" AND h.revision < ").push_bind(before.0.cast_signed());
-        }
-        sql.push(" ORDER BY h.revision DESC LIMIT ").push_bind(more_than(limit) - 1);
+        let sql = history_sql(org, kind, id, before, limit);
         read!(self, "read the history", |conn| records(conn, sql).await)
     }
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Record>> {
-        let mut sql = select("icp_history h WHERE h.revision > ");
-        sql.push_bind(after.0.cast_signed());
-        sql.push(" ORDER BY h.revision LIMIT ").push_bind(more_than(limit) - 1);
+        let sql = changes_sql(after, limit);
         read!(self, "read changes", |conn| records(conn, sql).await)
     }
 
@@ -95,6 +70,61 @@ impl ResourceStore for SqliteStore {
     async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
         read!(self, "read the audit log", |conn| audit_log(conn, org, query).await)
     }
+}
+
+pub(crate) fn list_sql(org: &OrgId, kind: &str, query: &ListQuery) -> QueryBuilder<Sqlite> {
+    let mut sql = select(PRESENT);
+    sql.push("r.kind = ").push_bind(kind.to_owned());
+    sql.push(" AND r.org = ").push_bind(org.as_str().to_owned()).push(" AND r.deleted = 0");
+    if let Some(after) = &query.page.after {
+        sql.push(" AND r.id > ").push_bind(after.as_str().to_owned());
+    }
+    for (key, value) in &query.labels {
+        sql.push(" AND EXISTS (SELECT 1 FROM json_each(h.labels) j WHERE j.key = ");
+        sql.push_bind(key.clone()).push(" AND j.value = ").push_bind(value.clone()).push(")");
+    }
+    sql.push(" ORDER BY r.id LIMIT ").push_bind(more_than(query.page.limit));
+    sql
+}
+
+pub(crate) fn of_all_sql(
+    kind: &str,
+    after: Option<(OrgId, ResourceId)>,
+    limit: usize,
+) -> QueryBuilder<Sqlite> {
+    let mut sql = select(PRESENT);
+    sql.push("r.kind = ").push_bind(kind.to_owned()).push(" AND r.deleted = 0");
+    if let Some((org, id)) = after {
+        sql.push(" AND (r.org, r.id) > (").push_bind(org.as_str().to_owned());
+        sql.push(", ").push_bind(id.as_str().to_owned()).push(")");
+    }
+    sql.push(" ORDER BY r.org, r.id LIMIT ").push_bind(more_than(limit) - 1);
+    sql
+}
+
+pub(crate) fn history_sql(
+    org: &OrgId,
+    kind: &str,
+    id: &ResourceId,
+    before: Option<Revision>,
+    limit: usize,
+) -> QueryBuilder<Sqlite> {
+    let mut sql = select("icp_history h WHERE h.org = ");
+    sql.push_bind(org.as_str().to_owned());
+    sql.push(" AND h.kind = ").push_bind(kind.to_owned());
+    sql.push(" AND h.id = ").push_bind(id.as_str().to_owned());
+    if let Some(before) = before {
+        sql.push(" AND h.revision < ").push_bind(before.0.cast_signed());
+    }
+    sql.push(" ORDER BY h.revision DESC LIMIT ").push_bind(more_than(limit) - 1);
+    sql
+}
+
+pub(crate) fn changes_sql(after: Revision, limit: usize) -> QueryBuilder<Sqlite> {
+    let mut sql = select("icp_history h WHERE h.revision > ");
+    sql.push_bind(after.0.cast_signed());
+    sql.push(" ORDER BY h.revision LIMIT ").push_bind(more_than(limit) - 1);
+    sql
 }
 
 fn select(from: &str) -> QueryBuilder<Sqlite> {
@@ -141,9 +171,10 @@ async fn one(
     Ok(records(conn, sql).await?.pop())
 }
 
+pub(crate) const HEAD: &str = "SELECT coalesce(max(revision), 0) FROM icp_history";
+
 async fn head(conn: &mut SqliteConnection) -> Result<Revision, Failure> {
-    let sql = "SELECT coalesce(max(revision), 0) FROM icp_history";
-    let revision: i64 = sqlx::query(sql).fetch_one(conn).await?.try_get(0)?;
+    let revision: i64 = sqlx::query(HEAD).fetch_one(conn).await?.try_get(0)?;
     Ok(Revision(revision.cast_unsigned()))
 }
 

@@ -34,8 +34,13 @@ pub(crate) fn text(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-/// `head`, then `rows` rows of `columns` placeholders, then `tail`.
-pub(crate) fn values<'q>(head: &str, rows: usize, columns: usize, tail: &str) -> Query<'q> {
+/// `head`, then `count` rows of `columns` placeholders, then `tail`.
+pub(crate) fn values<'q>(head: &str, count: usize, columns: usize, tail: &str) -> Query<'q> {
+    sqlx::query(AssertSqlSafe(rows(head, count, columns, tail)))
+}
+
+/// The text of [`values`].
+pub(crate) fn rows(head: &str, rows: usize, columns: usize, tail: &str) -> String {
     let mut sql = String::with_capacity(head.len() + tail.len() + rows * (2 * columns + 2));
     sql.push_str(head);
     for row in 0..rows {
@@ -46,7 +51,7 @@ pub(crate) fn values<'q>(head: &str, rows: usize, columns: usize, tail: &str) ->
         sql.push(')');
     }
     sql.push_str(tail);
-    sqlx::query(AssertSqlSafe(sql))
+    sql
 }
 
 #[cfg(test)]

@@ -212,10 +212,14 @@ fn one_that_cannot_be_used_does_not_disturb_the_others() {
 
 #[test]
 fn a_refusing_condition_says_why() {
-    assert_eq!(MatchReason::from(Verdict::Match), MatchReason::Matched);
-    let refused = MatchReason::from(Verdict::NoMatch { why: "data.amount $gt".into() });
+    let index = |least: u32| one(json!({ "filter": { "data.amount": { "$gte": least } } }));
+    let event = event("order.paid", None);
+    assert_eq!(reason(&index(7), &event), MatchReason::Matched);
+    let refused = reason(&index(8), &event);
+    let MatchReason::Filter { why } = &refused else { panic!("{refused:?}") };
+    assert!(why.contains("data.amount"), "{why}");
     let json = serde_json::to_value(&refused).unwrap();
-    assert_eq!(json, json!({ "reason": "filter", "why": "data.amount $gt" }));
+    assert_eq!(json, json!({ "reason": "filter", "why": why }));
 }
 
 #[test]

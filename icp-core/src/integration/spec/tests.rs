@@ -111,6 +111,11 @@ fn each_bad_document_gets_exactly_its_violations() {
             },
             &[("/spec/excluded_units", "not_applicable")],
         ),
+        (with("/filter", json!("data.a")), &[("/spec/filter", "type")]),
+        (
+            with("/filter", json!({ "data.a": { "$like": CANARY } })),
+            &[("/spec/filter/data.a/$like", "filter_invalid")],
+        ),
         (with("/ordering", json!("fifo")), &[("/spec/ordering", "enum")]),
         (with("/max_in_flight", json!(0)), &[("/spec/max_in_flight", "minimum")]),
         (with("/max_in_flight", json!(1001)), &[("/spec/max_in_flight", "maximum")]),
