@@ -26,8 +26,10 @@ pub(crate) struct Endpoint {
     /// What the integration sets beside what all have in common.
     more: Value,
     /// The example's own idea of which payloads match, to check the engine's by.
-    pub(crate) wants: fn(&Payload) -> bool,
+    pub(crate) wants: Wants,
 }
+
+type Wants = fn(&Payload) -> bool;
 
 fn everything(_: &Payload) -> bool {
     true
@@ -52,7 +54,7 @@ pub(crate) fn all() -> Result<Vec<Endpoint>> {
             "reason": "it belongs to no repository",
         },
     });
-    let table: [(&str, &str, Value, fn(&Payload) -> bool); 8] = [
+    let table: [(&str, &str, Value, Wants); 8] = [
         ("acme", "archive", json!({}), everything),
         ("acme", "issues", json!({ "events": ["github.issues.*"] }), |p| p.event == "issues"),
         ("acme", "opened-or-closed", json!({ "filter": filter }), |p| {

@@ -1,9 +1,9 @@
 //! What a change of the configuration does to deliveries.
 
-use icp::Code;
 use icp::delivery::DeliveryState;
 use icp::id::ResourceId;
 use icp::integration::MatchReason;
+use icp::{Code, Error};
 use icp_testkit::receiver::Reaction;
 use serde_json::json;
 
@@ -13,6 +13,7 @@ crate::on_every_store! {
     gone_switches_the_integration_off,
     a_disabled_integration_holds_its_deliveries,
     a_deleted_integration_cancels_its_deliveries,
+    a_mapping_drops_what_it_is_told_to,
     an_explanation_says_why,
     an_idempotency_key_counts_once,
 }
@@ -78,26 +79,48 @@ async fn a_deleted_integration_cancels_its_deliveries(backend: Backend) {
     stage.end().await;
 }
 
+async fn a_mapping_drops_what_it_is_told_to(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    let mapping = json!({
+        "base": "empty",
+        "rules": [{ "target": "number", "from": "order" }],
+        "drop": { "when": { "test": true }, "reason": "test data" },
+    });
+    stage.integration("crm", json!({ "transform": [{ "map": mapping }] })).await;
+    stage.publish("order.paid", &json!({ "order": 1, "test": true })).await;
+    let skipped = stage.only(DeliveryState::Skipped).await;
+    assert_eq!(skipped.reason.unwrap().message, "test data");
+    stage.publish("order.paid", &json!({ "order": 2 })).await;
+    let received = stage.receiver.wait_for_to("/crm", 1).await.remove(0);
+    assert_eq!(received.body, r#"{"number":2}"#);
+    stage.settled(DeliveryState::Delivered, 1).await;
+    stage.end().await;
+}
+
 async fn an_explanation_says_why(backend: Backend) {
     let stage = Stage::new(backend).await;
     stage.integration("matched", json!({ "events": ["order.*"] })).await;
     stage.integration("other-type", json!({ "events": ["invoice.*"] })).await;
     stage.integration("switched-off", json!({ "enabled": false })).await;
+    let filter = json!({ "filter": { "data.total": { "$gt": 100 } } });
+    stage.integration("filtered", filter).await;
     let published = stage.publish("order.paid", &json!({ "total": 5 })).await;
     assert_eq!(published.deliveries, 1);
     stage.only(DeliveryState::Delivered).await;
     stage.change("matched", json!({ "events": ["nothing.*"] })).await;
 
     let explained = stage.engine.explain(&stage.org, published.id).await.unwrap();
+    let filtered = MatchReason::Filter { why: "`data.total` fails `$gt`".into() };
     let reasons: Vec<_> =
         explained.integrations.iter().map(|e| (e.integration.as_str(), &e.reason)).collect();
     let expected = [
+        ("filtered", &filtered),
         ("matched", &MatchReason::Matched),
         ("other-type", &MatchReason::EventType),
         ("switched-off", &MatchReason::Disabled),
     ];
     assert_eq!(reasons, expected);
-    let matched = &explained.integrations[0];
+    let matched = &explained.integrations[1];
     assert!(matched.changed_since);
     assert_eq!(matched.deliveries.len(), 1);
     assert_eq!(matched.deliveries[0].state, DeliveryState::Delivered);
@@ -114,7 +137,7 @@ async fn an_idempotency_key_counts_once(backend: Backend) {
     let conflict = stage.engine.publish(event(2)).await.unwrap_err();
     assert_eq!(conflict.code(), Code::IdempotencyConflict);
     let batch = stage.engine.publish_batch(vec![event(1), event(2), event(1)]).await;
-    let codes: Vec<_> = batch.iter().map(|r| r.as_ref().err().map(|e| e.code())).collect();
+    let codes: Vec<_> = batch.iter().map(|r| r.as_ref().err().map(Error::code)).collect();
     assert_eq!(codes, [None, Some(Code::IdempotencyConflict), None]);
 
     let globex = icp::id::OrgId::new("globex").unwrap();

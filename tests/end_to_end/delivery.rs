@@ -17,7 +17,9 @@ crate::on_every_store! {
     a_retry_keeps_the_id_and_gets_a_new_epoch,
     every_kind_of_failure_is_survived,
     what_is_exhausted_is_dead_and_can_be_replayed,
+    a_redirect_is_not_followed,
     retry_after_holds_up_the_whole_lane,
+    retry_after_may_be_a_date,
     an_event_is_not_delivered_before_it_is_due,
     an_event_whose_time_is_over_expires,
     events_of_one_key_keep_their_order,
@@ -109,7 +111,7 @@ async fn what_is_exhausted_is_dead_and_can_be_replayed(backend: Backend) {
     let dead = stage.only(DeliveryState::Dead).await;
     assert_eq!((dead.tries, dead.reason.as_ref().unwrap().code.as_str()), (4, "exhausted"));
     let letters = stage.engine.dead_letters(&stage.org, &Default::default()).await.unwrap();
-    assert_eq!(letters.items, [dead.clone()]);
+    assert_eq!(letters.items, std::slice::from_ref(&dead));
 
     stage.receiver.behave("/crm", Reaction::OK);
     let replay = stage.engine.replay(&stage.org, dead.id).await.unwrap();
@@ -119,6 +121,33 @@ async fn what_is_exhausted_is_dead_and_can_be_replayed(backend: Backend) {
     assert_eq!(stage.engine.delivery(&stage.org, dead.id).await.unwrap(), dead);
     let last = stage.receiver.requests("/crm").pop().unwrap();
     assert_eq!((last.id(), last.header("icp-epoch")), (published.id.to_string().as_str(), "1"));
+    stage.end().await;
+}
+
+async fn a_redirect_is_not_followed(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    stage.integration("crm", json!({})).await;
+    stage.receiver.behave("/crm", Reaction::Redirect(stage.receiver.url("/elsewhere")));
+    stage.publish("order.paid", &json!({})).await;
+    let dead = stage.only(DeliveryState::Dead).await;
+    assert_eq!(dead.reason.unwrap().code, "refused");
+    let attempts = stage.engine.attempts(&stage.org, dead.id).await.unwrap();
+    assert!(attempts.iter().all(|attempt| attempt.status == Some(307)), "{attempts:?}");
+    assert_eq!(stage.receiver.seen().count("/elsewhere"), 0);
+    stage.end().await;
+}
+
+async fn retry_after_may_be_a_date(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    stage.integration("crm", json!({})).await;
+    stage.receiver.behave("/crm", Behaviour::script([Reaction::RetryAfterDate(503, 2)]));
+    stage.publish("order.paid", &json!({})).await;
+    let received = stage.receiver.wait_for_to("/crm", 2).await;
+    // A date has whole seconds, so up to one of the two is cut off.
+    let waited = received[1].at.since(received[0].at);
+    assert!(waited >= Duration::from_millis(950), "{waited:?}");
+    let delivery = stage.only(DeliveryState::Delivered).await;
+    assert_eq!((delivery.tries, delivery.throttles), (1, 1));
     stage.end().await;
 }
 

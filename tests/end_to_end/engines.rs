@@ -7,18 +7,52 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::event::NewEvent;
+use icp::id::ResourceId;
+use icp::resource::{Actor, Expect};
 use icp::transform::{Outcome, Plan, Report, TransformContext, TransformError, Transformer};
-use icp_testkit::receiver::Reaction;
+use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
 
-use crate::stage::{Backend, Stage};
+use crate::stage::{Backend, Stage, config};
 
 crate::on_every_store! {
+    a_backlog_goes_out_without_a_poll,
     two_engines_on_one_store_share_the_work,
     engines_on_two_stores_do_not_see_each_other,
     a_shutdown_finishes_what_it_can,
     a_shutdown_gives_back_what_takes_too_long,
     a_transformer_may_drop_panic_and_fail,
+}
+
+async fn a_backlog_goes_out_without_a_poll(backend: Backend) {
+    let mut rare = config();
+    rare.poll = Duration::from_secs(3_600);
+    let engine = backend.builder().config(rare).build().unwrap();
+    let mut stage = Stage::with(backend, engine.clone()).await;
+    stage.integration("narrow", json!({ "max_in_flight": 2 })).await;
+    stage.integration("off", json!({})).await;
+    stage.running().shutdown(Duration::from_secs(5)).await;
+    for n in 0..30 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    let soon = stage.engine.now() + Duration::from_millis(100);
+    let later = stage.event("order.paid", &json!("later")).due_at(soon);
+    stage.engine.publish(later).await.unwrap();
+    stage.change("off", json!({ "enabled": false })).await;
+    stage.receiver.behave("/narrow", Behaviour::script([Reaction::RetryAfter(429, 1)]));
+
+    let mut rare = config();
+    rare.poll = Duration::from_secs(3_600);
+    let next = stage.backend.builder().config(rare).build().unwrap();
+    let running = next.start().await.unwrap();
+    stage.settled(DeliveryState::Delivered, 31).await;
+    let id = ResourceId::new("off").unwrap();
+    let patch = json!({ "spec": { "enabled": true } });
+    let (resources, expect, actor) = (next.resources(), Expect::Present, Actor::engine());
+    resources.merge_patch(&stage.org, "integration", &id, &patch, expect, &actor).await.unwrap();
+    stage.settled(DeliveryState::Delivered, 62).await;
+    running.shutdown(Duration::from_secs(5)).await;
+    stage.end().await;
 }
 
 async fn two_engines_on_one_store_share_the_work(backend: Backend) {

@@ -1,5 +1,7 @@
 //! The whole way, from a publish to a real receiver, on every store.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::needless_pass_by_value, reason = "`json!` is handed over at the call")]
 
 mod stage;
 

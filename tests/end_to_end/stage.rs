@@ -48,7 +48,7 @@ impl Backend {
 
 pub(crate) fn config() -> EngineConfig {
     let mut config = EngineConfig::default();
-    config.poll = Duration::from_millis(50);
+    config.poll = Duration::from_millis(500);
     config.feed = Duration::from_millis(20);
     config.sweep = Duration::from_millis(50);
     config.relay = Duration::from_millis(20);

@@ -21,6 +21,8 @@ pub(crate) struct Work {
     pub(crate) event: Arc<Event>,
     /// Until when the lease can be trusted, by this process's own clock.
     pub(crate) trusted_until: Duration,
+    /// Whether it waited in the store before, so that others of its lane may wait behind it.
+    pub(crate) waited: bool,
 }
 
 impl Work {
@@ -47,7 +49,8 @@ pub(crate) fn start(core: &Arc<Core>, work: Work, permit: OwnedSemaphorePermit) 
         core.metrics.in_flight.dec();
         core.metrics.unsettled.inc();
         // The queue has no bound, so nothing is refused.
-        let _ = core.settler.push(settle::Outcome { settlement, room: Some(permit) });
+        let outcome = settle::Outcome { settlement, room: Some(permit), waited: work.waited };
+        let _ = core.settler.push(outcome);
     });
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct Outcome {
     /// The attempt's room on this node, given back when the outcome is recorded; none where no
     /// attempt was made.
     pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// Whether the delivery waited in the store before, so that others of its lane may wait
+    /// behind it.
+    pub(crate) waited: bool,
 }
 
 /// Writes a batch of outcomes, and gives back what their attempts held.
@@ -34,6 +37,7 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
     let Some(core) = core.upgrade() else {
         return Err(Error::new(Code::Internal, "the engine is gone"));
     };
+    let waited = outcomes.iter().any(|outcome| outcome.waited);
     let (settlements, rooms): (Vec<_>, Vec<_>) =
         outcomes.into_iter().map(|outcome| (outcome.settlement, outcome.room)).unzip();
     let recorded = AssertUnwindSafe(write(&core, &settlements)).catch_unwind().await;
@@ -60,6 +64,11 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
     }
     drop(leases);
     drop(rooms);
+    if waited {
+        // Their lanes have room again. Without this, a lane with a backlog would move on with
+        // each poll only.
+        core.due.notify_one();
+    }
     recorded.map(|settled| vec![(); settled.len()])
 }
 
@@ -102,6 +111,7 @@ async fn write(core: &Arc<Core>, settlements: &[Settlement]) -> Result<Vec<Settl
 
 fn count(core: &Arc<Core>, settlements: &[Settlement], settled: &[Settled]) {
     let mut due = 0;
+    let mut soon = false;
     let now = core.clock.now();
     for (settlement, settled) in settlements.iter().zip(settled) {
         if *settled == Settled::Stale {
@@ -112,10 +122,12 @@ fn count(core: &Arc<Core>, settlements: &[Settlement], settled: &[Settled]) {
             Next::Retry { due_at, .. } => {
                 core.metrics.retried.inc();
                 due += usize::from(*due_at <= now);
+                soon |= core.is_soon(*due_at, now);
             }
             Next::Refund { due_at, .. } => {
                 core.metrics.refunded.inc();
                 due += usize::from(*due_at <= now);
+                soon |= core.is_soon(*due_at, now);
             }
             next => {
                 let state = next.state().as_str();
@@ -125,7 +137,7 @@ fn count(core: &Arc<Core>, settlements: &[Settlement], settled: &[Settled]) {
     }
     if due > 0 {
         core.announce(due);
-    } else if core.waiting.load(Ordering::Acquire) > 0 {
+    } else if soon || core.waiting.load(Ordering::Acquire) > 0 {
         core.due.notify_one();
     }
 }

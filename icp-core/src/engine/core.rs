@@ -21,7 +21,7 @@ use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 use crate::transform::Transformer;
 
 /// What the parts of one engine share.
@@ -146,6 +146,11 @@ impl Core {
 
     pub(crate) fn leases(&self) -> MutexGuard<'_, HashMap<DeliveryId, HeldLease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a delivery that is due at `due_at` would be late if the next poll were to find it.
+    pub(crate) fn is_soon(&self, due_at: Timestamp, now: Timestamp) -> bool {
+        due_at > now && due_at < now + self.config.poll
     }
 
     /// Says that `count` deliveries wait to be claimed.

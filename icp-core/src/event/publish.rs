@@ -222,6 +222,7 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<
     };
     core.metrics.ingest_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     let mut waiting = 0;
+    let mut soon = false;
     for (item, answer) in items.iter().zip(&answers) {
         match answer {
             Ingested::Accepted { leased } => {
@@ -230,6 +231,7 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<
                 core.metrics.handed_over.inc_by(leased.len() as u64);
                 waiting +=
                     item.deliveries.iter().filter(|d| d.due_at <= now).count() - leased.len();
+                soon |= item.deliveries.iter().any(|d| core.is_soon(d.due_at, now));
                 if let (Some(direct), Some(room)) = (&direct, &mut room) {
                     hand_over(core, item, leased, direct, room, started, now);
                 }
@@ -242,6 +244,8 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<
     drop(room);
     if waiting > 0 {
         core.announce(waiting);
+    } else if soon {
+        core.due.notify_one();
     }
     Ok(answers)
 }
@@ -271,7 +275,7 @@ fn hand_over(
         let delivery = handed(item, new, direct, now);
         let trusted_until = started + core.config.lease;
         let event = Arc::clone(&item.event);
-        dispatch::start(core, Work { delivery, event, trusted_until }, permit);
+        dispatch::start(core, Work { delivery, event, trusted_until, waited: false }, permit);
     }
 }
 
@@ -312,6 +316,6 @@ fn give_back(core: &Arc<Core>, items: &[IngestItem], now: Timestamp) {
             block_lane_until: None,
         };
         // The queue has no bound, so nothing is refused.
-        let _ = core.settler.push(Outcome { settlement, room: None });
+        let _ = core.settler.push(Outcome { settlement, room: None, waited: false });
     }
 }

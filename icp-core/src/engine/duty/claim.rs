@@ -83,7 +83,8 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };
         let trusted_until = started + core.config.lease;
-        let work = Work { delivery: claimed.delivery, event: claimed.event, trusted_until };
+        let (delivery, event) = (claimed.delivery, claimed.event);
+        let work = Work { delivery, event, trusted_until, waited: true };
         dispatch::start(core, work, permit);
     }
     let idle = count == 0 && core.leases().is_empty();

@@ -13,7 +13,9 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
         match core.index.feed_once(BATCH).await {
             Ok(BATCH) => continue,
-            Ok(_) => {}
+            Ok(0) => {}
+            // An integration that was switched on may have deliveries that waited for it.
+            Ok(_) => core.due.notify_one(),
             Err(error) => {
                 core.metrics.store_errors.inc();
                 tracing::warn!(
