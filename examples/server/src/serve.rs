@@ -4,7 +4,8 @@ use std::future::Future;
 
 use icp::access::ApiKey;
 use icp::engine::Drained;
-use icp::secret::{SecretString, SystemEntropy};
+use icp::secret::SystemEntropy;
+use icp::signing::standard;
 use icp::store_sql::sqlite::SqliteStore;
 use icp::{Code, Engine, Error, Result};
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::welcome::First;
 use crate::{key_file, welcome};
 
 /// Serves until the process is told to stop; answers what the engine brought to an end.
@@ -30,10 +32,9 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
         Error::new(Code::ConfigInvalid, message).caused_by(fault)
     })?;
     let address = listener.local_addr().map_err(|fault| internal("no local address", fault))?;
-    let key = bootstrap(&engine).await?;
+    let first = bootstrap(&engine).await?;
     let running = engine.start().await?;
-    let key = key.as_ref().map(SecretString::expose);
-    print(&welcome::text(address, key, config.allow_loopback));
+    print(&welcome::text(address, first.as_ref(), config.allow_loopback));
     let served = serve(listener, engine, stop, config).await;
     let drained = running.shutdown(config.shutdown()).await;
     let closed = store.close().await;
@@ -43,10 +44,13 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
 }
 
 /// Makes the first key, where there is none yet.
-async fn bootstrap(engine: &Engine) -> Result<Option<SecretString>> {
+async fn bootstrap(engine: &Engine) -> Result<Option<First>> {
     let key = ApiKey::generate(engine.ids(), &SystemEntropy)?;
-    let first = engine.bootstrap_key(key.record(engine.now())).await?;
-    Ok(first.then(|| key.to_text()))
+    if !engine.bootstrap_key(key.record(engine.now())).await? {
+        return Ok(None);
+    }
+    let signing = standard::generate_secret(&SystemEntropy)?;
+    Ok(Some(First { key: key.to_text(), signing }))
 }
 
 /// Answers requests until `stop`; those under way then have as long as attempts have.

@@ -2,14 +2,26 @@
 
 use std::net::SocketAddr;
 
+use icp::secret::SecretString;
+
+/// What is made when a database is new.
+#[derive(Debug)]
+pub(crate) struct First {
+    /// The API key.
+    pub(crate) key: SecretString,
+    /// A signing secret for the integration of the example.
+    pub(crate) signing: SecretString,
+}
+
 /// The lines after the address: the key with calls to paste, where it was made just now.
-pub(crate) fn text(address: SocketAddr, key: Option<&str>, loopback: bool) -> String {
+pub(crate) fn text(address: SocketAddr, first: Option<&First>, loopback: bool) -> String {
     let url = format!("http://{address}");
-    let Some(key) = key else {
+    let Some(First { key, signing }) = first else {
         return format!(
             "icp listens on {url}\nThe API key was shown when the database was made; use that one.\n"
         );
     };
+    let (key, signing) = (key.expose(), signing.expose());
     let target =
         if loopback { "http://127.0.0.1:9000/webhooks" } else { "https://example.com/webhooks" };
     format!(
@@ -23,7 +35,7 @@ Paste this to make an organization and an integration, and to publish an event:
     $URL/api/v1/organizations -d '{{"id":"acme","spec":{{}}}}'
   curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \
     $URL/api/v1/organizations/acme/integrations \
-    -d '{{"id":"orders","spec":{{"events":["order.*"],"target":{{"kind":"http","url":"{target}"}}}}}}'
+    -d '{{"id":"orders","spec":{{"events":["order.*"],"target":{{"kind":"http","url":"{target}"}},"signing":{{"keys":[{{"secret":"{signing}"}}]}}}}}}'
   curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \
     $URL/api/v1/organizations/acme/events -d '{{"type":"order.paid","data":{{"order":17}}}}'
 "#
