@@ -10,22 +10,22 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// An API and a key for it.
-pub struct Api {
-    pub engine: Engine,
-    pub key: String,
+pub(crate) struct Api {
+    pub(crate) engine: Engine,
+    pub(crate) key: String,
     router: Router,
 }
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Api {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
         let engine = Engine::builder(MemoryStore::new()).keys(keys).allow_loopback();
         let engine = engine.build().unwrap();
@@ -36,7 +36,7 @@ impl Api {
     }
 
     /// An API with the organization `acme` and its integration `orders`, which takes `order.*`.
-    pub async fn with_orders() -> Self {
+    pub(crate) async fn with_orders() -> Self {
         let api = Self::new().await;
         let made = api.post("/api/v1/organizations", json!({"id": "acme", "spec": {}})).await;
         made.expect(201);
@@ -45,11 +45,11 @@ impl Api {
         api
     }
 
-    pub async fn raw(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn raw(&self, request: Request<Body>) -> Answer {
         Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: &str,
         path: &str,
@@ -66,15 +66,15 @@ impl Api {
         self.raw(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call("GET", path, &[], "").await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send("POST", path, &[], body).await
     }
 
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,
@@ -86,7 +86,7 @@ impl Api {
     }
 
     /// Publishes an event of type `order.paid` and answers its id and that of its delivery.
-    pub async fn paid(&self) -> (String, String) {
+    pub(crate) async fn paid(&self) -> (String, String) {
         let events = "/api/v1/organizations/acme/events";
         let published = self.post(events, json!({"type": "order.paid", "data": {"n": 1}})).await;
         let event = published.expect(202)["id"].as_str().unwrap().to_owned();
@@ -106,7 +106,7 @@ impl Answer {
 
     /// The body, where the status is `status`.
     #[track_caller]
-    pub fn expect(&self, status: u16) -> Value {
+    pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         if self.text.is_empty() {
             return Value::Null;
@@ -116,7 +116,7 @@ impl Answer {
 
     /// The problem of this status and code.
     #[track_caller]
-    pub fn problem(&self, status: u16, code: &str) -> Value {
+    pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
         let problem = self.expect(status);
         assert_eq!(problem["code"], code, "{}", self.text);
         assert_eq!(problem["status"], status);
@@ -126,13 +126,13 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
 }
 
 /// An integration that sends to a port where nobody listens, once.
-pub fn orders() -> Value {
+pub(crate) fn orders() -> Value {
     json!({
         "id": "orders",
         "labels": {"team": "a"},
