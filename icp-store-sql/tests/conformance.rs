@@ -1,4 +1,5 @@
 //! The SQLite store shows every registered behaviour.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

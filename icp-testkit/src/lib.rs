@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a behaviour fails by panicking")]
 
 pub mod conformance;
+pub mod receiver;

@@ -70,5 +70,6 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
-    Ok(!report.is_void() && !(arguments.gate && report.misses_a_goal()))
+    let missed = arguments.gate && report.misses_a_goal();
+    Ok(!report.is_void() && !missed)
 }

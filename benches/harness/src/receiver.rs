@@ -124,7 +124,8 @@ async fn answer(
         _ => {}
     }
     let id = request.headers().get("webhook-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let body = request.into_body().collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let received = usage::now();
     let stalled = path.starts_with("/stall");
     {

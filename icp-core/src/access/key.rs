@@ -189,7 +189,8 @@ mod tests {
         fn secrets_round_trip(bytes: [u8; SECRET_BYTES]) {
             let text = encode(&bytes);
             prop_assert_eq!(text.len(), SECRET_DIGITS);
-            prop_assert_eq!(decode(&text).unwrap().expose(), bytes);
+            let decoded = decode(&text).unwrap();
+            prop_assert_eq!(decoded.expose(), bytes);
         }
 
         #[test]

@@ -77,9 +77,9 @@ impl Spec for OrganizationSpec {
         }
         if self.units.len() > MAX_UNITS {
             violations.add("/units", "too_many", format!("use at most {MAX_UNITS} units"));
-            return;
+        } else {
+            self.validate_units(violations);
         }
-        self.validate_units(violations);
         violations.extend("/egress", self.egress.validate());
     }
 
@@ -110,13 +110,13 @@ impl OrganizationSpec {
                 violations.add(format!("/units/{index}/id"), "duplicate", message);
             }
         }
-        let tree = UnitTree::new(&self.units);
+        let circular = UnitTree::new(&self.units).circular();
         for (index, unit) in self.units.iter().enumerate() {
             let Some(parent) = &unit.parent else { continue };
             let pointer = format!("/units/{index}/parent");
             if !seen.contains(parent) {
                 violations.add(pointer, "unknown", format!("there is no unit `{parent}`"));
-            } else if tree.ancestors(parent).any(|ancestor| *ancestor == unit.id) {
+            } else if circular.contains(&unit.id) {
                 violations.add(pointer, "cycle", format!("`{}` would be part of itself", unit.id));
             }
         }
@@ -159,6 +159,26 @@ impl UnitTree {
         self.ancestors(unit).any(|above| above == ancestor)
     }
 
+    /// Every unit that is above itself. Each unit is visited once, however deep the tree is.
+    fn circular(&self) -> HashSet<ResourceId> {
+        let mut circular = HashSet::new();
+        let mut visited = HashSet::new();
+        for start in self.0.keys() {
+            let mut walk = Vec::new();
+            let mut at = Some(start);
+            while let Some(unit) = at.filter(|unit| visited.insert(*unit)) {
+                walk.push(unit);
+                at = self.0.get(unit).and_then(Option::as_ref);
+            }
+            // The walk ended at a unit visited before: on this walk, or on an earlier one.
+            let met = at.and_then(|unit| walk.iter().position(|walked| *walked == unit));
+            if let Some(met) = met {
+                circular.extend(walk[met..].iter().map(|unit| (*unit).clone()));
+            }
+        }
+        circular
+    }
+
     /// `unit`, its parent, and so on; ends where a cycle would begin again.
     fn ancestors<'a>(&'a self, unit: &'a ResourceId) -> impl Iterator<Item = &'a ResourceId> {
         std::iter::successors(Some(unit), |unit| self.0.get(*unit)?.as_ref()).take(self.0.len() + 1)
@@ -193,6 +213,41 @@ mod tests {
         case(vec![unit("a", Some("b"))], "/units/0/parent", "unknown");
         case(vec![unit("a", Some("a"))], "/units/0/parent", "cycle");
         case(vec![unit("a", Some("b")), unit("b", Some("a"))], "/units/1/parent", "cycle");
+        let leads_into_a_cycle =
+            vec![unit("a", Some("b")), unit("b", Some("c")), unit("c", Some("b"))];
+        let cycles = [("/units/1/parent", "cycle"), ("/units/2/parent", "cycle")];
+        assert_eq!(found(leads_into_a_cycle), cycles.map(|(at, code)| (at.into(), code.into())));
+    }
+
+    #[test]
+    fn the_deepest_forest_is_checked_in_one_pass() {
+        let name = |n: usize| format!("u{n}");
+        let mut units: Vec<_> =
+            (1..MAX_UNITS).map(|n| unit(&name(n), Some(&name(n - 1)))).collect();
+        units.push(unit("u0", None));
+        assert!(found(units.clone()).is_empty());
+        units.pop();
+        units.push(unit("u0", Some(&name(MAX_UNITS - 1))));
+        assert_eq!(found(units).len(), MAX_UNITS);
+    }
+
+    #[test]
+    fn each_part_is_checked_even_where_another_is_wrong() {
+        use crate::integration::Connectors;
+        let org = crate::id::OrgId::new("acme").unwrap();
+        let id = ResourceId::new("acme").unwrap();
+        let services = crate::resource::fixture::services(Connectors::new());
+        let context = SpecContext { org: &org, kind: "organization", id: &id, services: &services };
+        let spec = OrganizationSpec {
+            weight: 0,
+            units: vec![unit("a", None); MAX_UNITS + 1],
+            egress: PolicySpec { ports: vec![0], ..PolicySpec::default() },
+            ..OrganizationSpec::default()
+        };
+        let mut violations = Violations::at("/spec");
+        spec.validate(&context, &mut violations);
+        let pointers: Vec<_> = violations.as_slice().iter().map(|v| v.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/spec/weight", "/spec/units", "/spec/egress/ports/0"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::dispatch::Work;
-use super::{Attempt, AttemptOutcome, AttemptTimings, EndReason, Next};
+use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error};
 use crate::event::TraceContext;
@@ -230,7 +230,7 @@ fn record(
         started_at,
         outcome,
         status: sent.and_then(|sent| sent.status),
-        timings: sent.map(|sent| sent.timings).unwrap_or_else(AttemptTimings::default),
+        timings: sent.map(|sent| sent.timings).unwrap_or_default(),
         exchange: sent.and_then(|sent| sent.exchange.clone()),
         message,
     }

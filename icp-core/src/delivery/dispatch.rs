@@ -2,14 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{self, Ending};
-use super::{Delivery, Lease, Next, Settlement};
+use super::{Delivery, Lease, Settlement, settle};
 use crate::engine::core::{Core, HeldLease};
 use crate::engine::supervise::panic_message;
 use crate::event::Event;
@@ -47,15 +46,8 @@ pub(crate) fn start(core: &Arc<Core>, work: Work, permit: OwnedSemaphorePermit) 
         let settlement = outcome(&core, &work).await;
         core.metrics.in_flight.dec();
         core.metrics.unsettled.inc();
-        let released = matches!(settlement.next, Next::Refund { throttled: false, .. });
-        let recorded = core.settler.submit(vec![settlement]).await;
-        core.metrics.unsettled.dec();
-        core.leases().remove(&work.delivery.id);
-        if recorded.is_ok_and(|answers| answers.iter().all(Result::is_ok)) {
-            let counter = if released { &core.released } else { &core.finished };
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(permit);
+        // The queue has no bound, so nothing is refused.
+        let _ = core.settler.push(settle::Outcome { settlement, room: Some(permit) });
     });
 }
 

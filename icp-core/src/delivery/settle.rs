@@ -1,34 +1,81 @@
 //! Recording outcomes in batches, for as long as it takes.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{Next, Settle, Settled, Settlement};
 use crate::engine::core::Core;
+use crate::engine::supervise::panic_message;
 use crate::error::{Code, Error, Fault, Result};
 use crate::telemetry::Ended;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Writes a batch of outcomes; while the store fails in a way that can pass, tries again.
+/// An outcome on its way into the store.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) settlement: Settlement,
+    /// The attempt's room on this node, given back when the outcome is recorded; none where no
+    /// attempt was made.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+/// Writes a batch of outcomes, and gives back what their attempts held.
 ///
-/// Repeating is harmless: what an earlier try recorded answers as stale.
-pub(crate) async fn record(core: Weak<Core>, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
+/// Where they cannot be written at all, the leases would stay with this node for ever, as it
+/// still shows life: so it gives up its session, and whoever reaps that takes them over.
+pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<Vec<()>> {
     let Some(core) = core.upgrade() else {
         return Err(Error::new(Code::Internal, "the engine is gone"));
     };
+    let (settlements, rooms): (Vec<_>, Vec<_>) =
+        outcomes.into_iter().map(|outcome| (outcome.settlement, outcome.room)).unzip();
+    let recorded = AssertUnwindSafe(write(&core, &settlements)).catch_unwind().await;
+    let recorded = recorded.unwrap_or_else(|panic| {
+        core.metrics.panics.inc();
+        tracing::error!(panic = panic_message(&*panic), "recording outcomes panicked");
+        Err(Error::new(Code::Internal, "recording outcomes broke off"))
+    });
+    if recorded.is_err() {
+        core.session.renounce();
+    }
+    let mut leases = core.leases();
+    for (settlement, room) in settlements.iter().zip(&rooms) {
+        if room.is_none() {
+            continue;
+        }
+        core.metrics.unsettled.dec();
+        leases.remove(&settlement.lease.delivery);
+        if recorded.is_ok() {
+            let released = matches!(settlement.next, Next::Refund { throttled: false, .. });
+            let counter = if released { &core.released } else { &core.finished };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    drop(leases);
+    drop(rooms);
+    recorded.map(|settled| vec![(); settled.len()])
+}
+
+/// While the store fails in a way that can pass, tries again. Repeating is harmless: what an
+/// earlier try recorded answers as stale.
+async fn write(core: &Arc<Core>, settlements: &[Settlement]) -> Result<Vec<Settled>> {
     let mut pause = FIRST_PAUSE;
     let started = core.clock.monotonic();
     loop {
-        let settle = Settle { settlements: settlements.clone(), now: core.clock.now() };
+        let settle = Settle { settlements: settlements.to_vec(), now: core.clock.now() };
         match core.store.settle(settle).await {
             Ok(settled) => {
                 core.metrics
                     .settle_seconds
                     .observe((core.clock.monotonic() - started).as_secs_f64());
-                count(&core, &settlements, &settled);
+                count(core, settlements, &settled);
                 return Ok(settled);
             }
             Err(error) => {

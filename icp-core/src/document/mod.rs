@@ -2,6 +2,7 @@
 
 mod compare;
 mod path;
+pub(crate) mod pointer;
 
 pub use compare::{equal, order};
 pub use path::{Path, PathError, Step};

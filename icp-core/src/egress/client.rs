@@ -61,7 +61,7 @@ type HyperPool = Pool<Connector, Full<Bytes>>;
 
 struct Inner {
     parts: Arc<Parts>,
-    pools: Mutex<LruCache<PoolKey, HyperPool>>,
+    pools: Mutex<LruCache<PoolKey, Arc<HyperPool>>>,
     max_headers: usize,
     max_idle_per_host: usize,
     idle_timeout: Duration,
@@ -133,8 +133,11 @@ impl Inner {
             () = &mut sleep => return Err(limit.reached()),
         };
         timings.first_byte = Some(begun.elapsed());
-        if response.headers().len() > self.max_headers {
-            return Err(EgressError::new(FailureClass::Protocol, "too many response headers"));
+        if response.headers().len() > self.max_headers || oversized(response.headers()) {
+            return Err(EgressError::new(
+                FailureClass::Protocol,
+                "the response's head is too large",
+            ));
         }
         limit.enter_body(&timeouts);
         sleep.as_mut().reset(limit.at);
@@ -155,7 +158,7 @@ impl Inner {
         })
     }
 
-    fn pool(&self, policy: Arc<AddressPolicy>, timeout: Duration) -> HyperPool {
+    fn pool(&self, policy: Arc<AddressPolicy>, timeout: Duration) -> Arc<HyperPool> {
         let key = (*policy.fingerprint(), timeout);
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools
@@ -172,7 +175,8 @@ impl Inner {
                 if self.max_headers != DEFAULT_MAX_HEADERS {
                     builder.http1_max_headers(self.max_headers);
                 }
-                builder.build(Connector { parts: Arc::clone(&self.parts), policy, timeout })
+                let parts = Arc::clone(&self.parts);
+                Arc::new(builder.build(Connector { parts, policy, timeout }))
             })
             .clone()
     }
@@ -243,13 +247,13 @@ struct Limit {
 
 impl Limit {
     fn new(begun: Instant, timeouts: &Timeouts) -> Self {
-        let mut limit = Self { phase: Phase::Total, at: begun, end: begun + timeouts.total };
-        limit.enter(Phase::Headers, begun + timeouts.headers);
+        let mut limit = Self { phase: Phase::Total, at: begun, end: after(begun, timeouts.total) };
+        limit.enter(Phase::Headers, after(begun, timeouts.headers));
         limit
     }
 
     fn enter_body(&mut self, timeouts: &Timeouts) {
-        self.enter(Phase::Body, Instant::now() + timeouts.body);
+        self.enter(Phase::Body, after(Instant::now(), timeouts.body));
     }
 
     fn enter(&mut self, phase: Phase, at: Instant) {
@@ -266,6 +270,18 @@ impl Limit {
     }
 }
 
+// Hyper's own limit is on its read buffer, which may overshoot by one read.
+fn oversized(headers: &HeaderMap) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    bytes > usize::from(MAX_HEAD_BYTES)
+}
+
+// A limit beyond what the clock can hold is as good as this one.
+fn after(start: Instant, time: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 86_400);
+    start + time.min(FAR)
+}
+
 // Hyper's errors say only through their sources what happened.
 fn classify(error: &(dyn StdError + 'static), timings: &mut Timings) -> EgressError {
     let mut class = FailureClass::Protocol;
@@ -277,16 +293,21 @@ fn classify(error: &(dyn StdError + 'static), timings: &mut Timings) -> EgressEr
             timings.connect = connect.connect;
             return EgressError::new(connect.class, connect.message.clone());
         }
-        if let Some(cause) = cause.downcast_ref::<hyper::Error>() {
-            if cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed() {
-                class = FailureClass::Reset;
-                message = "the connection closed before the answer was complete".to_owned();
-            }
+        if let Some(cause) = cause.downcast_ref::<hyper::Error>()
+            && (cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed())
+        {
+            class = FailureClass::Reset;
+            message = "the connection closed before the answer was complete".to_owned();
         }
         if let Some(cause) = cause.downcast_ref::<io::Error>() {
             let tls =
                 cause.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>);
-            class = if tls { FailureClass::Tls } else { FailureClass::Reset };
+            class = match cause.kind() {
+                _ if tls => FailureClass::Tls,
+                // Hyper's own word for a body that is not framed as announced.
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => FailureClass::Protocol,
+                _ => FailureClass::Reset,
+            };
             message = cause.to_string();
         }
         next = cause.source();

@@ -126,5 +126,6 @@ pub struct EgressResponse {
     pub remote: Option<SocketAddr>,
 }
 
-#[cfg(all(test, feature = "http"))]
+#[cfg(test)]
+#[cfg(feature = "http")]
 mod tests;

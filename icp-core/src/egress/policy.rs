@@ -113,7 +113,6 @@ impl AddressPolicy {
     }
 
     /// Starts from [`strict`](Self::strict).
-    #[must_use]
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder {
             rules: Rules {
@@ -146,7 +145,8 @@ impl AddressPolicy {
         }
         let host = url.host().ok_or_else(|| Denied::new("host_missing", "a url without host"))?;
         let port = url.port().unwrap_or(if tls { 443 } else { 80 });
-        if !self.rules.ports.contains(&port) && !(self.rules.loopback && is_loopback(&host)) {
+        let any_port = self.rules.loopback && is_loopback(&host);
+        if !any_port && !self.rules.ports.contains(&port) {
             return Err(Denied::new("port", format!("port {port}")));
         }
         match host {
@@ -281,7 +281,8 @@ impl PolicyBuilder {
     ///
     /// A network opens its addresses in the ranges 10/8, 172.16/12, 192.168/16, 100.64/10,
     /// 198.18/15 and fc00::/7; loopback, link-local, metadata and reserved addresses stay shut.
-    /// A name lifts the rules on names only: its addresses are judged as any others.
+    /// A name lifts the rules on names only: its addresses are judged as any others, so reaching
+    /// a private name takes two entries, the name and its network. Ports are not opened by either.
     pub fn allow(mut self, entry: Entry) -> Self {
         self.rules.allow.push(entry);
         self
@@ -293,7 +294,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// Refuses every host that no `restrict_to` entry names, address literals included.
+    /// Refuses every host that no `restrict_to` entry names; address literals are refused even
+    /// where a network entry holds them.
     ///
     /// For URLs made from a template with a part chosen by an organization, such as an OAuth
     /// token URL with a subdomain.

@@ -1,22 +1,14 @@
-use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+mod exchange;
+mod support;
+mod vectors;
 
-use tokio::net::TcpStream;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use tower::ServiceExt;
 
 use super::*;
-
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<SocketAddr>>>);
-
-#[async_trait::async_trait]
-impl Dial for Recorder {
-    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        self.0.lock().unwrap().push(address);
-        Err(io::ErrorKind::ConnectionRefused.into())
-    }
-}
+use support::Recorder;
 
 async fn attempt(url: &str, resolver: StaticResolver) -> (FailureClass, Vec<SocketAddr>) {
     let log = Recorder::default();
@@ -29,7 +21,7 @@ async fn attempt(url: &str, resolver: StaticResolver) -> (FailureClass, Vec<Sock
     let policy = Arc::new(AddressPolicy::strict());
     let request = EgressRequest::post(url.parse().unwrap(), "{}", policy);
     let class = client.into_transport().oneshot(request).await.unwrap_err().class;
-    let dialed = log.0.lock().unwrap().clone();
+    let dialed = log.dialed();
     (class, dialed)
 }
 

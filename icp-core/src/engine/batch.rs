@@ -1,12 +1,15 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 
+use super::supervise::panic_message;
 use crate::error::{Code, Error, Result};
 
 /// Joins what concurrent callers hand in into batches, one after the other.
@@ -27,7 +30,7 @@ struct Shared<I, O> {
 }
 
 struct Queue<I, O> {
-    waiting: VecDeque<(I, oneshot::Sender<Result<O>>)>,
+    waiting: VecDeque<(I, Option<oneshot::Sender<Result<O>>>)>,
     flushing: bool,
 }
 
@@ -59,7 +62,14 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     ///
     /// Items are all taken or all refused. Dropping the call does not call them back.
     pub(crate) async fn submit(&self, items: Vec<I>) -> Result<Vec<Result<O>>> {
-        let receivers = self.enqueue(items)?;
+        let (items, receivers): (Vec<_>, Vec<_>) = items
+            .into_iter()
+            .map(|item| {
+                let (sender, receiver) = oneshot::channel();
+                ((item, Some(sender)), receiver)
+            })
+            .unzip();
+        self.enqueue(items)?;
         let mut answers = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             answers.push(receiver.await.unwrap_or_else(|_| {
@@ -69,19 +79,19 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Ok(answers)
     }
 
-    fn enqueue(&self, items: Vec<I>) -> Result<Vec<oneshot::Receiver<Result<O>>>> {
-        let mut receivers = Vec::with_capacity(items.len());
+    /// Hands an item in and does not wait; what becomes of it is the flush's to tell.
+    pub(crate) fn push(&self, item: I) -> Result<()> {
+        self.enqueue(vec![(item, None)])
+    }
+
+    fn enqueue(&self, items: Vec<(I, Option<oneshot::Sender<Result<O>>>)>) -> Result<()> {
         let start = {
             let mut queue = self.shared.lock();
-            if queue.waiting.len() + items.len() > self.shared.limits.queue {
+            if items.len() > self.shared.limits.queue.saturating_sub(queue.waiting.len()) {
                 let message = "too much is waiting for the store; try again later";
                 return Err(Error::new(Code::Overloaded, message));
             }
-            for item in items {
-                let (sender, receiver) = oneshot::channel();
-                queue.waiting.push_back((item, sender));
-                receivers.push(receiver);
-            }
+            queue.waiting.extend(items);
             if queue.waiting.len() >= self.shared.limits.items {
                 self.shared.full.notify_one();
             }
@@ -91,7 +101,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             let shared = Arc::clone(&self.shared);
             self.shared.tasks.spawn(async move { shared.run().await });
         }
-        Ok(receivers)
+        Ok(())
     }
 }
 
@@ -115,14 +125,19 @@ impl<I: Send + 'static, O: Send + 'static> Shared<I, O> {
                 queue.waiting.drain(..count).collect()
             };
             let (items, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            match (self.flush)(items).await {
+            let flushed = AssertUnwindSafe((self.flush)(items)).catch_unwind().await;
+            let flushed = flushed.unwrap_or_else(|panic| {
+                tracing::error!(panic = panic_message(&*panic), "a batch panicked");
+                Err(Error::new(Code::Internal, "the batch broke off; see the log"))
+            });
+            match flushed {
                 Ok(answers) => {
                     for (sender, answer) in senders.into_iter().zip(answers) {
-                        let _ = sender.send(Ok(answer));
+                        let _ = sender.map(|sender| sender.send(Ok(answer)));
                     }
                 }
                 Err(error) => {
-                    for sender in senders {
+                    for sender in senders.into_iter().flatten() {
                         let _ = sender.send(Err(error.clone()));
                     }
                 }
@@ -150,6 +165,7 @@ mod tests {
             flushes.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(1)).await;
+                assert!(!items.contains(&99), "99 breaks the flush");
                 if items.contains(&13) {
                     return Err(Error::new(Code::StoreFull, "full"));
                 }
@@ -187,5 +203,13 @@ mod tests {
         let answers = batcher.submit(vec![1, 13]).await.unwrap();
         assert!(answers.iter().all(|a| a.as_ref().unwrap_err().code() == Code::StoreFull));
         assert_eq!(batcher.submit(vec![0; 4]).await.unwrap_err().code(), Code::Overloaded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_fails_its_batch_and_no_other() {
+        let batcher = doubling(10, &Arc::new(AtomicUsize::new(0)));
+        let broken = batcher.submit(vec![99]).await.unwrap().remove(0).unwrap_err();
+        assert_eq!(broken.code(), Code::Internal);
+        assert_eq!(batcher.submit(vec![2]).await.unwrap().remove(0).unwrap(), 4);
     }
 }

@@ -12,7 +12,8 @@ use super::config::EngineConfig;
 use super::session::Session;
 use super::supervise::Duties;
 use crate::access::Organization;
-use crate::delivery::{Lease, Settled, Settlement};
+use crate::delivery::Lease;
+use crate::delivery::settle::Outcome;
 use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
 use crate::id::{DeliveryId, IdSource, OrgId};
@@ -38,7 +39,7 @@ pub(crate) struct Core {
     pub(crate) session: Session,
     pub(crate) duties: Duties,
     pub(crate) publisher: Batcher<Incoming, Accepted>,
-    pub(crate) settler: Batcher<Settlement, Settled>,
+    pub(crate) settler: Batcher<Outcome, ()>,
     /// Room for attempts on this node.
     pub(crate) permits: Arc<Semaphore>,
     /// At most one delivery that may have taken a process down runs at a time.

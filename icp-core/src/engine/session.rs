@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,12 +12,16 @@ pub(crate) struct Session {
     id: ArcSwap<SessionId>,
     /// When the store last took a beat, in milliseconds of the monotonic clock.
     seen: AtomicU64,
+    renounced: AtomicBool,
 }
 
 impl Session {
     pub(crate) fn new(ids: &dyn IdSource, clock: &dyn Clock) -> Self {
-        let session =
-            Self { id: ArcSwap::from_pointee(SessionId::generate(ids)), seen: AtomicU64::new(0) };
+        let session = Self {
+            id: ArcSwap::from_pointee(SessionId::generate(ids)),
+            seen: AtomicU64::new(0),
+            renounced: AtomicBool::new(false),
+        };
         session.confirm(clock.monotonic());
         session
     }
@@ -31,6 +35,16 @@ impl Session {
         let id = SessionId::generate(ids);
         self.id.store(id.into());
         id
+    }
+
+    /// Says that leases of this session may be held by nobody: it is to be replaced.
+    pub(crate) fn renounce(&self) {
+        self.renounced.store(true, Ordering::Release);
+    }
+
+    /// Whether the session is to be replaced; answers so once.
+    pub(crate) fn take_renounced(&self) -> bool {
+        self.renounced.swap(false, Ordering::AcqRel)
     }
 
     /// Notes that the store took a beat that was sent at `sent`.

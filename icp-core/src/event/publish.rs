@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery, NewEvent};
 use crate::delivery::dispatch::{self, Work};
+use crate::delivery::settle::Outcome;
 use crate::delivery::{Delivery, DeliveryState, LaneId, LaneMode, Lease, Next, Settlement};
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, ErrorKind, Result, Violation};
@@ -302,18 +303,15 @@ fn handed(item: &IngestItem, new: &NewDelivery, direct: &Direct, now: Timestamp)
 /// After a commit with unknown outcome: gives back every lease that it may have made, so that
 /// none stays with a node that does not know of it. What was not leased is not touched.
 fn give_back(core: &Arc<Core>, items: &[IngestItem], now: Timestamp) {
-    let settlements: Vec<Settlement> = items
-        .iter()
-        .flat_map(|item| &item.deliveries)
-        .map(|new| Settlement {
+    for new in items.iter().flat_map(|item| &item.deliveries) {
+        let settlement = Settlement {
             lease: Lease { delivery: new.id, epoch: 1 },
             lane: new.lane.id,
             attempt: None,
             next: Next::Refund { due_at: now, throttled: false },
             block_lane_until: None,
-        })
-        .collect();
-    let core = Arc::clone(core);
-    let tasks = core.tasks.clone();
-    tasks.spawn(async move { core.settler.submit(settlements).await });
+        };
+        // The queue has no bound, so nothing is refused.
+        let _ = core.settler.push(Outcome { settlement, room: None });
+    }
 }

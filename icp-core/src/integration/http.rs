@@ -240,7 +240,7 @@ impl Integration for HttpIntegration {
         };
         match self.transport.clone().oneshot(request).await {
             Ok(response) => self.answered(response, now),
-            Err(error) => self.unanswered(error),
+            Err(error) => self.unanswered(&error),
         }
     }
 }
@@ -313,7 +313,7 @@ impl HttpIntegration {
         }
     }
 
-    fn unanswered(&self, error: EgressError) -> Sent {
+    fn unanswered(&self, error: &EgressError) -> Sent {
         let hint = match error.class {
             FailureClass::UrlInvalid | FailureClass::AddressDenied => Hint::Refused,
             _ => Hint::Retry,

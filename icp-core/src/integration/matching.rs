@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Integration;
 use super::filter::Verdict;
+use super::pattern::EventPattern;
 use super::spec::{CompiledIntegration, Scope};
 use crate::access::{Organization, UnitTree};
 use crate::error::Error;
@@ -40,6 +41,15 @@ pub enum MatchReason {
         /// What is wrong.
         why: String,
     },
+}
+
+impl From<Verdict> for MatchReason {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Match => Self::Matched,
+            Verdict::NoMatch { why } => Self::Filter { why },
+        }
+    }
 }
 
 /// An integration bound for sending.
@@ -89,7 +99,7 @@ impl MatchIndex {
 
     fn add(&mut self, bound: &Arc<Bound>) {
         let patterns = bound.integration.patterns.patterns();
-        if patterns.iter().all(|pattern| pattern.is_exact()) {
+        if patterns.iter().all(EventPattern::is_exact) {
             let mut types: Vec<_> = patterns
                 .iter()
                 .filter_map(|pattern| EventType::new(pattern.as_str()).ok())
@@ -167,10 +177,7 @@ impl MatchIndex {
             return unit;
         }
         let Some(filter) = &integration.filter else { return MatchReason::Matched };
-        match filter.matches(document.value()) {
-            Verdict::Match => MatchReason::Matched,
-            Verdict::NoMatch { why } => MatchReason::Filter { why },
-        }
+        filter.matches(document.value()).into()
     }
 }
 
@@ -238,3 +245,6 @@ pub fn document(event: &Event) -> Value {
         "data": data,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,12 @@ use super::auth::{Auth, AuthSpec};
 use super::filter::{CompiledFilter, Filter};
 use super::pattern::{EventPattern, PatternSet};
 use super::retry::RetrySpec;
-use super::{Binding, Integration};
+use super::{Binding, Connector, Integration};
 use crate::delivery::LaneMode;
 use crate::egress::AddressPolicy;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::ResourceId;
-use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
+use crate::resource::{Compiled, Effect, Spec, SpecContext, Structure, Violations};
 use crate::secret::SecretVisitor;
 use crate::signing::{Signer, SigningSpec};
 use crate::transform::{Plan, PlanSpec};
@@ -37,7 +37,8 @@ pub struct IntegrationSpec {
     /// The event types, as patterns: `order.paid`, `order.*`, `order.**`, or `*` for all.
     #[schemars(length(min = 1, max = 256))]
     pub events: Vec<EventPattern>,
-    /// The unit the integration belongs to; none for the whole organization.
+    /// The unit the integration belongs to; none for the whole organization. It may be made
+    /// later: until then the integration matches nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<ResourceId>,
     /// Whether events of units below take part. Default `include_children`.
@@ -200,10 +201,27 @@ impl IntegrationSpec {
 
     fn validate_target(&self, context: &SpecContext<'_>) -> Vec<Violation> {
         match context.services.connectors.get(self.target_kind()) {
-            Ok(connector) => connector.validate(&self.target.clone().into(), "/target"),
+            Ok(connector) => target_violations(&*connector, &self.target.clone().into()),
             Err(error) => vec![Violation::new("/target/kind", "unknown", error.message())],
         }
     }
+}
+
+/// What the connector's schema says of a target, then what the connector itself says.
+fn target_violations(connector: &dyn Connector, target: &serde_json::Value) -> Vec<Violation> {
+    const AT: &str = "/target";
+    // A connector whose schema is not usable judges alone.
+    let Ok(structure) = Structure::new(connector.schema()) else {
+        return connector.validate(target, AT);
+    };
+    let (found, known) = structure.check(target);
+    let mut violations = Violations::default();
+    violations.extend(AT, found);
+    let broken = !violations.as_slice().is_empty();
+    let own = connector.validate(&known, AT);
+    // "Malformed" as a whole, where the schema said what exactly.
+    violations.complete(own.into_iter().filter(|own| !broken || own.pointer != AT));
+    violations.into_list()
 }
 
 /// An integration, ready for use.
@@ -232,7 +250,7 @@ pub struct CompiledIntegration {
     /// When failed deliveries are tried again.
     pub retry: RetrySpec,
     target: serde_json::Value,
-    connector: Arc<dyn super::Connector>,
+    connector: Arc<dyn Connector>,
     auth: Auth,
     signer: Option<Arc<dyn Signer>>,
 }
@@ -261,3 +279,6 @@ impl CompiledIntegration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,17 +266,19 @@ impl<S: Spec> Kind for Typed<S> {
     ) -> Result<Admitted> {
         let mut violations = Violations::at("/spec");
         let parsed = self.structure.read::<S>(spec, &mut violations);
-        if let Some(parsed) = &parsed {
-            parsed.validate(context, &mut violations);
-        }
         let Some(mut spec) = parsed else { return Err(violations.into_error()) };
+        let mut own = Violations::at("/spec");
+        spec.validate(context, &mut own);
+        violations.complete(own.into_list());
         let mut kept = Previous::default();
-        if let Some(previous) = previous {
-            stored::<S>(previous)?.visit_secrets(&mut kept)?;
+        // A stored spec that cannot be read has no secret to keep, and can be replaced.
+        if let Some(Ok(mut previous)) = previous.map(stored::<S>) {
+            previous.visit_secrets(&mut kept)?;
         }
         let seal = SealAll::new(&context.services.sealer, context.owner(), kept);
-        let mut gate = Gate { seal, violations: &mut violations };
+        let mut gate = Gate { seal, violations: Violations::at("/spec") };
         spec.visit_secrets(&mut gate)?;
+        violations.complete(gate.violations.into_list());
         violations.into_result()?;
         let effects = spec.effects(context.id);
         Ok(Admitted { spec: to_value(&spec)?, effects })
@@ -298,12 +300,12 @@ impl<S: Spec> Kind for Typed<S> {
 }
 
 /// Checks and seals each secret, and goes on after a violation so that all are listed.
-struct Gate<'a, 'v> {
+struct Gate<'a> {
     seal: SealAll<'a>,
-    violations: &'v mut Violations,
+    violations: Violations,
 }
 
-impl SecretVisitor for Gate<'_, '_> {
+impl SecretVisitor for Gate<'_> {
     fn secret(&mut self, place: Place<'_>, secret: &mut Secret) -> Result<()> {
         let done =
             RefuseSealed.secret(place, secret).and_then(|()| self.seal.secret(place, secret));

@@ -1,5 +1,9 @@
 //! What people configure: one mechanism for every kind of resource.
 
+mod document;
+mod entry;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod index;
 mod kind;
 mod service;
@@ -12,10 +16,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use index::{Entry, Index, OrgEntry};
+pub use document::{Document, Draft};
+pub use entry::{Entry, OrgEntry};
+pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
-pub use service::{Document, Draft, Resources};
+pub use service::Resources;
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+pub(crate) use validate::Structure;
 pub use validate::{Violations, escape};
 
 use crate::id::{OrgId, ResourceId};

@@ -124,6 +124,20 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// What the deletion of a resource leaves of what its last version asked for: nothing rests
+    /// for a resource that is gone, or its deliveries would never end.
+    #[must_use]
+    pub fn of_deletion(self) -> Self {
+        match self {
+            Self::Lanes { integration, max_in_flight, .. } => {
+                Self::Lanes { integration, max_in_flight, paused: false }
+            }
+            other @ Self::Weight { .. } => other,
+        }
+    }
+}
+
 /// Which resources to list.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {

@@ -2,7 +2,7 @@
 
 CREATE TABLE icp_event (
     seq INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL,
     org TEXT NOT NULL,
     unit TEXT,
     event_type TEXT NOT NULL,
@@ -16,9 +16,9 @@ CREATE TABLE icp_event (
     tracestate TEXT,
     config_revision INTEGER NOT NULL,
     fan_out INTEGER NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    UNIQUE (org, id)
 ) STRICT;
-CREATE INDEX icp_event_org ON icp_event (org, id);
 
 CREATE TABLE icp_outbox (
     seq INTEGER PRIMARY KEY,

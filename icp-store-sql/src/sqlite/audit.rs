@@ -38,7 +38,7 @@ pub(super) async fn audit(conn: &mut SqliteConnection) -> Result<Audit, Failure>
          (SELECT count(*) FROM icp_delivery WHERE state > 1 AND (owner IS NOT NULL OR \
             lease_until IS NOT NULL)), \
          (SELECT count(*) FROM icp_delivery d WHERE NOT EXISTS (SELECT 1 FROM icp_lane l WHERE \
-            l.id = d.lane) OR NOT EXISTS (SELECT 1 FROM icp_event e WHERE e.id = d.event)), \
+            l.id = d.lane) OR NOT EXISTS (SELECT 1 FROM icp_event e WHERE e.org = d.org AND e.id = d.event)), \
          (SELECT count(*) FROM icp_lane l WHERE {asleep})"
     );
     let found = sqlx::query(AssertSqlSafe(sql)).fetch_one(conn).await?;

@@ -6,14 +6,14 @@ use icp_core::delivery::{
 };
 use icp_core::error::{Code, Error};
 use icp_core::event::Event;
-use icp_core::id::EventId;
+use icp_core::id::{EventId, OrgId};
 use icp_core::time::Timestamp;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::error::{Failure, corrupt};
 use super::lane;
-use super::row::{self, DELIVERY, EVENT, LANE};
-use super::statement::{padded, values};
+use super::row::{self, DELIVERY, DeliveryRow, EVENT, EventRow, LANE, LaneRow};
+use super::statement::{padded, text, values};
 
 pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<Claimed, Failure> {
     turn_on(conn, claim).await?;
@@ -25,7 +25,7 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<
         }
         let before = taken.len();
         let changed = take(conn, claim, lanes, &mut taken).await?;
-        lane::put(conn, &changed).await?;
+        lane::charge(conn, &changed).await?;
         lease(conn, claim, &mut taken[before..]).await?;
         // What was left out by `per_lane` is for the next claim, so that lanes take turns.
         if taken.len() > before {
@@ -45,15 +45,18 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<
     Ok(Claimed { deliveries, next_due })
 }
 
+pub(crate) const SLEEPERS: &str = "SELECT EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
+     (SELECT min(next_due) FROM icp_lane WHERE next_due IS NOT NULL), \
+     (SELECT min(blocked_until) FROM icp_lane WHERE blocked_until IS NOT NULL)";
+pub(crate) const UNBLOCK: &str =
+    "UPDATE icp_lane SET blocked_until = NULL WHERE blocked_until <= ?";
+pub(crate) const WAKE: &str = "UPDATE icp_lane SET runnable = 1, next_due = NULL, \
+     pass = max(pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1), pass)) \
+     WHERE next_due <= ?";
+
 async fn turn_on(conn: &mut SqliteConnection, claim: &Claim) -> Result<(), Failure> {
-    let found = sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
-         (SELECT min(next_due) FROM icp_lane WHERE next_due IS NOT NULL), \
-         (SELECT min(blocked_until) FROM icp_lane WHERE blocked_until IS NOT NULL)",
-    )
-    .bind(claim.session.to_bytes().to_vec())
-    .fetch_one(&mut *conn)
-    .await?;
+    let found =
+        sqlx::query(SLEEPERS).bind(claim.session.to_bytes().to_vec()).fetch_one(&mut *conn).await?;
     if !found.try_get::<bool, _>(0)? {
         return Err(Error::new(
             Code::LeaseLost,
@@ -63,20 +66,10 @@ async fn turn_on(conn: &mut SqliteConnection, claim: &Claim) -> Result<(), Failu
     }
     let over = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= claim.now);
     if over(row::maybe_time(&found, 2)?) {
-        sqlx::query("UPDATE icp_lane SET blocked_until = NULL WHERE blocked_until <= ?")
-            .bind(claim.now.as_millis())
-            .execute(&mut *conn)
-            .await?;
+        sqlx::query(UNBLOCK).bind(claim.now.as_millis()).execute(&mut *conn).await?;
     }
     if over(row::maybe_time(&found, 1)?) {
-        sqlx::query(
-            "UPDATE icp_lane SET runnable = 1, next_due = NULL, pass = max(pass, \
-             coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1), pass)) \
-             WHERE next_due <= ?",
-        )
-        .bind(claim.now.as_millis())
-        .execute(&mut *conn)
-        .await?;
+        sqlx::query(WAKE).bind(claim.now.as_millis()).execute(&mut *conn).await?;
     }
     Ok(())
 }
@@ -85,16 +78,27 @@ pub(crate) const ELIGIBLE: &str =
     "runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < max_in_flight";
 
 /// Lanes that may give something, lowest pass first, with their organization's runnable lanes.
+pub(crate) fn eligible_sql() -> String {
+    format!(
+        "WITH p AS MATERIALIZED (SELECT id, org, pass FROM icp_lane WHERE {ELIGIBLE} \
+            ORDER BY pass, id LIMIT ?), \
+         o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
+            WHERE r.org = p.org AND r.runnable = 1) FROM p GROUP BY org) \
+         SELECT json_group_array(json_array({LANE}, (SELECT busy FROM o WHERE o.org = p.org))) \
+         FROM p CROSS JOIN icp_lane l ON l.id = p.id"
+    )
+}
+
 async fn eligible(conn: &mut SqliteConnection, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
-    let sql = format!(
-        "SELECT {LANE}, (SELECT count(*) FROM icp_lane r WHERE r.org = l.org AND r.runnable = 1) \
-         FROM icp_lane l WHERE {ELIGIBLE} ORDER BY pass, id LIMIT ?"
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql))
+    let found = sqlx::query(AssertSqlSafe(eligible_sql()))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut *conn)
+        .fetch_one(&mut *conn)
         .await?;
-    rows.iter().map(|found| Ok((row::lane(found, 0)?, found.try_get(13)?))).collect()
+    let lanes: Vec<(LaneRow<'_>, u32)> = serde_json::from_str(found.try_get(0)?)?;
+    let lanes = lanes.into_iter().map(|(lane, busy)| Ok((lane.read()?, busy)));
+    let mut lanes = lanes.collect::<Result<Vec<_>, Failure>>()?;
+    lanes.sort_by_key(|(lane, _)| (lane.pass, lane.id.to_bytes()));
+    Ok(lanes)
 }
 
 /// Picks due deliveries off `lanes` until the claim is full; answers the lanes as they are then.
@@ -139,9 +143,18 @@ fn room(lane: &Lane) -> usize {
 }
 
 pub(crate) const PARALLEL: &str = "d.id IN (SELECT q.id FROM icp_delivery q WHERE q.lane = v.id \
-     AND q.state = 0 ORDER BY q.due_at, q.id LIMIT ?) ORDER BY d.due_at, d.id";
+     AND q.state = 0 ORDER BY q.due_at, q.id LIMIT ?)";
 pub(crate) const FIFO: &str = "d.id IN (SELECT q.id FROM icp_delivery q WHERE q.lane = v.id \
-     AND q.state = 0 AND q.fifo = 1 ORDER BY q.id LIMIT ?) ORDER BY d.id";
+     AND q.state = 0 AND q.fifo = 1 ORDER BY q.id LIMIT ?)";
+
+pub(crate) const HEADS: &str = "WITH v (id) AS (VALUES ";
+
+pub(crate) fn heads_sql(order: &str) -> String {
+    format!(
+        ") SELECT json_group_array({DELIVERY}) FROM (SELECT DISTINCT id FROM v) AS v \
+         CROSS JOIN icp_delivery d WHERE {order}"
+    )
+}
 
 /// The first `depth` ready deliveries of each lane, in the order in which they go.
 async fn heads(
@@ -153,23 +166,33 @@ async fn heads(
     for (mode, order) in [(LaneMode::Parallel, PARALLEL), (LaneMode::Fifo, FIFO)] {
         let lanes: Vec<&Lane> = lanes.iter().map(|(l, _)| l).filter(|l| l.mode == mode).collect();
         for chunk in padded(&lanes) {
-            let tail = format!(
-                ") SELECT {DELIVERY} FROM (SELECT DISTINCT id FROM v) AS v \
-                 CROSS JOIN icp_delivery d WHERE {order}"
-            );
-            let mut query = values("WITH v (id) AS (VALUES ", chunk.len(), 1, &tail);
+            let mut query = values(HEADS, chunk.len(), 1, &heads_sql(order));
             for lane in chunk {
                 query = query.bind(lane.id.to_bytes().to_vec());
             }
             let query = query.bind(i64::try_from(depth).unwrap_or(i64::MAX));
-            for found in query.fetch_all(&mut *conn).await? {
-                let delivery = row::delivery(&found)?;
+            let found = query.fetch_one(&mut *conn).await?;
+            for delivery in serde_json::from_str::<Vec<DeliveryRow<'_>>>(found.try_get(0)?)? {
+                let delivery = delivery.read()?;
                 heads.entry(delivery.lane.to_bytes()).or_default().push(delivery);
+            }
+        }
+        for lane in lanes {
+            let Some(queue) = heads.get_mut(&lane.id.to_bytes()) else { continue };
+            match mode {
+                LaneMode::Parallel => queue.sort_unstable_by_key(|d| (d.due_at, d.id)),
+                LaneMode::Fifo => queue.sort_unstable_by_key(|d| d.id),
             }
         }
     }
     Ok(heads)
 }
+
+pub(crate) const LEASE: (&str, &str) = (
+    "WITH v (id) AS (VALUES ",
+    ") UPDATE icp_delivery AS d SET state = 1, epoch = d.epoch + 1, tries = d.tries + 1, \
+     owner = ?, lease_until = ?, updated_at = ? FROM v WHERE d.id = v.id AND d.state = 0",
+);
 
 /// Leases `taken`, which were read as ready within this transaction.
 async fn lease(
@@ -178,22 +201,16 @@ async fn lease(
     taken: &mut [Delivery],
 ) -> Result<(), Failure> {
     for chunk in padded(taken) {
-        let mut query = values(
-            "WITH v (id, owner, until, now) AS (VALUES ",
-            chunk.len(),
-            4,
-            ") UPDATE icp_delivery AS d SET state = 1, epoch = d.epoch + 1, tries = d.tries + 1, \
-             owner = v.owner, lease_until = v.until, updated_at = v.now \
-             FROM v WHERE d.id = v.id AND d.state = 0",
-        );
+        let mut query = values(LEASE.0, chunk.len(), 1, LEASE.1);
         for delivery in chunk {
-            query = query
-                .bind(delivery.id.to_bytes().to_vec())
-                .bind(claim.session.to_bytes().to_vec())
-                .bind(claim.lease_until.as_millis())
-                .bind(claim.now.as_millis());
+            query = query.bind(delivery.id.to_bytes().to_vec());
         }
-        query.execute(&mut *conn).await?;
+        query
+            .bind(claim.session.to_bytes().to_vec())
+            .bind(claim.lease_until.as_millis())
+            .bind(claim.now.as_millis())
+            .execute(&mut *conn)
+            .await?;
     }
     for delivery in taken {
         delivery.state = DeliveryState::Leased;
@@ -206,22 +223,35 @@ async fn lease(
     Ok(())
 }
 
+pub(crate) const EVENTS: &str = "WITH v (org, id) AS (VALUES ";
+
+/// Both aggregates see the rows in the same order, so the bodies can be told apart by length.
+pub(crate) fn events_sql() -> String {
+    format!(
+        ") SELECT json_group_array({EVENT}), CAST(group_concat(e.body, '') AS BLOB) \
+         FROM (SELECT DISTINCT org, id FROM v) AS v \
+         CROSS JOIN icp_event e ON e.org = v.org AND e.id = v.id"
+    )
+}
+
 async fn events(
     conn: &mut SqliteConnection,
     deliveries: &[Delivery],
 ) -> Result<HashMap<EventId, Arc<Event>>, Failure> {
-    let mut ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.event).collect();
+    let mut ids: Vec<(&OrgId, EventId)> = deliveries.iter().map(|d| (&d.org, d.event)).collect();
     ids.sort_unstable();
     ids.dedup();
     let mut events = HashMap::with_capacity(ids.len());
-    for chunk in padded(&ids) {
-        let head = format!("SELECT {EVENT} FROM icp_event e WHERE e.id IN (VALUES ");
-        let mut query = values(&head, chunk.len(), 1, ")");
-        for id in chunk {
-            query = query.bind(id.to_bytes().to_vec());
+    // Bodies can be large, and those of a chunk come as one value.
+    for chunk in ids.chunks(16).flat_map(padded) {
+        let mut query = values(EVENTS, chunk.len(), 2, &events_sql());
+        for (org, id) in chunk {
+            query = query.bind(text(org.as_str())).bind(id.to_bytes().to_vec());
         }
-        for found in query.fetch_all(&mut *conn).await? {
-            let event = row::event(&found)?;
+        let found = query.fetch_one(&mut *conn).await?;
+        let mut bodies: &[u8] = found.try_get(1)?;
+        for event in serde_json::from_str::<Vec<EventRow<'_>>>(found.try_get(0)?)? {
+            let event = event.read(&mut bodies)?;
             events.insert(event.id, Arc::new(event));
         }
     }
@@ -229,8 +259,8 @@ async fn events(
 }
 
 /// When the next lane wakes; `None` where one may give something now.
-async fn next_due(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, Failure> {
-    let sql = format!(
+pub(crate) fn next_due_sql() -> String {
+    format!(
         "SELECT CASE WHEN EXISTS (SELECT 1 FROM icp_lane WHERE {ELIGIBLE}) THEN NULL \
          ELSE (SELECT min(at) FROM (\
            SELECT min(next_due) AS at FROM icp_lane \
@@ -238,7 +268,10 @@ async fn next_due(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, Fail
            UNION ALL SELECT min(max(blocked_until, coalesce(next_due, 0))) FROM icp_lane \
              WHERE blocked_until IS NOT NULL AND paused = 0 \
              AND (runnable = 1 OR next_due IS NOT NULL))) END"
-    );
-    let found = sqlx::query(AssertSqlSafe(sql)).fetch_one(conn).await?;
+    )
+}
+
+async fn next_due(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, Failure> {
+    let found = sqlx::query(AssertSqlSafe(next_due_sql())).fetch_one(conn).await?;
     row::maybe_time(&found, 0)
 }

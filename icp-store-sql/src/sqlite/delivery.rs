@@ -8,11 +8,12 @@ use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, OrgId, SessionId};
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::error::Failure;
 use super::lane::Changes;
 use super::row::{self, DELIVERY, LANE};
+use super::statement::text;
 use super::{SqliteStore, audit, claim, commit, read, rescue, settle};
 
 #[async_trait]
@@ -134,12 +135,16 @@ async fn sessions(conn: &mut SqliteConnection) -> Result<Vec<SessionBeat>, Failu
         .collect()
 }
 
+pub(crate) const CLOSE: &str = "DELETE FROM icp_session WHERE id = ?1 AND NOT EXISTS \
+     (SELECT 1 FROM icp_delivery WHERE state = 1 AND owner = ?1)";
+
 async fn close_session(conn: &mut SqliteConnection, session: SessionId) -> Result<(), Failure> {
-    sqlx::query("DELETE FROM icp_session WHERE id = ?")
-        .bind(session.to_bytes().to_vec())
-        .execute(conn)
-        .await?;
+    sqlx::query(CLOSE).bind(session.to_bytes().to_vec()).execute(conn).await?;
     Ok(())
+}
+
+pub(crate) fn one_sql() -> String {
+    format!("SELECT {DELIVERY} FROM icp_delivery d WHERE d.id = ? AND d.org = ?")
 }
 
 async fn one(
@@ -147,8 +152,7 @@ async fn one(
     org: &OrgId,
     id: DeliveryId,
 ) -> Result<Option<Delivery>, Failure> {
-    let sql = format!("SELECT {DELIVERY} FROM icp_delivery d WHERE d.id = ? AND d.org = ?");
-    let found = sqlx::query(AssertSqlSafe(sql))
+    let found = sqlx::query(AssertSqlSafe(one_sql()))
         .bind(id.to_bytes().to_vec())
         .bind(org.as_str().to_owned())
         .fetch_optional(conn)
@@ -235,53 +239,76 @@ async fn cancel(
     Ok(delivery)
 }
 
+/// The statement of a list; its parameters are the organization, the key after which the page
+/// starts, the state, the event, the integration and the limit.
+pub(crate) fn list_sql(query: &DeliveryQuery) -> String {
+    let mut filter = String::new();
+    if query.page.after.is_some() {
+        filter.push_str(" AND d.id < ?2");
+    }
+    match query.state {
+        // As a literal, so that the index of dead letters is seen to fit.
+        Some(DeliveryState::Dead) => filter.push_str(" AND d.state = 3"),
+        Some(_) => filter.push_str(" AND d.state = ?3"),
+        None => {}
+    }
+    let tail = "ORDER BY d.id DESC LIMIT ?6";
+    let from = if query.event.is_some() {
+        filter.push_str(" AND d.event = ?4");
+        if query.integration.is_some() {
+            filter.push_str(" AND d.integration = ?5");
+        }
+        "icp_delivery d INDEXED BY icp_delivery_event WHERE d.org = ?1"
+    } else if query.integration.is_some() {
+        filter.push_str(" AND d.integration = ?5");
+        "icp_delivery d INDEXED BY icp_delivery_integration WHERE d.org = ?1"
+    } else if query.state == Some(DeliveryState::Dead) {
+        "icp_delivery d INDEXED BY icp_delivery_dead WHERE d.org = ?1"
+    } else {
+        // The newest of each integration, then the newest of those: an index less to write.
+        return format!(
+            "SELECT {DELIVERY} FROM (SELECT DISTINCT integration FROM icp_lane WHERE org = ?1) l \
+             CROSS JOIN icp_delivery d ON d.id IN (SELECT d.id FROM icp_delivery d \
+             INDEXED BY icp_delivery_integration WHERE d.org = ?1 \
+             AND d.integration = l.integration {filter} {tail}) {tail}"
+        );
+    };
+    format!("SELECT {DELIVERY} FROM {from} {filter} {tail}")
+}
+
 async fn list(
     conn: &mut SqliteConnection,
     org: &OrgId,
     query: &DeliveryQuery,
 ) -> Result<Page<Delivery>, Failure> {
-    let mut sql =
-        QueryBuilder::new(format!("SELECT {DELIVERY} FROM icp_delivery d WHERE d.org = "));
-    sql.push_bind(org.as_str().to_owned());
-    if let Some(after) = query.page.after {
-        sql.push(" AND d.id < ").push_bind(after.to_bytes().to_vec());
-    }
-    match query.state {
-        // As a literal, so that the index of dead letters is seen to fit.
-        Some(DeliveryState::Dead) => {
-            sql.push(" AND d.state = 3");
-        }
-        Some(state) => {
-            sql.push(" AND d.state = ").push_bind(row::state_code(state));
-        }
-        None => {}
-    }
-    if let Some(event) = query.event {
-        sql.push(" AND d.event = ").push_bind(event.to_bytes().to_vec());
-    }
-    if let Some(integration) = &query.integration {
-        sql.push(" AND d.integration = ").push_bind(integration.as_str().to_owned());
-    }
-    sql.push(" ORDER BY d.id DESC LIMIT ").push_bind(row::more_than(query.page.limit));
-    let rows = sql.build().fetch_all(conn).await?;
+    let rows = sqlx::query(AssertSqlSafe(list_sql(query)))
+        .bind(text(org.as_str()))
+        .bind(query.page.after.map(|after| after.to_bytes().to_vec()))
+        .bind(query.state.map(row::state_code))
+        .bind(query.event.map(|event| event.to_bytes().to_vec()))
+        .bind(query.integration.as_ref().map(|integration| text(integration.as_str())))
+        .bind(row::more_than(query.page.limit))
+        .fetch_all(conn)
+        .await?;
     let items = rows.iter().map(row::delivery).collect::<Result<_, _>>()?;
     Ok(Page::cut(items, query.page.limit))
 }
+
+pub(crate) const ATTEMPTS: &str = "SELECT a.delivery, a.epoch, a.number, a.started_at, \
+     a.outcome, a.status, a.dns, a.connect, a.first_byte, a.total, a.exchange, a.message \
+     FROM icp_delivery d JOIN icp_attempt a ON a.delivery = d.id \
+     WHERE d.id = ? AND d.org = ? ORDER BY a.epoch";
 
 async fn attempts(
     conn: &mut SqliteConnection,
     org: &OrgId,
     delivery: DeliveryId,
 ) -> Result<Vec<Attempt>, Failure> {
-    let rows = sqlx::query(
-        "SELECT a.delivery, a.epoch, a.number, a.started_at, a.outcome, a.status, a.dns, \
-         a.connect, a.first_byte, a.total, a.exchange, a.message FROM icp_delivery d \
-         JOIN icp_attempt a ON a.delivery = d.id WHERE d.id = ? AND d.org = ? ORDER BY a.epoch",
-    )
-    .bind(delivery.to_bytes().to_vec())
-    .bind(org.as_str().to_owned())
-    .fetch_all(conn)
-    .await?;
+    let rows = sqlx::query(ATTEMPTS)
+        .bind(delivery.to_bytes().to_vec())
+        .bind(org.as_str().to_owned())
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(row::attempt).collect()
 }
 
@@ -289,5 +316,5 @@ async fn lanes(conn: &mut SqliteConnection, org: &OrgId) -> Result<Vec<Lane>, Fa
     let sql = format!("SELECT {LANE} FROM icp_lane l WHERE l.org = ? ORDER BY l.id");
     let rows =
         sqlx::query(AssertSqlSafe(sql)).bind(org.as_str().to_owned()).fetch_all(conn).await?;
-    rows.iter().map(|found| row::lane(found, 0)).collect()
+    rows.iter().map(row::lane).collect()
 }

@@ -3,11 +3,12 @@ use std::collections::BTreeMap;
 use icp_core::delivery::{Lane, LaneId};
 use icp_core::id::OrgId;
 use icp_core::time::Timestamp;
+use serde_json::value::RawValue;
 use sqlx::{Row, SqliteConnection};
 
 use super::error::Failure;
-use super::row::{self, LANE};
-use super::statement::{padded, values};
+use super::row::{Hex, LANE, LaneRow};
+use super::statement::{exact, padded, text, values};
 
 /// What settled or rescued leases do to their lanes.
 #[derive(Debug, Default)]
@@ -89,6 +90,19 @@ pub(crate) struct Seen {
     pub(crate) floor: Option<i64>,
 }
 
+pub(crate) const LOOK_UP: &str = "WITH v (id, org) AS (VALUES ";
+
+pub(crate) fn look_up_sql() -> String {
+    format!(
+        "), o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
+            WHERE r.org = v.org AND r.runnable = 1) FROM v GROUP BY org) \
+         SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1), \
+         json_group_array(json_array(hex(v.id), (SELECT busy FROM o WHERE o.org = v.org), \
+            l.id IS NOT NULL, {LANE})) \
+         FROM v LEFT JOIN icp_lane l ON l.id = v.id"
+    )
+}
+
 /// Looks up lanes with what is needed to charge them.
 pub(crate) async fn look_up(
     conn: &mut SqliteConnection,
@@ -96,36 +110,56 @@ pub(crate) async fn look_up(
 ) -> Result<Vec<(LaneId, Seen)>, Failure> {
     let mut seen = Vec::with_capacity(lanes.len());
     for chunk in padded(lanes) {
-        let tail = format!(
-            ") SELECT v.id, {LANE}, (SELECT min(pass) FROM icp_lane WHERE runnable = 1), \
-             (SELECT count(*) FROM icp_lane r WHERE r.org = v.org AND r.runnable = 1) \
-             FROM v LEFT JOIN icp_lane l ON l.id = v.id"
-        );
-        let mut query = values("WITH v (id, org) AS (VALUES ", chunk.len(), 2, &tail);
+        let mut query = values(LOOK_UP, chunk.len(), 2, &look_up_sql());
         for (id, org) in chunk {
-            query = query.bind(id.to_bytes().to_vec()).bind(org.as_str().to_owned());
+            query = query.bind(id.to_bytes().to_vec()).bind(text(org.as_str()));
         }
-        for found in query.fetch_all(&mut *conn).await? {
-            let exists = found.try_get::<Option<&[u8]>, _>(1)?.is_some();
-            let lane = exists.then(|| row::lane(&found, 1)).transpose()?;
-            let id = LaneId::from_bytes(row::bytes(&found, 0)?);
-            let (floor, runnable) = (found.try_get(14)?, found.try_get(15)?);
-            seen.push((id, Seen { lane, runnable, floor }));
+        let found = query.fetch_one(&mut *conn).await?;
+        let floor = found.try_get(0)?;
+        let rows: Vec<(Hex, u32, u8, &RawValue)> = serde_json::from_str(found.try_get(1)?)?;
+        for (id, runnable, exists, lane) in rows {
+            let lane = (exists == 1).then(|| serde_json::from_str::<LaneRow<'_>>(lane.get()));
+            let lane = lane.transpose()?.map(LaneRow::read).transpose()?;
+            seen.push((LaneId::from_bytes(id.some()?), Seen { lane, runnable, floor }));
         }
     }
     Ok(seen)
 }
 
-/// Writes lanes as they are, new ones included.
-pub(crate) async fn put(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(), Failure> {
+/// Writes what changes of lanes that exist.
+pub(crate) async fn charge(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(), Failure> {
     for chunk in padded(lanes) {
+        let mut query = values(CHARGE.0, chunk.len(), 6, CHARGE.1);
+        for lane in chunk {
+            query = query
+                .bind(lane.id.to_bytes().to_vec())
+                .bind(lane.pass)
+                .bind(lane.runnable)
+                .bind(lane.next_due.map(Timestamp::as_millis))
+                .bind(lane.in_flight)
+                .bind(lane.blocked_until.map(Timestamp::as_millis));
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+pub(crate) const CHARGE: (&str, &str) = (
+    "WITH v (id, pass, runnable, next_due, in_flight, blocked) AS (VALUES ",
+    ") UPDATE icp_lane AS l SET pass = v.pass, runnable = v.runnable, next_due = v.next_due, \
+     in_flight = v.in_flight, blocked_until = v.blocked FROM v WHERE l.id = v.id",
+);
+
+/// Writes new lanes.
+pub(crate) async fn put(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(), Failure> {
+    for chunk in exact(lanes) {
         let mut query = values(PUT.0, chunk.len(), 13, PUT.1);
         for lane in chunk {
             query = query
                 .bind(lane.id.to_bytes().to_vec())
-                .bind(lane.org.as_str().to_owned())
-                .bind(lane.integration.as_str().to_owned())
-                .bind(lane.order_key.as_deref().map(str::to_owned))
+                .bind(text(lane.org.as_str()))
+                .bind(text(lane.integration.as_str()))
+                .bind(lane.order_key.clone())
                 .bind(lane.mode == icp_core::delivery::LaneMode::Fifo)
                 .bind(lane.weight)
                 .bind(lane.pass)
@@ -141,10 +175,8 @@ pub(crate) async fn put(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(
     Ok(())
 }
 
-const PUT: (&str, &str) = (
+pub(crate) const PUT: (&str, &str) = (
     "INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
      next_due, in_flight, max_in_flight, blocked_until, paused) VALUES ",
-    " ON CONFLICT (id) DO UPDATE SET pass = excluded.pass, runnable = excluded.runnable, \
-     next_due = excluded.next_due, in_flight = excluded.in_flight, \
-     blocked_until = excluded.blocked_until",
+    "",
 );

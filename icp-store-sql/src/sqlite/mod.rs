@@ -15,6 +15,7 @@ mod config;
 mod delivery;
 mod error;
 mod event;
+mod ingest;
 mod lane;
 mod migrate;
 mod outbox;

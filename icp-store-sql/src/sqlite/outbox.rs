@@ -4,7 +4,7 @@ use icp_core::id::EventId;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::error::Failure;
-use super::row::{self, EVENT, EVENT_COLUMNS};
+use super::row::{self, EVENT, EVENT_COLUMNS, EVENT_WIDTH};
 use super::statement::values;
 use super::{SqliteStore, error};
 
@@ -18,10 +18,8 @@ use super::{SqliteStore, error};
 ///
 /// As for the host's own statements, as in [`StoreLocked`](icp_core::Code::StoreLocked).
 pub async fn publish_in(tx: &mut SqliteConnection, event: &Event) -> Result<EventId> {
-    let columns = "id, org, unit, event_type, content_type, idempotency_key, ordering_key, \
-         received_at, due_at, expires_at, traceparent, tracestate, config_revision, fan_out, body";
-    let head = format!("INSERT INTO icp_outbox ({columns}) VALUES ");
-    let query = values(&head, 1, EVENT_COLUMNS, " ON CONFLICT (id) DO NOTHING");
+    let head = format!("INSERT INTO icp_outbox ({EVENT_COLUMNS}) VALUES ");
+    let query = values(&head, 1, EVENT_WIDTH, " ON CONFLICT (id) DO NOTHING");
     let written = row::bind_event(query, event, 0).execute(tx).await;
     written.map_err(|fault| error::classify(fault).during("publish"))?;
     Ok(event.id)
@@ -38,12 +36,15 @@ impl SqliteStore {
     }
 }
 
+pub(crate) fn list_sql() -> String {
+    format!("SELECT {EVENT}, e.body FROM icp_outbox e ORDER BY e.seq LIMIT ?")
+}
+
 pub(super) async fn list(
     conn: &mut SqliteConnection,
     limit: usize,
 ) -> Result<Vec<OutboxEntry>, Failure> {
-    let sql = format!("SELECT {EVENT} FROM icp_outbox e ORDER BY e.seq LIMIT ?");
-    let rows = sqlx::query(AssertSqlSafe(sql))
+    let rows = sqlx::query(AssertSqlSafe(list_sql()))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(conn)
         .await?;

@@ -6,6 +6,18 @@ use super::error::Failure;
 use super::lane::Changes;
 use super::row;
 
+pub(crate) const FORGET: &str = "DELETE FROM icp_session WHERE id = ?";
+pub(crate) const OWNED: &str =
+    "SELECT id, lane, rescues FROM icp_delivery WHERE state = 1 AND owner = ? LIMIT ?";
+/// Goes from owner to owner through the index of leases, so live sessions' leases cost nothing.
+pub(crate) const ORPHANS: &str = "WITH RECURSIVE o (owner) AS (\
+        SELECT min(owner) FROM icp_delivery WHERE state = 1 \
+        UNION ALL SELECT (SELECT min(owner) FROM icp_delivery WHERE state = 1 AND owner > o.owner) \
+        FROM o WHERE o.owner IS NOT NULL) \
+     SELECT d.id, d.lane, d.rescues FROM o CROSS JOIN icp_delivery d \
+     ON d.state = 1 AND d.owner = o.owner WHERE d.lease_until < ? \
+     AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = o.owner) LIMIT ?";
+
 pub(super) async fn rescue(
     conn: &mut SqliteConnection,
     rescue: &Rescue,
@@ -14,20 +26,11 @@ pub(super) async fn rescue(
     let query = match rescue.of {
         RescueOf::Session(session) => {
             let id = session.to_bytes().to_vec();
-            let forget = sqlx::query("DELETE FROM icp_session WHERE id = ?").bind(id.clone());
+            let forget = sqlx::query(FORGET).bind(id.clone());
             forget.execute(&mut *conn).await?;
-            sqlx::query(
-                "SELECT id, lane, rescues FROM icp_delivery \
-                 WHERE state = 1 AND owner = ? LIMIT ?",
-            )
-            .bind(id)
+            sqlx::query(OWNED).bind(id)
         }
-        RescueOf::Orphans { before } => sqlx::query(
-            "SELECT d.id, d.lane, d.rescues FROM icp_delivery d WHERE d.state = 1 \
-             AND d.lease_until < ? \
-             AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = d.owner) LIMIT ?",
-        )
-        .bind(before.as_millis()),
+        RescueOf::Orphans { before } => sqlx::query(ORPHANS).bind(before.as_millis()),
     };
     let mut changes = Changes::default();
     let mut rescued = Vec::new();
@@ -46,6 +49,11 @@ pub(super) async fn rescue(
     Ok(rescued)
 }
 
+pub(crate) const RELEASE: &str = "UPDATE icp_delivery SET state = ?, rescues = rescues + 1, \
+     owner = NULL, lease_until = NULL, due_at = CASE WHEN ? THEN due_at ELSE ? END, \
+     reason_code = coalesce(?, reason_code), reason_message = coalesce(?, reason_message), \
+     updated_at = ? WHERE id = ? AND state = 1";
+
 async fn release(
     conn: &mut SqliteConnection,
     delivery: [u8; 16],
@@ -53,21 +61,16 @@ async fn release(
     rescue: &Rescue,
 ) -> Result<(), Failure> {
     let dead = state == DeliveryState::Dead;
-    sqlx::query(
-        "UPDATE icp_delivery SET state = ?, rescues = rescues + 1, owner = NULL, \
-         lease_until = NULL, due_at = CASE WHEN ? THEN due_at ELSE ? END, \
-         reason_code = coalesce(?, reason_code), reason_message = coalesce(?, reason_message), \
-         updated_at = ? WHERE id = ? AND state = 1",
-    )
-    .bind(row::state_code(state))
-    .bind(dead)
-    .bind(rescue.now.as_millis())
-    .bind(dead.then_some("poison"))
-    .bind(dead.then_some("its leases ended without an outcome too often"))
-    .bind(rescue.now.as_millis())
-    .bind(delivery.to_vec())
-    .execute(conn)
-    .await?;
+    sqlx::query(RELEASE)
+        .bind(row::state_code(state))
+        .bind(dead)
+        .bind(rescue.now.as_millis())
+        .bind(dead.then_some("poison"))
+        .bind(dead.then_some("its leases ended without an outcome too often"))
+        .bind(rescue.now.as_millis())
+        .bind(delivery.to_vec())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -78,19 +81,24 @@ pub(super) const ASLEEP: &str = "l.runnable = 0 AND coalesce(CASE WHEN l.fifo \
      ELSE (SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0) END \
      <= min(?, coalesce(l.next_due, 9223372036854775807) - 1), 0)";
 
+pub(crate) const EXPIRE: &str = "UPDATE icp_delivery SET state = 6, updated_at = ? WHERE id IN (\
+     SELECT id FROM icp_delivery WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? \
+     ORDER BY expires_at LIMIT ?) RETURNING lane, fifo";
+
+/// Looks only at lanes with ready deliveries, from lane to lane through their index.
+pub(crate) fn asleep_sql() -> String {
+    format!(
+        "WITH RECURSIVE o (lane) AS (SELECT min(lane) FROM icp_delivery WHERE state = 0 \
+            UNION ALL SELECT (SELECT min(lane) FROM icp_delivery WHERE state = 0 AND lane > o.lane) \
+            FROM o WHERE o.lane IS NOT NULL) \
+         SELECT l.id FROM o CROSS JOIN icp_lane l ON l.id = o.lane WHERE {ASLEEP} LIMIT ?"
+    )
+}
+
 pub(super) async fn sweep(conn: &mut SqliteConnection, sweep: &Sweep) -> Result<Swept, Failure> {
     let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX);
     let now = sweep.now.as_millis();
-    let expired = sqlx::query(
-        "UPDATE icp_delivery SET state = 6, updated_at = ? WHERE id IN (SELECT id FROM \
-         icp_delivery WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? \
-         ORDER BY expires_at LIMIT ?) RETURNING lane, fifo",
-    )
-    .bind(now)
-    .bind(now)
-    .bind(limit)
-    .fetch_all(&mut *conn)
-    .await?;
+    let expired = sqlx::query(EXPIRE).bind(now).bind(now).bind(limit).fetch_all(&mut *conn).await?;
     let mut changes = Changes::default();
     for found in &expired {
         // Those behind the head of a fifo lane had no moment of their own to wake it.
@@ -99,9 +107,11 @@ pub(super) async fn sweep(conn: &mut SqliteConnection, sweep: &Sweep) -> Result<
         }
     }
     changes.apply(conn).await?;
-    let sql = format!("SELECT l.id FROM icp_lane l WHERE {ASLEEP} LIMIT ?");
-    let asleep =
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now).bind(limit).fetch_all(&mut *conn).await?;
+    let asleep = sqlx::query(sqlx::AssertSqlSafe(asleep_sql()))
+        .bind(now)
+        .bind(limit)
+        .fetch_all(&mut *conn)
+        .await?;
     let mut changes = Changes::default();
     for found in &asleep {
         changes.of(row::bytes(found, 0)?).wake = true;

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use icp_core::delivery::{Attempt, Next, Settle, Settled, Settlement};
 use icp_core::time::Timestamp;
@@ -6,17 +6,16 @@ use sqlx::{Row, SqliteConnection};
 
 use super::error::Failure;
 use super::lane::Changes;
-use super::row;
-use super::statement::{exact, padded, values};
+use super::row::{self, Hex};
+use super::statement::{exact, padded, text, values};
 
 pub(crate) const SETTLE: (&str, &str) = (
-    "WITH v (id, epoch, state, due_at, refund, throttle, code, message, now) AS (VALUES ",
+    "WITH v (id, epoch, lane, state, due_at, refund, throttle, code, message) AS (VALUES ",
     ") UPDATE icp_delivery AS d SET state = v.state, due_at = coalesce(v.due_at, d.due_at),
         tries = max(0, d.tries - v.refund), throttles = d.throttles + v.throttle,
         reason_code = v.code, reason_message = v.message,
-        owner = NULL, lease_until = NULL, updated_at = v.now
-     FROM v WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1
-     RETURNING id, lane",
+        owner = NULL, lease_until = NULL, updated_at = ?
+     FROM v WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 AND d.lane = v.lane",
 );
 
 pub(super) async fn settle(
@@ -26,12 +25,14 @@ pub(super) async fn settle(
     let mut seen = HashSet::new();
     let first: Vec<&Settlement> =
         settle.settlements.iter().filter(|s| seen.insert(s.lease.delivery)).collect();
-    let lanes = update(conn, &first, settle.now).await?;
+    let won = update(conn, &first, settle.now).await?;
     let mut changes = Changes::default();
     let mut attempts = Vec::with_capacity(first.len());
     for settlement in &first {
-        let Some(lane) = lanes.get(&settlement.lease.delivery.to_bytes()) else { continue };
-        let change = changes.of(*lane);
+        if !won.contains(&settlement.lease.delivery.to_bytes()) {
+            continue;
+        }
+        let change = changes.of(settlement.lane.to_bytes());
         change.freed += 1;
         if let Next::Retry { due_at, .. } | Next::Refund { due_at, .. } = settlement.next {
             change.ready(due_at, settle.now);
@@ -49,20 +50,37 @@ pub(super) async fn settle(
         .iter()
         .map(|settlement| {
             let delivery = settlement.lease.delivery;
-            let won = answered.insert(delivery) && lanes.contains_key(&delivery.to_bytes());
+            let won = answered.insert(delivery) && won.contains(&delivery.to_bytes());
             if won { Settled::Recorded } else { Settled::Stale }
         })
         .collect())
 }
 
-/// Ends the leases that still hold; answers their deliveries with their lanes.
+pub(crate) const HELD: (&str, &str) = (
+    "WITH v (id, epoch, lane) AS (VALUES ",
+    ") SELECT json_group_array(hex(d.id)) FROM v CROSS JOIN icp_delivery d ON d.id = v.id \
+     AND d.epoch = v.epoch AND d.lane = v.lane AND d.state = 1",
+);
+
+/// Ends the leases that still hold; answers their deliveries.
 async fn update(
     conn: &mut SqliteConnection,
     settlements: &[&Settlement],
     now: Timestamp,
-) -> Result<HashMap<[u8; 16], [u8; 16]>, Failure> {
-    let mut lanes = HashMap::with_capacity(settlements.len());
+) -> Result<HashSet<[u8; 16]>, Failure> {
+    let mut won = HashSet::with_capacity(settlements.len());
     for chunk in padded(settlements) {
+        let mut query = values(HELD.0, chunk.len(), 3, HELD.1);
+        for settlement in &chunk {
+            query = query
+                .bind(settlement.lease.delivery.to_bytes().to_vec())
+                .bind(settlement.lease.epoch)
+                .bind(settlement.lane.to_bytes().to_vec());
+        }
+        let found = query.fetch_one(&mut *conn).await?;
+        for id in serde_json::from_str::<Vec<Hex>>(found.try_get(0)?)? {
+            won.insert(id.some()?);
+        }
         let mut query = values(SETTLE.0, chunk.len(), 9, SETTLE.1);
         for settlement in chunk {
             let (due, refund, throttle) = match &settlement.next {
@@ -74,20 +92,21 @@ async fn update(
             query = query
                 .bind(settlement.lease.delivery.to_bytes().to_vec())
                 .bind(settlement.lease.epoch)
+                .bind(settlement.lane.to_bytes().to_vec())
                 .bind(row::state_code(settlement.next.state()))
                 .bind(due.map(Timestamp::as_millis))
                 .bind(refund)
                 .bind(throttle)
-                .bind(reason.map(|reason| reason.code.clone()))
-                .bind(reason.map(|reason| reason.message.clone()))
-                .bind(now.as_millis());
+                .bind(reason.map(|reason| text(&reason.code)))
+                .bind(reason.map(|reason| text(&reason.message)));
         }
-        for won in query.fetch_all(&mut *conn).await? {
-            lanes.insert(row::bytes(&won, 0)?, row::bytes(&won, 1)?);
-        }
+        query.bind(now.as_millis()).execute(&mut *conn).await?;
     }
-    Ok(lanes)
+    Ok(won)
 }
+
+pub(crate) const RECORD: &str = "INSERT INTO icp_attempt (delivery, epoch, number, started_at, \
+     outcome, status, dns, connect, first_byte, total, exchange, message) VALUES ";
 
 async fn record(
     conn: &mut SqliteConnection,
@@ -95,13 +114,7 @@ async fn record(
 ) -> Result<(), Failure> {
     let micros = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     for chunk in exact(attempts) {
-        let mut query = values(
-            "INSERT INTO icp_attempt (delivery, epoch, number, started_at, outcome, status, dns, \
-             connect, first_byte, total, exchange, message) VALUES ",
-            chunk.len(),
-            12,
-            "",
-        );
+        let mut query = values(RECORD, chunk.len(), 12, "");
         for (settlement, attempt) in chunk {
             let timings = &attempt.timings;
             let exchange = attempt.exchange.as_deref().map(serde_json::to_string).transpose()?;
@@ -124,6 +137,12 @@ async fn record(
     Ok(())
 }
 
+pub(crate) const RENEW: (&str, &str) = (
+    "WITH v (id, epoch, until) AS (VALUES ",
+    ") UPDATE icp_delivery AS d SET lease_until = v.until FROM v \
+     WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 RETURNING id, epoch",
+);
+
 /// Extends the leases that still hold; answers the others.
 pub(super) async fn renew(
     conn: &mut SqliteConnection,
@@ -131,13 +150,7 @@ pub(super) async fn renew(
 ) -> Result<Vec<icp_core::delivery::Lease>, Failure> {
     let mut kept = HashSet::new();
     for chunk in padded(&renew.leases) {
-        let mut query = values(
-            "WITH v (id, epoch, until) AS (VALUES ",
-            chunk.len(),
-            3,
-            ") UPDATE icp_delivery AS d SET lease_until = v.until FROM v \
-             WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 RETURNING id, epoch",
-        );
+        let mut query = values(RENEW.0, chunk.len(), 3, RENEW.1);
         for lease in chunk {
             query = query
                 .bind(lease.delivery.to_bytes().to_vec())

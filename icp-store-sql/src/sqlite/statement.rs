@@ -1,5 +1,7 @@
 //! Statements over many rows, in few shapes, so that each stays prepared.
 
+use std::sync::Arc;
+
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Sqlite};
 
@@ -25,6 +27,11 @@ pub(crate) fn padded<T>(items: &[T]) -> impl Iterator<Item = Vec<&T>> {
         let missing = size.unwrap_or(chunk.len()) - chunk.len();
         chunk.iter().chain(std::iter::repeat_n(&chunk[chunk.len() - 1], missing)).collect()
     })
+}
+
+/// A text to bind, in one allocation.
+pub(crate) fn text(text: &str) -> Arc<str> {
+    Arc::from(text)
 }
 
 /// `head`, then `rows` rows of `columns` placeholders, then `tail`.

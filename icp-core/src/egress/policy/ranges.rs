@@ -53,7 +53,7 @@ const V4: &[Range4] = &[
 
 // Only 2000::/3 is public, minus what is carved out of it; the rest falls through to the end.
 const V6: &[Range6] = &[
-    Range6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128, Shut("metadata")),
+    v6([0xfd00, 0xec2, 0, 0], 32, Shut("metadata")),
     Range6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128, Shut("metadata")),
     Range6(Ipv6Addr::UNSPECIFIED, 128, Shut("this_network")),
     Range6(Ipv6Addr::LOCALHOST, 128, Shut("loopback")),

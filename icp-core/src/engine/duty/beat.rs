@@ -20,16 +20,22 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
 
 pub(crate) async fn once(core: &Core) -> Result<()> {
     let sent = core.clock.monotonic();
-    match core.store.beat(core.session.id(), core.clock.now()).await {
-        Ok(()) => core.session.confirm(sent),
-        Err(error) if error.code() == Code::LeaseLost => {
-            tracing::warn!("this node was taken for dead; it goes on under a new session");
+    let renounced = core.session.take_renounced();
+    let beaten =
+        if renounced { Ok(()) } else { core.store.beat(core.session.id(), core.clock.now()).await };
+    match beaten {
+        Ok(()) if !renounced => {}
+        Err(error) if error.code() != Code::LeaseLost => return Err(error),
+        Ok(()) | Err(_) => {
+            tracing::warn!("this node's leases are taken over; it goes on under a new session");
             let session = core.session.replace(core.ids.as_ref());
-            core.store.open_session(session, core.clock.now()).await?;
-            core.session.confirm(sent);
+            if let Err(error) = core.store.open_session(session, core.clock.now()).await {
+                core.session.renounce();
+                return Err(error);
+            }
         }
-        Err(error) => return Err(error),
     }
+    core.session.confirm(sent);
     renew(core).await
 }
 

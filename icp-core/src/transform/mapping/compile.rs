@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::budget::{Budget, MAX_NODES};
 use super::template::Template;
-use super::{Base, Cast, MappingSpec, RuleSpec};
+use super::{Base, Cast, DropSpec, MappingSpec, RuleSpec};
 use crate::document::{Path, Step};
 use crate::error::Violation;
+use crate::integration::filter::CompiledFilter;
 
 /// The most rules of a mapping, those of `each` included.
 pub const MAX_RULES: usize = 256;
@@ -17,6 +18,14 @@ pub struct Mapping {
     pub(super) base: Base,
     pub(super) rules: Box<[Rule]>,
     pub(super) remove: Box<[Path]>,
+    pub(super) drop: Option<Drop>,
+}
+
+/// When nothing is sent.
+#[derive(Debug)]
+pub(super) struct Drop {
+    pub(super) when: CompiledFilter,
+    pub(super) reason: Box<str>,
 }
 
 /// A compiled rule.
@@ -54,8 +63,9 @@ impl MappingSpec {
         let remove = remove
             .filter_map(|(index, text)| found.removed(&format!("{at}/remove/{index}"), text))
             .collect();
+        let drop = self.drop.as_ref().and_then(|drop| found.dropped(&format!("{at}/drop"), drop));
         if found.0.is_empty() {
-            Ok(Mapping { base: self.base, rules, remove })
+            Ok(Mapping { base: self.base, rules, remove, drop })
         } else {
             Err(found.0)
         }
@@ -73,6 +83,19 @@ impl Findings {
         if count > MAX_RULES {
             let message = format!("{count} are given; use at most {MAX_RULES}");
             self.add(at.to_owned(), "mapping_count", message);
+        }
+    }
+
+    fn dropped(&mut self, at: &str, spec: &DropSpec) -> Option<Drop> {
+        if !(1..=200).contains(&spec.reason.chars().count()) {
+            self.add(format!("{at}/reason"), "out_of_range", "use 1 to 200 characters");
+        }
+        match spec.when.compile(&format!("{at}/when")) {
+            Ok(when) => Some(Drop { when, reason: spec.reason.as_str().into() }),
+            Err(violations) => {
+                self.0.extend(violations);
+                None
+            }
         }
     }
 

@@ -16,7 +16,8 @@ use serde_json::Value;
 pub use budget::{MAX_DEPTH, MAX_NODES};
 pub use cast::Cast;
 pub use compile::{MAX_RULES, Mapping};
-pub(crate) use run::Mapped;
+
+use crate::integration::filter::Filter;
 
 /// A mapping as people write it.
 ///
@@ -57,6 +58,20 @@ pub struct MappingSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub remove: Vec<String>,
+    /// When nothing is sent at all: the delivery ends `skipped`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop: Option<DropSpec>,
+}
+
+/// When a payload is dropped on purpose.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropSpec {
+    /// The condition, on the payload as it comes in.
+    pub when: Filter,
+    /// Why, for people; up to 200 characters.
+    #[schemars(length(min = 1, max = 200))]
+    pub reason: String,
 }
 
 /// What the result of a mapping begins as.

@@ -8,26 +8,25 @@ use super::budget::{Budget, Exceeded};
 use super::compile::{Mapping, Rule, Source};
 use super::template::Template;
 use super::{Base, Cast};
+use crate::integration::filter::Verdict;
 use crate::transform::TransformError;
 
 /// The most warnings of one run; a rule gives the same warning once.
 const MAX_WARNINGS: usize = 20;
 
-/// What a mapping made of a payload.
-pub(crate) enum Mapped<'a> {
-    /// The result.
-    Value(Value),
-    /// Nothing, and why.
-    Dropped(&'a str),
-}
-
 impl Mapping {
+    /// Why nothing is to be sent of `payload`, where that is so.
+    pub(crate) fn drops(&self, payload: &Value) -> Option<&str> {
+        let drop = self.drop.as_ref()?;
+        matches!(drop.when.matches(payload), Verdict::Match).then_some(&*drop.reason)
+    }
+
     /// Maps `payload`, and adds what people should know to `warnings`.
     pub(crate) fn run(
         &self,
         payload: Value,
         warnings: &mut Vec<String>,
-    ) -> Result<Mapped<'_>, TransformError> {
+    ) -> Result<Value, TransformError> {
         let mut result = if self.rules.is_empty() {
             self.base.of(Cow::Owned(payload))
         } else {
@@ -39,7 +38,7 @@ impl Mapping {
         for path in &self.remove {
             path.remove(&mut result);
         }
-        Ok(Mapped::Value(result))
+        Ok(result)
     }
 }
 

@@ -11,14 +11,12 @@ fn compile(spec: &Value) -> Result<Mapping, Vec<Violation>> {
 
 fn run(spec: &Value, payload: Value) -> Result<(Value, Vec<String>), TransformError> {
     let mut warnings = Vec::new();
-    match compile(spec).unwrap().run(payload, &mut warnings)? {
-        Mapped::Value(value) => Ok((value, warnings)),
-        Mapped::Dropped(reason) => panic!("dropped: {reason}"),
-    }
+    let value = compile(spec).unwrap().run(payload, &mut warnings)?;
+    Ok((value, warnings))
 }
 
-fn rule(rule: Value) -> Value {
-    json!({"base": "empty", "rules": [rule]})
+fn rule(rule: impl Into<Value>) -> Value {
+    json!({"base": "empty", "rules": [rule.into()]})
 }
 
 fn order() -> Value {
@@ -347,7 +345,7 @@ fn mapping_spec() -> impl Strategy<Value = MappingSpec> {
     let rule = (rule_spec(), each).prop_map(|(rule, each)| RuleSpec { each, ..rule });
     let base = prop::sample::select(vec![Base::Copy, Base::Empty]);
     (base, prop::collection::vec(rule, 0..4), prop::collection::vec(path_text(), 0..2))
-        .prop_map(|(base, rules, remove)| MappingSpec { base, rules, remove })
+        .prop_map(|(base, rules, remove)| MappingSpec { base, rules, remove, drop: None })
 }
 
 proptest! {
@@ -360,11 +358,10 @@ proptest! {
         match spec.compile("") {
             Err(found) => prop_assert!(!found.is_empty()),
             Ok(mapping) => match mapping.run(payload, &mut warnings) {
-                Ok(Mapped::Value(value)) => {
+                Ok(value) => {
                     let text = value.to_string();
                     prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
                 }
-                Ok(Mapped::Dropped(reason)) => prop_assert!(!reason.is_empty()),
                 Err(error) => prop_assert!(error.pointer.is_some()),
             },
         }
@@ -377,4 +374,11 @@ proptest! {
         prop_assert_eq!(result.to_string(), text);
         prop_assert!(warnings.is_empty());
     }
+}
+
+#[test]
+fn a_bad_drop_is_refused_with_pointers() {
+    let spec = json!({"drop": {"when": {"a": {"$bogus": 1}}, "reason": ""}});
+    let pointers: Vec<_> = compile(&spec).unwrap_err().into_iter().map(|v| v.pointer).collect();
+    assert_eq!(pointers, ["/m/drop/reason", "/m/drop/when/a/$bogus"]);
 }

@@ -1,0 +1,95 @@
+//! Filters: which events an integration wants, by what they hold.
+
+mod declarative;
+mod jmespath;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::document::pointer::child;
+use crate::error::{Code, Violation};
+
+/// A condition on the document `{id, type, org, unit, ordering_key, received_at, data}`.
+///
+/// Each key is a [path](crate::document::Path) with a value to equal or an object of operators
+/// (`$eq $ne $gt $gte $lt $lte $in $nin $exists $starts_with $ends_with $contains $not`), or is
+/// `$and`, `$or` or `$not` over further conditions. All keys must hold, so the empty filter
+/// matches everything. A value of another type does not match; `$ne` and `$nin` are the exact
+/// opposites of `$eq` and `$in`, so they hold where there is no value. At most 16 levels and
+/// 256 nodes, operands included.
+///
+/// Or it is `{"jmespath": ".."}`: an expression that matches where its value is true in the
+/// sense of JMESPath, of at most 1 KiB and of a cost that is linear in the document.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Filter(Map<String, Value>);
+
+/// What a filter says of one event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The event is wanted.
+    Match,
+    /// The event is not wanted.
+    NoMatch {
+        /// The first path and operator that failed; holds nothing of the event.
+        why: String,
+    },
+}
+
+/// A filter that is ready to be asked.
+#[derive(Clone, Debug)]
+pub struct CompiledFilter(Rule);
+
+#[derive(Clone, Debug)]
+enum Rule {
+    Declarative(declarative::Test),
+    Jmespath(jmespath::Expression),
+}
+
+impl Filter {
+    /// Compiles the filter, which stands at the pointer `at` in its resource.
+    ///
+    /// # Errors
+    /// Every broken rule, with the code `filter_invalid` or `filter_too_costly`.
+    pub fn compile(&self, at: &str) -> Result<CompiledFilter, Vec<Violation>> {
+        let Some(text) = self.0.get("jmespath") else {
+            return declarative::compile(&self.0, at)
+                .map(|test| CompiledFilter(Rule::Declarative(test)));
+        };
+        let place = child(at, "jmespath");
+        match text {
+            Value::String(text) if self.0.len() == 1 => jmespath::Expression::compile(text, &place)
+                .map(|expression| CompiledFilter(Rule::Jmespath(expression)))
+                .map_err(|violation| vec![violation]),
+            _ => Err(vec![Violation::new(
+                place,
+                Code::FilterInvalid.as_str(),
+                "give `jmespath` one expression as a string, and nothing beside it",
+            )]),
+        }
+    }
+}
+
+impl CompiledFilter {
+    /// Asks whether `document` is wanted.
+    #[must_use]
+    pub fn matches(&self, document: &Value) -> Verdict {
+        let checked = match &self.0 {
+            Rule::Declarative(test) => test.check(document),
+            Rule::Jmespath(expression) => expression.check(document),
+        };
+        match checked {
+            Ok(()) => Verdict::Match,
+            Err(why) => Verdict::NoMatch { why },
+        }
+    }
+
+    /// Whether the verdict can depend on the payload.
+    #[must_use]
+    pub fn reads_data(&self) -> bool {
+        match &self.0 {
+            Rule::Declarative(test) => test.reads_data(),
+            Rule::Jmespath(expression) => expression.reads_data(),
+        }
+    }
+}

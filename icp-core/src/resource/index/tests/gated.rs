@@ -1,0 +1,224 @@
+//! A store whose reads of configuration can be held back after they were made.
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::access::{AccessStore, ApiKeyRecord};
+use crate::delivery::*;
+use crate::error::Result;
+use crate::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
+use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ResourceId, SessionId};
+use crate::resource::{AuditEntry, AuditQuery, ListQuery, Record, ResourceStore, Revision, Write};
+use crate::store::{MemoryStore, Page, Store, StoreInfo};
+use crate::time::Timestamp;
+
+/// Delegates to a [`MemoryStore`]; while it is shut, pages of resources are read and counted at
+/// once, and handed out when it opens.
+#[derive(Clone, Debug)]
+pub(super) struct GatedStore {
+    inner: MemoryStore,
+    open: watch::Sender<bool>,
+    reads: watch::Sender<usize>,
+}
+
+impl GatedStore {
+    pub(super) fn new() -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            open: watch::Sender::new(true),
+            reads: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn shut(&self) {
+        self.reads.send_replace(0);
+        self.open.send_replace(false);
+    }
+
+    pub(super) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// How many pages were read since it was last shut.
+    pub(super) fn reads(&self) -> usize {
+        *self.reads.borrow()
+    }
+
+    /// Waits until a page was read that is held back.
+    pub(super) async fn reached(&self) {
+        self.reads.subscribe().wait_for(|reads| *reads > 0).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Store for GatedStore {
+    fn info(&self) -> StoreInfo {
+        self.inner.info()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
+    }
+
+    async fn wakeup(&self) {
+        self.inner.wakeup().await;
+    }
+}
+
+#[async_trait]
+impl ResourceStore for GatedStore {
+    async fn write(&self, write: Write) -> Result<Vec<Record>> {
+        self.inner.write(write).await
+    }
+
+    async fn resource(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Option<Record>> {
+        self.inner.resource(org, kind, id).await
+    }
+
+    async fn resources(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Record>> {
+        let found = self.inner.resources(org, kind, query).await;
+        self.reads.send_modify(|reads| *reads += 1);
+        let mut open = self.open.subscribe();
+        open.wait_for(|open| *open).await.unwrap();
+        found
+    }
+
+    async fn resources_of_all(
+        &self,
+        kind: &str,
+        after: Option<(OrgId, ResourceId)>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        self.inner.resources_of_all(kind, after, limit).await
+    }
+
+    async fn history(
+        &self,
+        org: &OrgId,
+        kind: &str,
+        id: &ResourceId,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        self.inner.history(org, kind, id, before, limit).await
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Record>> {
+        self.inner.changes(after, limit).await
+    }
+
+    async fn head(&self) -> Result<Revision> {
+        self.inner.head().await
+    }
+
+    async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
+        self.inner.audit_log(org, query).await
+    }
+}
+
+#[async_trait]
+impl EventStore for GatedStore {
+    async fn ingest(&self, batch: Ingest) -> Result<Vec<Ingested>> {
+        self.inner.ingest(batch).await
+    }
+
+    async fn event(&self, org: &OrgId, id: EventId) -> Result<Option<Event>> {
+        self.inner.event(org, id).await
+    }
+
+    async fn events(&self, org: &OrgId, query: &EventQuery) -> Result<Page<EventSummary>> {
+        self.inner.events(org, query).await
+    }
+
+    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.inner.outbox(limit).await
+    }
+}
+
+#[async_trait]
+impl DeliveryStore for GatedStore {
+    async fn open_session(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        self.inner.open_session(session, now).await
+    }
+
+    async fn beat(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        self.inner.beat(session, now).await
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionBeat>> {
+        self.inner.sessions().await
+    }
+
+    async fn close_session(&self, session: SessionId) -> Result<()> {
+        self.inner.close_session(session).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed> {
+        self.inner.claim(claim).await
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Vec<Lease>> {
+        self.inner.renew(renew).await
+    }
+
+    async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
+        self.inner.settle(settle).await
+    }
+
+    async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {
+        self.inner.rescue(rescue).await
+    }
+
+    async fn sweep(&self, sweep: Sweep) -> Result<Swept> {
+        self.inner.sweep(sweep).await
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<Delivery> {
+        self.inner.replay(replay).await
+    }
+
+    async fn cancel(
+        &self,
+        org: &OrgId,
+        id: DeliveryId,
+        reason: EndReason,
+        now: Timestamp,
+    ) -> Result<Delivery> {
+        self.inner.cancel(org, id, reason, now).await
+    }
+
+    async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
+        self.inner.delivery(org, id).await
+    }
+
+    async fn deliveries(&self, org: &OrgId, query: &DeliveryQuery) -> Result<Page<Delivery>> {
+        self.inner.deliveries(org, query).await
+    }
+
+    async fn attempts(&self, org: &OrgId, delivery: DeliveryId) -> Result<Vec<Attempt>> {
+        self.inner.attempts(org, delivery).await
+    }
+
+    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
+        self.inner.lanes(org).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
+        self.inner.counts().await
+    }
+
+    async fn audit(&self) -> Result<Audit> {
+        self.inner.audit().await
+    }
+}
+
+#[async_trait]
+impl AccessStore for GatedStore {
+    async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
+        self.inner.bootstrap_key(key).await
+    }
+
+    async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
+        self.inner.api_key(id).await
+    }
+}

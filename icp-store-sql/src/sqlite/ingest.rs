@@ -1,0 +1,336 @@
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use icp_core::delivery::{Lane, LaneId, LaneMode};
+use icp_core::event::{Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery};
+use icp_core::id::{DeliveryId, EventId, OrgId, SessionId};
+use icp_core::time::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use super::error::Failure;
+use super::lane::{self, Seen};
+use super::row::{self, EVENT_COLUMNS, EVENT_WIDTH, Hex};
+use super::statement::{exact, padded, text, values};
+
+pub(super) async fn ingest(
+    conn: &mut SqliteConnection,
+    batch: &Ingest,
+) -> Result<Vec<Ingested>, Failure> {
+    let mut known = Known::read(conn, batch).await?;
+    let mut answers: Vec<Ingested> =
+        batch.items.iter().map(|item| known.judge(item, batch.now)).collect();
+    let accepted: Vec<&IngestItem> = batch
+        .items
+        .iter()
+        .zip(&answers)
+        .filter_map(|(item, answer)| matches!(answer, Ingested::Accepted { .. }).then_some(item))
+        .collect();
+    let done: Vec<EventId> = batch
+        .items
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| !matches!(answer, Ingested::Conflict { .. } | Ingested::Gone))
+        .filter_map(|(item, _)| item.outbox)
+        .collect();
+    write_events(conn, &accepted).await?;
+    write_keys(conn, &accepted, batch.now).await?;
+    let leased = write_deliveries(conn, &accepted, batch).await?;
+    forget_outbox(conn, &done).await?;
+    for (item, answer) in batch.items.iter().zip(&mut answers) {
+        if let Ingested::Accepted { leased: own } = answer {
+            own.extend(item.deliveries.iter().map(|d| d.id).filter(|id| leased.contains(id)));
+        }
+    }
+    Ok(answers)
+}
+
+/// What is in the store of the events of a batch, kept up to date while it is judged.
+struct Known {
+    events: HashSet<EventId>,
+    outbox: HashSet<EventId>,
+    keys: HashMap<(String, String), (EventId, Vec<u8>)>,
+}
+
+impl Known {
+    async fn read(conn: &mut SqliteConnection, batch: &Ingest) -> Result<Self, Failure> {
+        let of = |item: &IngestItem, id| (item.event.org.clone(), id);
+        let ids: Vec<_> = batch.items.iter().map(|item| of(item, item.event.id)).collect();
+        let rows: Vec<_> =
+            batch.items.iter().filter_map(|item| Some(of(item, item.outbox?))).collect();
+        let events = present(conn, EVENTS_PRESENT, &ids).await?;
+        let outbox = present(conn, OUTBOX_PRESENT, &rows).await?;
+        let mut keys = HashMap::new();
+        let named: Vec<(&OrgId, &str)> = batch
+            .items
+            .iter()
+            .filter_map(|item| Some((&item.event.org, item.event.idempotency_key.as_deref()?)))
+            .collect();
+        for chunk in padded(&named) {
+            let mut query = values(KEYS.0, chunk.len(), 2, KEYS.1);
+            for (org, key) in chunk {
+                query = query.bind(text(org.as_str())).bind(text(key));
+            }
+            for found in query.fetch_all(&mut *conn).await? {
+                if row::time(&found, 4)? > batch.now {
+                    let event = EventId::from_bytes(row::bytes(&found, 2)?);
+                    let key = (found.try_get(0)?, found.try_get(1)?);
+                    keys.insert(key, (event, found.try_get(3)?));
+                }
+            }
+        }
+        Ok(Self { events, outbox, keys })
+    }
+
+    fn judge(&mut self, item: &IngestItem, now: Timestamp) -> Ingested {
+        let event = &item.event;
+        if item.outbox.is_some_and(|id| !self.outbox.contains(&id)) {
+            return Ingested::Gone;
+        }
+        let key = event.idempotency_key.as_deref();
+        let key = key.map(|key| (event.org.as_str().to_owned(), key.to_owned()));
+        let holder = key.as_ref().and_then(|key| self.keys.get(key));
+        let answer = match holder {
+            Some((with, hash)) if *hash != item.body_hash => {
+                return Ingested::Conflict { with: *with };
+            }
+            Some((of, _)) => Ingested::Duplicate { of: *of },
+            None if self.events.contains(&event.id) => Ingested::Duplicate { of: event.id },
+            None => {
+                self.events.insert(event.id);
+                let lives = now + item.idempotency_window > now;
+                if let Some(key) = key.filter(|_| lives) {
+                    self.keys.insert(key, (event.id, item.body_hash.to_vec()));
+                }
+                Ingested::Accepted { leased: Vec::new() }
+            }
+        };
+        if let Some(id) = item.outbox {
+            self.outbox.remove(&id);
+        }
+        answer
+    }
+}
+
+pub(crate) const KEYS: (&str, &str) = (
+    "WITH v (org, key) AS (VALUES ",
+    ") SELECT i.org, i.key, i.event, i.body_hash, i.expires_at FROM v CROSS JOIN \
+     icp_idempotency i ON i.org = v.org AND i.key = v.key",
+);
+pub(crate) const PRESENT: &str = "WITH v (org, id) AS (VALUES ";
+pub(crate) const EVENTS_PRESENT: &str = ") SELECT json_group_array(hex(e.id)) \
+     FROM v CROSS JOIN icp_event e ON e.org = v.org AND e.id = v.id";
+pub(crate) const OUTBOX_PRESENT: &str = ") SELECT json_group_array(hex(e.id)) \
+     FROM v CROSS JOIN icp_outbox e ON e.org = v.org AND e.id = v.id";
+
+async fn present(
+    conn: &mut SqliteConnection,
+    tail: &str,
+    ids: &[(OrgId, EventId)],
+) -> Result<HashSet<EventId>, Failure> {
+    let mut present = HashSet::new();
+    for chunk in padded(ids) {
+        let mut query = values(PRESENT, chunk.len(), 2, tail);
+        for (org, id) in chunk {
+            query = query.bind(text(org.as_str())).bind(id.to_bytes().to_vec());
+        }
+        let found = query.fetch_one(&mut *conn).await?;
+        for id in serde_json::from_str::<Vec<Hex>>(found.try_get(0)?)? {
+            present.insert(EventId::from_bytes(id.some()?));
+        }
+    }
+    Ok(present)
+}
+
+async fn write_events(conn: &mut SqliteConnection, items: &[&IngestItem]) -> Result<(), Failure> {
+    let head = format!("INSERT INTO icp_event ({EVENT_COLUMNS}) VALUES ");
+    for chunk in exact(items) {
+        let mut query = values(&head, chunk.len(), EVENT_WIDTH, "");
+        for item in chunk {
+            query = row::bind_event(query, &item.event, item.deliveries.len());
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+pub(crate) const PUT_KEYS: (&str, &str) = (
+    "INSERT INTO icp_idempotency (org, key, event, body_hash, expires_at) VALUES ",
+    " ON CONFLICT (org, key) DO UPDATE SET event = excluded.event, \
+     body_hash = excluded.body_hash, expires_at = excluded.expires_at",
+);
+
+async fn write_keys(
+    conn: &mut SqliteConnection,
+    items: &[&IngestItem],
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let keyed: Vec<(&IngestItem, &str)> = items
+        .iter()
+        .filter_map(|item| Some((*item, item.event.idempotency_key.as_deref()?)))
+        .collect();
+    for chunk in exact(&keyed) {
+        let mut query = values(PUT_KEYS.0, chunk.len(), 5, PUT_KEYS.1);
+        for (item, key) in chunk {
+            query = query
+                .bind(text(item.event.org.as_str()))
+                .bind(text(key))
+                .bind(item.event.id.to_bytes().to_vec())
+                .bind(item.body_hash.to_vec())
+                .bind((now + item.idempotency_window).as_millis());
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+pub(crate) const FORGET_OUTBOX: &str = "DELETE FROM icp_outbox WHERE id IN (VALUES ";
+
+async fn forget_outbox(conn: &mut SqliteConnection, ids: &[EventId]) -> Result<(), Failure> {
+    for chunk in padded(ids) {
+        let mut query = values(FORGET_OUTBOX, chunk.len(), 1, ")");
+        for id in chunk {
+            query = query.bind(id.to_bytes().to_vec());
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Writes the deliveries and their lanes; answers which were leased at once.
+async fn write_deliveries(
+    conn: &mut SqliteConnection,
+    items: &[&IngestItem],
+    batch: &Ingest,
+) -> Result<HashSet<DeliveryId>, Failure> {
+    let all: Vec<(&Event, &NewDelivery)> = items
+        .iter()
+        .flat_map(|item| item.deliveries.iter().map(|delivery| (&*item.event, delivery)))
+        .collect();
+    if all.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let wanted: BTreeMap<[u8; 16], (LaneId, OrgId)> = all
+        .iter()
+        .map(|(event, d)| (d.lane.id.to_bytes(), (d.lane.id, event.org.clone())))
+        .collect();
+    let wanted: Vec<_> = wanted.into_values().collect();
+    let mut seen: HashMap<LaneId, Seen> = lane::look_up(conn, &wanted).await?.into_iter().collect();
+    let known: HashSet<LaneId> =
+        seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();
+    let direct = match batch.direct {
+        Some(direct) if known_session(conn, direct.session).await? => Some(direct),
+        _ => None,
+    };
+    let mut left = direct.map_or(0, |direct| direct.budget);
+    let mut leased = HashSet::new();
+    for (event, new) in &all {
+        let Some(seen) = seen.get_mut(&new.lane.id) else { continue };
+        let (floor, busy) = (seen.floor, seen.runnable);
+        let lane = seen.lane.get_or_insert_with(|| sprout(&event.org, new));
+        if left > 0 && fits(lane, new, batch.now) {
+            left -= 1;
+            leased.insert(new.id);
+            lane.in_flight += 1;
+            lane.pass = lane.pass.max(floor.unwrap_or(lane.pass));
+            lane.pass += Lane::stride(lane.weight, busy + 1);
+        } else {
+            enqueue(lane, new.due_at, floor, batch.now);
+        }
+    }
+    insert(conn, &all, &leased, direct, batch.now).await?;
+    let lanes = seen.into_values().filter_map(|seen| seen.lane);
+    let (old, new): (Vec<Lane>, Vec<Lane>) = lanes.partition(|lane| known.contains(&lane.id));
+    lane::charge(conn, &old).await?;
+    lane::put(conn, &new).await?;
+    Ok(leased)
+}
+
+pub(crate) const SESSION: &str = "SELECT 1 FROM icp_session WHERE id = ?";
+
+async fn known_session(conn: &mut SqliteConnection, id: SessionId) -> Result<bool, Failure> {
+    let found = sqlx::query(SESSION).bind(id.to_bytes().to_vec()).fetch_optional(conn).await?;
+    Ok(found.is_some())
+}
+
+fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
+    let LaneSeed { id, order_key, mode, max_in_flight, weight } = new.lane.clone();
+    Lane {
+        id,
+        org: org.clone(),
+        integration: new.integration.clone(),
+        order_key,
+        mode,
+        weight,
+        pass: 0,
+        runnable: false,
+        next_due: None,
+        in_flight: 0,
+        max_in_flight,
+        blocked_until: None,
+        paused: false,
+    }
+}
+
+/// Whether a new delivery can be handed over at once: nothing waits that it would overtake.
+fn fits(lane: &Lane, new: &NewDelivery, now: Timestamp) -> bool {
+    new.due_at <= now
+        && lane.mode == LaneMode::Parallel
+        && lane.in_flight < lane.max_in_flight
+        && !lane.paused
+        && !lane.runnable
+        && lane.blocked_until.is_none_or(|until| until <= now)
+        && lane.next_due.is_none_or(|due| due > now)
+}
+
+/// Lets `lane` tell of a delivery that is ready from `due` on.
+pub(super) fn enqueue(lane: &mut Lane, due: Timestamp, floor: Option<i64>, now: Timestamp) {
+    if lane.runnable {
+        return;
+    }
+    if due <= now {
+        lane.runnable = true;
+        lane.next_due = None;
+        lane.pass = lane.pass.max(floor.unwrap_or(lane.pass));
+    } else {
+        lane.next_due = Some(lane.next_due.map_or(due, |earlier| earlier.min(due)));
+    }
+}
+
+pub(crate) const PUT: (&str, &str) = (
+    "WITH v (id, org, event, integration, lane, fifo, leased, due_at, expires_at) AS (VALUES ",
+    ") INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, \
+     expires_at, epoch, tries, throttles, rescues, owner, lease_until, created_at, updated_at) \
+     SELECT id, org, event, integration, lane, fifo, leased, due_at, expires_at, leased, leased, \
+     0, 0, iif(leased, ?, NULL), iif(leased, ?, NULL), ?, ? FROM v",
+);
+
+async fn insert(
+    conn: &mut SqliteConnection,
+    all: &[(&Event, &NewDelivery)],
+    leased: &HashSet<DeliveryId>,
+    direct: Option<Direct>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    for chunk in exact(all) {
+        let mut query = values(PUT.0, chunk.len(), 9, PUT.1);
+        for (event, new) in chunk {
+            query = query
+                .bind(new.id.to_bytes().to_vec())
+                .bind(text(event.org.as_str()))
+                .bind(event.id.to_bytes().to_vec())
+                .bind(text(new.integration.as_str()))
+                .bind(new.lane.id.to_bytes().to_vec())
+                .bind(new.lane.mode == LaneMode::Fifo)
+                .bind(leased.contains(&new.id))
+                .bind(new.due_at.as_millis())
+                .bind(event.expires_at.map(Timestamp::as_millis));
+        }
+        query
+            .bind(direct.map(|direct| direct.session.to_bytes().to_vec()))
+            .bind(direct.map(|direct| direct.lease_until.as_millis()))
+            .bind(now.as_millis())
+            .bind(now.as_millis())
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! The whole way, from a publish to a real receiver, on every store.
+#![forbid(unsafe_code)]
+
+mod stage;
+
+/// Runs each test once on each store.
+macro_rules! on_every_store {
+    ($($test:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::stage::Backend::memory().await).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::stage::Backend::sqlite().await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_every_store;
+
+mod configuration;
+mod delivery;
+mod engines;
+mod secrets;
+mod transaction;
