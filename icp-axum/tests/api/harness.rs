@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};

@@ -77,6 +77,8 @@ const CASES: &[Case] = &[
     ("GET", "/api/v1/organizations/acme/deliveries?event=x", "", "", 400, "query_invalid", "/event", "evt_"),
     ("GET", "/api/v1/organizations/acme/dead-letters?state=dead", "", "", 400, "query_invalid", "/state", ""),
     ("POST", "/api/v1/organizations/acme/deliveries/x/replay", "", "", 400, "id_invalid", "", "dlv_"),
+    ("POST", "/api/v1/organizations/acme/deliveries/x/cancel", "text/plain", "{}", 415, "media_type_unsupported", "", JSON),
+    ("POST", "/api/v1/organizations/acme/deliveries/x/cancel", JSON, r#"{"raeson":"x"}"#, 400, "body_malformed", "/raeson", "did you mean `reason`?"),
     ("GET", "/metrics?x=1", "", "", 400, "query_invalid", "/x", ""),
 ];
 

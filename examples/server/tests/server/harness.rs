@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
