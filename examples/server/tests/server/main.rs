@@ -7,6 +7,8 @@ use std::fs;
 
 use harness::{Folder, Receiver, Server};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 
 const LOOPBACK: (&str, &str) = ("ICP_ALLOW_LOOPBACK", "true");
 
@@ -105,6 +107,19 @@ async fn a_file_that_is_no_database_is_refused_and_stays_as_it_is() {
     assert_eq!(fs::read_to_string(folder.path("icp.db")).unwrap(), text);
     let failure = folder.failure(&[("ICP_DATABASE", "none/icp.db")]).await;
     assert!(failure.contains("[store_unavailable]"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_database_that_another_process_keeps_locked_is_named() {
+    let folder = Folder::new();
+    Server::start(&folder, &[]).await.stop().await;
+    let file = SqliteConnectOptions::new().filename(folder.path("icp.db"));
+    let mut other = file.connect().await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let failure = folder.failure(&[]).await;
+    assert!(failure.contains("icp.db") && failure.contains("[store_locked]"), "{failure}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    Server::start(&folder, &[]).await.stop().await;
 }
 
 #[tokio::test]
