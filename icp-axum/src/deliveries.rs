@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::auth::Caller;
 use crate::endpoint::Endpoint;
-use crate::extract::{Input, Location, Params, Query, read};
+use crate::extract::{Body, Input, Location, Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
 use view::{AttemptView, DeliveryView};
@@ -130,10 +130,10 @@ async fn cancel(
     Caller(actor): Caller,
     params: Params,
     query: Query,
-    body: axum::body::Bytes,
+    cancel: Option<Body<Cancel>>,
 ) -> Result<Json<DeliveryView>> {
     query.only(&[])?;
-    let cancel: Cancel = if body.is_empty() { Cancel::default() } else { read(&body, "")? };
-    let reason = cancel.reason.unwrap_or_else(|| format!("called off by {}", actor.name));
+    let reason = cancel.and_then(|Body(cancel)| cancel.reason);
+    let reason = reason.unwrap_or_else(|| format!("called off by {}", actor.name));
     Ok(Json(engine.cancel(&params.org()?, params.parse("id")?, &reason).await?.into()))
 }

@@ -91,3 +91,33 @@ impl MakeRequestId for RequestIds {
         HeaderValue::from_str(&id).ok().map(RequestId::new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_answered_as_a_problem_that_does_not_repeat_it() {
+        for panic in [Box::new("secret") as Box<dyn std::any::Any + Send>, Box::new(7)] {
+            let response = panicked(panic);
+            assert_eq!(response.status(), 500);
+            assert_eq!(response.headers()["content-type"], crate::problem::PROBLEM_JSON);
+        }
+    }
+
+    #[test]
+    fn every_route_of_the_table_is_in_the_document() {
+        let mut kinds = KindRegistry::new();
+        kinds.register::<icp_core::access::OrganizationSpec>().unwrap();
+        kinds.register::<icp_core::integration::IntegrationSpec>().unwrap();
+        let document = openapi::document(&kinds);
+        for endpoint in endpoints(&kinds) {
+            let method = endpoint.method.as_str().to_ascii_lowercase();
+            let operation = &document["paths"][&endpoint.path][&method];
+            assert_eq!(operation["operationId"], endpoint.id, "{method} {}", endpoint.path);
+            assert!(!endpoint.id.is_empty() && !endpoint.summary.is_empty());
+            assert_eq!(operation["requestBody"].is_object(), endpoint.takes.is_some());
+            assert_eq!(operation["security"].is_array(), endpoint.open);
+        }
+    }
+}

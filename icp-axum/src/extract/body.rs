@@ -1,5 +1,5 @@
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -31,6 +31,21 @@ impl<T: Input, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self> {
         expect_type(request.headers(), &[JSON])?;
         read(&bytes(request, state).await?, "").map(Self)
+    }
+}
+
+/// A body that may be left out; then no content type is needed either.
+impl<T: Input, S: Send + Sync> OptionalFromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>> {
+        let given = expect_type(request.headers(), &[JSON]);
+        let bytes = bytes(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        given?;
+        read(&bytes, "").map(|body| Some(Self(body)))
     }
 }
 

@@ -1,0 +1,232 @@
+//! The settings: a TOML file, and over it the environment.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use icp::store_sql::sqlite::Synchronous;
+use icp::{Code, EngineConfig, Error, Result};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// The file that is read where none is named.
+pub(crate) const DEFAULT_FILE: &str = "icp.toml";
+
+const PREFIX: &str = "ICP_";
+/// Names the file itself, and is read by the command line.
+const FILE: &str = "ICP_CONFIG";
+
+/// The settings of the server. Each is named alike in the file, and in the environment in upper
+/// case after `ICP_`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The address to listen on; port 0 takes a free one. Default `127.0.0.1:3545`.
+    pub(crate) listen: SocketAddr,
+    /// The SQLite file; made where it is missing. Default `./icp.db`.
+    pub(crate) database: PathBuf,
+    /// When a commit is on disk: `full` (before it is answered) or `normal` (soon after).
+    /// Default `full`.
+    pub(crate) synchronous: Sync,
+    /// The keys that seal secrets; made where the file is missing. Default `./icp.key`.
+    pub(crate) key_file: PathBuf,
+    /// Whether integrations may send to this machine and by plain HTTP. For development only.
+    /// Default `false`.
+    pub(crate) allow_loopback: bool,
+    /// The largest event body in bytes. Default 1,048,576.
+    pub(crate) max_body_bytes: usize,
+    /// How many attempts are made at once. Default 2,048.
+    pub(crate) max_in_flight: usize,
+    /// How many seconds attempts under way have to end when the server stops. Default 30.
+    pub(crate) shutdown_seconds: u64,
+    /// What is logged, as `level` or `target=level` joined by commas. Default `info`.
+    pub(crate) log: String,
+    /// How it is logged: `text` or `json`. Default `text`.
+    pub(crate) log_format: LogFormat,
+}
+
+/// When a commit is on disk.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sync {
+    /// Before it is answered.
+    Full,
+    /// At the next checkpoint.
+    Normal,
+}
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// How the text of an environment variable is read.
+#[derive(Clone, Copy)]
+enum Form {
+    Flag,
+    Number,
+    Text,
+}
+
+const FIELDS: [(&str, Form); 10] = [
+    ("listen", Form::Text),
+    ("database", Form::Text),
+    ("synchronous", Form::Text),
+    ("key_file", Form::Text),
+    ("allow_loopback", Form::Flag),
+    ("max_body_bytes", Form::Number),
+    ("max_in_flight", Form::Number),
+    ("shutdown_seconds", Form::Number),
+    ("log", Form::Text),
+    ("log_format", Form::Text),
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        let engine = EngineConfig::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3545)),
+            database: "icp.db".into(),
+            synchronous: Sync::Full,
+            key_file: "icp.key".into(),
+            allow_loopback: false,
+            max_body_bytes: engine.events.max_body,
+            max_in_flight: engine.max_in_flight,
+            shutdown_seconds: 30,
+            log: "info".into(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl Config {
+    /// The settings of `file`, or of the default file where that is there, and of `environment`.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(fault) if file.is_none() && fault.kind() == std::io::ErrorKind::NotFound => {
+                String::new()
+            }
+            Err(fault) => {
+                let message = format!("`{}` cannot be read", path.display());
+                return Err(Error::new(Code::ConfigInvalid, message).caused_by(fault));
+            }
+        };
+        Self::parse(&text, &path.display().to_string(), environment)
+    }
+
+    fn parse(
+        text: &str,
+        origin: &str,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self> {
+        let mut table: Table = text.parse().map_err(|fault: toml::de::Error| {
+            refused(format!("{origin} is not toml: {}", fault.to_string().trim_end()))
+        })?;
+        for name in table.keys() {
+            if !FIELDS.iter().any(|(known, _)| known == name) {
+                let known: Vec<_> = FIELDS.iter().map(|(known, _)| (*known).to_owned()).collect();
+                return Err(refused(format!("{origin}: {}", unknown(name, &known))));
+            }
+        }
+        read::<Self>(table.clone(), origin, str::to_owned)?;
+        overlay(&mut table, environment)?;
+        read(table, "the environment", |field| format!("{PREFIX}{}", field.to_uppercase()))
+    }
+
+    /// The settings as the engine takes them.
+    pub(crate) fn engine(&self) -> EngineConfig {
+        let mut config = EngineConfig::default();
+        config.events.max_body = self.max_body_bytes;
+        config.max_in_flight = self.max_in_flight;
+        config
+    }
+
+    /// The setting as the store takes it.
+    pub(crate) fn synchronous(&self) -> Synchronous {
+        match self.synchronous {
+            Sync::Full => Synchronous::Full,
+            Sync::Normal => Synchronous::Normal,
+        }
+    }
+
+    /// How long attempts under way have to end.
+    pub(crate) fn shutdown(&self) -> Duration {
+        Duration::from_secs(self.shutdown_seconds)
+    }
+}
+
+fn overlay(
+    table: &mut Table,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<()> {
+    for (name, value) in environment {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        if name == FILE {
+            continue;
+        }
+        let field = FIELDS.iter().find(|(field, _)| name[PREFIX.len()..] == field.to_uppercase());
+        let Some((field, form)) = field else {
+            let known: Vec<_> = FIELDS
+                .iter()
+                .map(|(field, _)| format!("{PREFIX}{}", field.to_uppercase()))
+                .chain([FILE.to_owned()])
+                .collect();
+            return Err(refused(format!("the environment: {}", unknown(name, &known))));
+        };
+        let Some(text) = value.to_str() else {
+            return Err(refused(format!("the environment: `{name}` is not utf-8")));
+        };
+        table.insert((*field).to_owned(), form.read(name, text)?);
+    }
+    Ok(())
+}
+
+impl Form {
+    fn read(self, name: &str, text: &str) -> Result<Value> {
+        let refuse = |want| refused(format!("the environment: `{name}` must be {want}"));
+        match self {
+            Self::Flag => text.parse().map(Value::Boolean).map_err(|_| refuse("`true` or `false`")),
+            Self::Number => text.parse().map(Value::Integer).map_err(|_| refuse("a number")),
+            Self::Text => Ok(Value::String(text.to_owned())),
+        }
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(
+    table: Table,
+    origin: &str,
+    shown: impl Fn(&str) -> String,
+) -> Result<T> {
+    serde_path_to_error::deserialize(table).map_err(|fault| {
+        let field = shown(&fault.path().to_string());
+        let reason = fault.into_inner().to_string();
+        refused(format!("{origin}: `{field}` is not acceptable: {}", reason.trim_end()))
+    })
+}
+
+fn unknown(name: &str, known: &[String]) -> String {
+    let nearest = known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let near = nearest.map(|(_, near)| near.as_str()).unwrap_or_default();
+    format!("`{name}` is not a known setting; did you mean `{near}`?")
+}
+
+fn refused(message: String) -> Error {
+    Error::new(Code::ConfigInvalid, message)
+}
+
+#[cfg(test)]
+mod tests;

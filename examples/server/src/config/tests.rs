@@ -1,0 +1,68 @@
+use super::*;
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config> {
+    let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
+    Config::parse(text, "icp.toml", environment)
+}
+
+#[test]
+fn the_example_names_every_setting_with_its_default() {
+    let example = include_str!("../../icp.example.toml");
+    assert_eq!(parse(example, &[]).unwrap(), Config::default());
+    let settings: String = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| !line.starts_with(' ') && line.contains(" = "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let table: Table = settings.parse().unwrap();
+    for (field, _) in FIELDS {
+        assert!(table.contains_key(field), "{field}");
+    }
+    assert_eq!(table.len(), FIELDS.len());
+    assert_eq!(parse(&settings, &[]).unwrap(), Config::default());
+}
+
+#[test]
+fn the_environment_goes_over_the_file() {
+    let config = parse(
+        "listen = \"0.0.0.0:1\"\nlog = \"debug\"",
+        &[
+            ("ICP_LISTEN", "127.0.0.1:2"),
+            ("ICP_ALLOW_LOOPBACK", "true"),
+            ("ICP_MAX_IN_FLIGHT", "7"),
+            ("ICP_CONFIG", "elsewhere"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.listen.port(), 2);
+    assert_eq!((config.log.as_str(), config.allow_loopback), ("debug", true));
+    assert_eq!(config.engine().max_in_flight, 7);
+}
+
+#[test]
+fn every_fault_is_named() {
+    for (text, environment, says) in [
+        ("lisen = \"x\"", None, "icp.toml: `lisen` is not a known setting; did you mean `listen`?"),
+        ("listen = 5", None, "icp.toml: `listen`"),
+        ("listen = \"x\"", None, "icp.toml: `listen`"),
+        ("allow_loopback = \"yes\"", None, "icp.toml: `allow_loopback`"),
+        ("synchronous = \"off\"", None, "expected `full` or `normal`"),
+        ("max_in_flight = -1", None, "icp.toml: `max_in_flight`"),
+        ("listen", None, "icp.toml is not toml"),
+        (
+            "",
+            Some(("ICP_LISEN", "x")),
+            "`ICP_LISEN` is not a known setting; did you mean `ICP_LISTEN`?",
+        ),
+        ("", Some(("ICP_LISTEN", "x")), "the environment: `ICP_LISTEN`"),
+        ("", Some(("ICP_ALLOW_LOOPBACK", "yes")), "`ICP_ALLOW_LOOPBACK` must be `true` or `false`"),
+        ("", Some(("ICP_MAX_IN_FLIGHT", "many")), "`ICP_MAX_IN_FLIGHT` must be a number"),
+    ] {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let error = parse(text, &environment).unwrap_err();
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        assert!(error.message().contains(says), "{text} {environment:?}: {error}");
+    }
+}

@@ -1,0 +1,109 @@
+//! The server from its start to its stop.
+
+use std::future::Future;
+
+use icp::access::ApiKey;
+use icp::engine::Drained;
+use icp::secret::SystemEntropy;
+use icp::signing::standard;
+use icp::store_sql::sqlite::SqliteStore;
+use icp::{Code, Engine, Error, Result};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::welcome::First;
+use crate::{key_file, welcome};
+
+/// Serves until the process is told to stop; answers what the engine brought to an end.
+pub(crate) async fn run(config: &Config) -> Result<Drained> {
+    let stop = stop_signal()?;
+    let keys = key_file::load_or_make(&config.key_file)?;
+    let store = SqliteStore::builder(&config.database).synchronous(config.synchronous());
+    let store = store.open().await.map_err(|error| about_database(&error, config))?;
+    let mut builder = Engine::builder(store.clone()).config(config.engine()).keys(keys);
+    if config.allow_loopback {
+        builder = builder.allow_loopback();
+    }
+    let engine = builder.build()?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|fault| {
+        let message = format!("cannot listen on {}; choose another `listen`", config.listen);
+        Error::new(Code::ConfigInvalid, message).caused_by(fault)
+    })?;
+    let address = listener.local_addr().map_err(|fault| internal("no local address", fault))?;
+    let first = bootstrap(&engine).await?;
+    let running = engine.start().await?;
+    print(&welcome::text(address, first.as_ref(), config.allow_loopback));
+    let served = serve(listener, engine, stop, config).await;
+    let drained = running.shutdown(config.shutdown()).await;
+    let closed = store.close().await;
+    served?;
+    closed?;
+    Ok(drained)
+}
+
+/// Makes the first key, where there is none yet.
+async fn bootstrap(engine: &Engine) -> Result<Option<First>> {
+    let key = ApiKey::generate(engine.ids(), &SystemEntropy)?;
+    if !engine.bootstrap_key(key.record(engine.now())).await? {
+        return Ok(None);
+    }
+    let signing = standard::generate_secret(&SystemEntropy)?;
+    Ok(Some(First { key: key.to_text(), signing }))
+}
+
+/// Answers requests until `stop`; those under way then have as long as attempts have.
+async fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    stop: impl Future<Output = ()>,
+    config: &Config,
+) -> Result<()> {
+    let (sender, mut stopping) = watch::channel(false);
+    let stopped = async move {
+        // The sender outlives the server.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    let server = axum::serve(listener, icp::axum::router(engine))
+        .with_graceful_shutdown(stopped)
+        .into_future();
+    let deadline = async {
+        stop.await;
+        tracing::info!("the server stops");
+        sender.send_replace(true);
+        tokio::time::sleep(config.shutdown()).await;
+    };
+    tokio::select! {
+        served = server => served.map_err(|fault| internal("the server broke off", fault)),
+        () = deadline => Ok(()),
+    }
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let catch = |kind| signal(kind).map_err(|fault| internal("signals cannot be caught", fault));
+    let (mut interrupt, mut terminate) =
+        (catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn about_database(error: &Error, config: &Config) -> Error {
+    let message = format!("the database `{}`: {}", config.database.display(), error.message());
+    Error::new(error.code(), message).caused_by(error.clone())
+}
+
+fn internal(message: &str, fault: std::io::Error) -> Error {
+    Error::new(Code::Internal, message).caused_by(fault)
+}
+
+#[expect(clippy::print_stdout, reason = "the address and the key are what the command answers")]
+fn print(text: &str) {
+    use std::io::Write;
+    print!("{text}");
+    let _ = std::io::stdout().flush();
+}

@@ -1,0 +1,136 @@
+//! The real binary: started, called, stopped, and started on what is broken.
+
+mod harness;
+
+use std::collections::HashMap;
+use std::fs;
+
+use harness::{Folder, Receiver, Server};
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+
+const LOOPBACK: (&str, &str) = ("ICP_ALLOW_LOOPBACK", "true");
+
+#[tokio::test]
+async fn a_published_event_arrives_signed_and_the_server_stops_in_peace() {
+    let (folder, mut receiver) = (Folder::new(), Receiver::start().await);
+    let server = Server::start(&folder, &[LOOPBACK]).await;
+    let key = server.key.clone().unwrap();
+    server.set_up(&key, &receiver.url).await;
+    let id = server.publish(&key, json!({"order": 17})).await;
+    let arrived = receiver.next().await;
+    assert_eq!((arrived.id.as_str(), arrived.body.as_str()), (id.as_str(), r#"{"order":17}"#));
+    assert!(arrived.signature.starts_with("v1,"));
+    let said = server.stop().await;
+    assert!(said.contains("icp stopped:"), "{said}");
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_data_and_does_not_show_the_key_again() {
+    let (folder, mut receiver) = (Folder::new(), Receiver::start().await);
+    let first = Server::start(&folder, &[LOOPBACK]).await;
+    let key = first.key.clone().unwrap();
+    first.set_up(&key, &receiver.url).await;
+    let before = first.publish(&key, json!(1)).await;
+    assert_eq!(receiver.next().await.id, before);
+    first.stop().await;
+
+    let second = Server::start(&folder, &[LOOPBACK]).await;
+    assert!(second.key.is_none() && second.said.contains("shown when the database was made"));
+    let shown = second.get(&key, &format!("/organizations/acme/events/{before}")).await;
+    assert_eq!(shown["data"], 1);
+    let after = second.publish(&key, json!(2)).await;
+    assert_eq!(receiver.next().await.id, after);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn two_servers_on_one_file_deliver_everything_once() {
+    let (folder, mut receiver) = (Folder::new(), Receiver::start().await);
+    let one = Server::start(&folder, &[LOOPBACK]).await;
+    let key = one.key.clone().unwrap();
+    one.set_up(&key, &receiver.url).await;
+    let two = Server::start(&folder, &[LOOPBACK]).await;
+    let mut arrivals: HashMap<String, usize> = HashMap::new();
+    for n in 0..40 {
+        let server = if n % 2 == 0 { &one } else { &two };
+        arrivals.insert(server.publish(&key, json!(n)).await, 0);
+    }
+    for _ in 0..40 {
+        *arrivals.get_mut(&receiver.next().await.id).unwrap() += 1;
+    }
+    assert!(arrivals.values().all(|count| *count == 1), "{arrivals:?}");
+    one.stop().await;
+    two.stop().await;
+    assert!(receiver.is_empty());
+}
+
+#[tokio::test]
+async fn bad_settings_are_named() {
+    let folder = Folder::new();
+    for (file, environment, says) in [
+        ("lisen = \"x\"", None, "did you mean `listen`?"),
+        ("allow_loopback = 1", None, "`allow_loopback`"),
+        ("log = \"=\"", None, "`log` is not a filter"),
+        ("", Some(("ICP_DATABSE", "x")), "did you mean `ICP_DATABASE`?"),
+        ("", Some(("ICP_LISTEN", "nowhere")), "`ICP_LISTEN`"),
+        ("", Some(("ICP_MAX_IN_FLIGHT", "0")), "max_in_flight"),
+        ("", Some(("ICP_CONFIG", "none.toml")), "`none.toml` cannot be read"),
+    ] {
+        fs::write(folder.path("icp.toml"), file).unwrap();
+        let failure = folder.failure(environment.as_slice()).await;
+        assert!(failure.contains(says), "{file} {environment:?}: {failure}");
+        assert!(failure.contains("[config_invalid]"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_key_file_is_refused_and_stays_as_it_is() {
+    let folder = Folder::new();
+    Server::start(&folder, &[]).await.stop().await;
+    let key = fs::read_to_string(folder.path("icp.key")).unwrap();
+    fs::write(folder.path("icp.key"), &key[..20]).unwrap();
+    let failure = folder.failure(&[]).await;
+    assert!(failure.contains("icp.key") && failure.contains("[key_unreadable]"), "{failure}");
+    assert!(!failure.contains(&key[3..20]), "{failure}");
+    assert_eq!(fs::read_to_string(folder.path("icp.key")).unwrap(), key[..20]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_stays_as_it_is() {
+    let folder = Folder::new();
+    let text = "certainly not a database".repeat(100);
+    fs::write(folder.path("icp.db"), &text).unwrap();
+    let failure = folder.failure(&[]).await;
+    assert!(failure.contains("icp.db") && failure.contains("[store_corrupt]"), "{failure}");
+    assert_eq!(fs::read_to_string(folder.path("icp.db")).unwrap(), text);
+    let failure = folder.failure(&[("ICP_DATABASE", "none/icp.db")]).await;
+    assert!(failure.contains("[store_unavailable]"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_database_that_another_process_keeps_locked_is_named() {
+    let folder = Folder::new();
+    Server::start(&folder, &[]).await.stop().await;
+    let file = SqliteConnectOptions::new().filename(folder.path("icp.db"));
+    let mut other = file.connect().await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let failure = folder.failure(&[]).await;
+    assert!(failure.contains("icp.db") && failure.contains("[store_locked]"), "{failure}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    Server::start(&folder, &[]).await.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_refused() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let server = Server::start(&folder, &[]).await;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let failure = other.failure(&[("ICP_LISTEN", address.as_str())]).await;
+    assert!(failure.contains("choose another `listen`"), "{failure}");
+    let ready: Value =
+        reqwest::get(format!("{}/ready", server.url)).await.unwrap().json().await.unwrap();
+    assert_eq!(ready["ready"], true);
+    server.stop().await;
+}

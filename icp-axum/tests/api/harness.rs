@@ -1,0 +1,148 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use icp_core::Engine;
+use icp_core::access::ApiKey;
+use icp_core::secret::{LocalKeys, SystemEntropy};
+use icp_core::store::MemoryStore;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// An API and a key for it.
+pub(crate) struct Api {
+    pub(crate) engine: Engine,
+    pub(crate) key: String,
+    router: Router,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Api {
+    pub(crate) async fn new() -> Self {
+        let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
+        let engine = Engine::builder(MemoryStore::new()).keys(keys).allow_loopback();
+        let engine = engine.build().unwrap();
+        let key = ApiKey::generate(engine.ids(), &SystemEntropy).unwrap();
+        assert!(engine.bootstrap_key(key.record(engine.now())).await.unwrap());
+        let router = icp_axum::router(engine.clone());
+        Self { engine, key: key.to_text().expose().to_owned(), router }
+    }
+
+    /// An API with the organization `acme` and its integration `orders`, which takes `order.*`.
+    pub(crate) async fn with_orders() -> Self {
+        let api = Self::new().await;
+        let made = api.post("/api/v1/organizations", json!({"id": "acme", "spec": {}})).await;
+        made.expect(201);
+        let made = api.post("/api/v1/organizations/acme/integrations", orders()).await;
+        made.expect(201);
+        api
+    }
+
+    pub(crate) async fn raw(&self, request: Request<Body>) -> Answer {
+        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {}", self.key));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.raw(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, &[], "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, &[], body).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> Answer {
+        let json = [("content-type", "application/json")];
+        self.call(method, path, &[&json, headers].concat(), &body.to_string()).await
+    }
+
+    /// Publishes an event of type `order.paid` and answers its id and that of its delivery.
+    pub(crate) async fn paid(&self) -> (String, String) {
+        let events = "/api/v1/organizations/acme/events";
+        let published = self.post(events, json!({"type": "order.paid", "data": {"n": 1}})).await;
+        let event = published.expect(202)["id"].as_str().unwrap().to_owned();
+        let path = format!("/api/v1/organizations/acme/deliveries?event={event}");
+        let found = self.get(&path).await.expect(200);
+        (event, found["items"][0]["id"].as_str().unwrap().to_owned())
+    }
+}
+
+impl Answer {
+    async fn read(response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Self { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// The body, where the status is `status`.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        if self.text.is_empty() {
+            return Value::Null;
+        }
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// The problem of this status and code.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
+        let problem = self.expect(status);
+        assert_eq!(problem["code"], code, "{}", self.text);
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("urn:icp:error:{code}"));
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        problem
+    }
+
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+}
+
+/// An integration that sends to a port where nobody listens, once.
+pub(crate) fn orders() -> Value {
+    json!({
+        "id": "orders",
+        "labels": {"team": "a"},
+        "spec": {
+            "events": ["order.*"],
+            "target": {"kind": "http", "url": "http://127.0.0.1:1/hooks"},
+            "auth": {"type": "bearer", "token": "hush-hush"},
+            "retry": {"max_attempts": 1},
+        },
+    })
+}

@@ -1,0 +1,8 @@
+//! The HTTP API over an engine in memory: every route, good and bad.
+
+mod deliveries;
+mod events;
+mod harness;
+mod ops;
+mod refusals;
+mod resources;
