@@ -19,6 +19,10 @@ use clap::{Parser, Subcommand};
 
 use report::Report;
 
+/// Webhook bodies come and go on many threads, which the system allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The benchmark harness of icp.
 #[derive(Debug, Parser)]
 #[command(name = "icp-harness", version)]

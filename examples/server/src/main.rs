@@ -16,6 +16,10 @@ use icp::engine::Drained;
 use icp::{Code, Error, Result};
 use tracing_subscriber::EnvFilter;
 
+/// Webhook bodies come and go on many threads, which the system allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Signed webhooks that are never silently lost.
 #[derive(Debug, Parser)]
 #[command(name = "icp-server", version)]
