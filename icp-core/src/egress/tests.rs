@@ -72,3 +72,27 @@ async fn one_denied_answer_refuses_all_and_a_judged_address_is_dialed() {
     let expected = vec![SocketAddr::new(public, 80)];
     assert_eq!(attempt(name, good).await, (FailureClass::Connect, expected));
 }
+
+#[test]
+fn debug_forms_hold_no_secret() {
+    let url =
+        "https://user:pa55-user@hooks.example.com:8443/pa55-path?key=pa55-query#pa55-fragment";
+    let policy = Arc::new(AddressPolicy::strict());
+    let mut request = EgressRequest::post(url.parse().unwrap(), "pa55-body", policy);
+    request.headers.insert("authorization", "Bearer pa55-token".parse().unwrap());
+    let response = EgressResponse {
+        status: StatusCode::OK,
+        headers: request.headers.clone(),
+        body: request.body.clone(),
+        truncated: false,
+        timings: Timings::default(),
+        remote: None,
+    };
+    let [request, response] =
+        [format!("{request:?} {request:#?}"), format!("{response:?} {response:#?}")];
+    for text in [&request, &response] {
+        assert!(!text.contains("pa55"), "{text}");
+        assert!(text.contains("authorization") && text.contains("9 bytes"), "{text}");
+    }
+    assert!(request.contains("POST, to: https://hooks.example.com:8443, "), "{request}");
+}
