@@ -1,5 +1,6 @@
 mod exchange;
 mod support;
+mod tls;
 mod vectors;
 
 use std::net::SocketAddr;
