@@ -1,4 +1,5 @@
 mod exchange;
+mod leads;
 mod support;
 mod tls;
 mod vectors;

@@ -1,14 +1,9 @@
 //! The corpus of forged targets, judged at the socket: no denied address is ever dialed.
 
-use std::collections::VecDeque;
-use std::io;
-use std::net::IpAddr;
-use std::sync::Mutex;
-
 use tower::ServiceExt;
 
 use super::super::*;
-use super::support::{Act, Recorder, Server};
+use super::support::{Act, Recorder, Sequence, Server};
 
 // Refused by the text of the URL alone.
 #[rustfmt::skip]
@@ -84,19 +79,6 @@ const PARTS: &[&str] = &[
     "evil.com:443/", "evil.com\n/", "..", "[::1]/", "evil%2ecom/", "evil.com%2f",
 ];
 
-struct Sequence(Mutex<VecDeque<Vec<IpAddr>>>);
-
-#[async_trait::async_trait]
-impl Resolver for Sequence {
-    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-        self.0.lock().unwrap().pop_front().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-fn parse(list: &[&str]) -> Vec<IpAddr> {
-    list.iter().map(|text| text.parse().unwrap()).collect()
-}
-
 async fn send(
     url: &str,
     policy: AddressPolicy,
@@ -105,7 +87,7 @@ async fn send(
     times: usize,
 ) -> Result<EgressResponse, FailureClass> {
     let Ok(url) = url.parse() else { return Err(FailureClass::UrlInvalid) };
-    let resolver = Sequence(Mutex::new(answers.iter().map(|list| parse(list)).collect()));
+    let resolver = Sequence::new(answers);
     let builder = Client::builder().native_roots(false).resolver(resolver).dialer(log.clone());
     let client = builder.build().unwrap();
     let request = EgressRequest::post(url, "{}", Arc::new(policy));
