@@ -1,5 +1,6 @@
 mod exchange;
 mod leads;
+mod names;
 mod support;
 mod tls;
 mod vectors;
