@@ -131,6 +131,9 @@ async fn the_trace_names_host_and_outcome_and_holds_no_secret() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
+    // With one subscriber alone, a call site first met on another test's thread would ask that
+    // thread's, which is none, and be off for good; with two it asks them all.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let failing = Transport::new(service_fn(|_| async {
         Err(EgressError::new(FailureClass::Tls, "tls handshake: certificate expired"))
     }));
