@@ -52,12 +52,13 @@ pub use resolver::{Resolver, StaticResolver};
 pub use stack::{Deadline, DeadlineLayer, Trace, TraceLayer, stack};
 pub use timing::{Timeouts, Timings};
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use url::Url;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use url::{Position, Url};
 
 /// What the engine calls, what fakes implement, and what a host's [`tower::Layer`] wraps.
 pub type Transport = tower::util::BoxCloneSyncService<EgressRequest, EgressResponse, EgressError>;
@@ -66,7 +67,10 @@ pub type Transport = tower::util::BoxCloneSyncService<EgressRequest, EgressRespo
 pub const DEFAULT_RESPONSE_LIMIT: usize = 64 * 1024;
 
 /// One outbound call.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` form says where to and how much, never what: path, query, user name, header values
+/// and body carry secrets at many receivers.
+#[derive(Clone)]
 pub struct EgressRequest {
     /// The method; `CONNECT` is refused.
     pub method: Method,
@@ -110,7 +114,9 @@ impl EgressRequest {
 }
 
 /// What came back; any status, redirects included, is a response and not an error.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` form leaves out header values and body, as a token endpoint answers with secrets.
+#[derive(Clone)]
 pub struct EgressResponse {
     /// The status.
     pub status: StatusCode,
@@ -124,6 +130,43 @@ pub struct EgressResponse {
     pub timings: Timings,
     /// The address that answered, where there is one.
     pub remote: Option<SocketAddr>,
+}
+
+impl fmt::Debug for EgressRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = &self.url[Position::BeforeHost..Position::AfterPort];
+        f.debug_struct("EgressRequest")
+            .field("method", &self.method)
+            .field("to", &format_args!("{}://{host}", self.url.scheme()))
+            .field("headers", &Names(&self.headers))
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("timeouts", &self.timeouts)
+            .field("response_limit", &self.response_limit)
+            .field("policy", &self.policy)
+            .finish()
+    }
+}
+
+impl fmt::Debug for EgressResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EgressResponse")
+            .field("status", &self.status)
+            .field("headers", &Names(&self.headers))
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("truncated", &self.truncated)
+            .field("timings", &self.timings)
+            .field("remote", &self.remote)
+            .finish()
+    }
+}
+
+/// Header names without their values.
+struct Names<'a>(&'a HeaderMap);
+
+impl fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys().map(HeaderName::as_str)).finish()
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Receivers on loopback, and a dialer that records which sockets were asked for.
+//! Receivers on loopback, a dialer that records which sockets were asked for, and scripted lookups.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +40,23 @@ impl Dial for Recorder {
     }
 }
 
+/// Gives one list of answers for each lookup, and an error once they are used up.
+pub(super) struct Sequence(Mutex<VecDeque<Vec<IpAddr>>>);
+
+impl Sequence {
+    pub(super) fn new(answers: &[&[&str]]) -> Self {
+        let parse = |list: &&[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
+        Self(Mutex::new(answers.iter().map(parse).collect()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Resolver for Sequence {
+    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        self.0.lock().unwrap().pop_front().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
 /// What a receiver does once it has read a request.
 #[derive(Clone, Copy)]
 pub(super) enum Act {
@@ -46,6 +64,8 @@ pub(super) enum Act {
     Keep(&'static str),
     /// Writes this and closes the connection.
     Close(&'static str),
+    /// Writes this to so many requests, then closes the connection.
+    Times(usize, &'static str),
     /// Writes this, then closes so that the peer sees a reset.
     Reset(&'static str),
     /// Writes this head, then this piece for as long as the peer reads.
@@ -100,11 +120,16 @@ impl Server {
 }
 
 async fn serve(mut stream: TcpStream, act: Act, seen: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut answered = 0;
     while let Some(request) = read_request(&mut stream).await? {
         seen.lock().unwrap().push(request);
+        answered += 1;
         match act {
             Act::Keep(text) => stream.write_all(text.as_bytes()).await?,
-            Act::Close(text) => {
+            Act::Times(times, text) if answered < times => {
+                stream.write_all(text.as_bytes()).await?;
+            }
+            Act::Close(text) | Act::Times(_, text) => {
                 stream.write_all(text.as_bytes()).await?;
                 stream.shutdown().await?;
                 // The end of the peer's side shows that it has seen ours.
@@ -136,6 +161,10 @@ async fn serve(mut stream: TcpStream, act: Act, seen: &Mutex<Vec<String>>) -> io
 async fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
     let mut text = Vec::new();
     loop {
+        // A TLS greeting is no request.
+        if text.first() == Some(&0x16) {
+            return Ok(None);
+        }
         if let Some(end) = text.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&text[..end]).to_lowercase();
             let length = head.lines().find_map(|l| l.strip_prefix("content-length: "));

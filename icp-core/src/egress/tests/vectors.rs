@@ -1,59 +1,98 @@
 //! The corpus of forged targets, judged at the socket: no denied address is ever dialed.
 
-use std::collections::VecDeque;
-use std::io;
-use std::net::IpAddr;
-use std::sync::Mutex;
-
 use tower::ServiceExt;
 
 use super::super::*;
-use super::support::{Act, Recorder, Server};
+use super::support::{Act, Recorder, Sequence, Server};
 
-// Refused by the text of the URL alone.
+// Refused by the text of the URL alone, with the rule that does it; `unparsed` never becomes a URL.
 #[rustfmt::skip]
-const URLS: &[&str] = &[
+const URLS: &[(&str, &[&str])] = &[
     // Forms of an IPv4 address.
-    "http://127.0.0.1/", "http://127.1/", "http://127.0.1/", "http://2130706433/",
-    "http://0x7f000001/", "http://0x7f.0x0.0x0.0x1/", "http://0177.0.0.1/", "http://00177.0.0.1/",
-    "http://017700000001/", "http://0x7f.1/", "http://127.0.0.1./", "http://127.000.000.001/",
-    "http://0/", "http://0.0.0.0/", "http://0.1.2.3/", "http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/",
-    "http://１２７.０.０.１/", "http://%31%32%37.0.0.1/", "http://１27.0．0.1/", "http://10.1/",
-    "http://169.254.43518/", "\u{1}http://127.0.0.1/", "http://127.0.\t0.1/",
+    ("loopback", &[
+        "http://127.0.0.1/", "http://127.1/", "http://127.0.1/", "http://2130706433/",
+        "http://0x7f000001/", "http://0x7f.0x0.0x0.0x1/", "http://0177.0.0.1/",
+        "http://00177.0.0.1/", "http://017700000001/", "http://0x7f.1/", "http://127.0.0.1./",
+        "http://127.000.000.001/", "http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/", "http://１２７.０.０.１/",
+        "http://%31%32%37.0.0.1/", "http://１27.0．0.1/", "\u{1}http://127.0.0.1/",
+        "http://127.0.\t0.1/",
+    ]),
+    ("this_network", &["http://0/", "http://0.0.0.0/", "http://0.1.2.3/"]),
+    ("private_network", &["http://10.1/"]),
+    ("metadata", &["http://169.254.43518/"]),
     // Ranges of IPv4.
-    "http://0.255.0.1/", "http://10.255.255.255/", "http://100.64.0.1/", "http://127.255.255.254/",
-    "http://169.254.1.1/", "http://172.16.0.1/", "http://172.31.255.255/", "http://192.0.0.1/",
-    "http://192.0.2.1/", "http://192.88.99.1/", "http://192.168.1.1/", "http://198.19.255.1/",
-    "http://198.51.100.1/", "http://203.0.113.1/", "http://224.0.0.1/", "http://240.0.0.1/",
-    "http://255.255.255.255/", "http://100.100.100.200/",
+    ("this_network", &["http://0.255.0.1/"]),
+    ("private_network", &[
+        "http://10.255.255.255/", "http://172.16.0.1/", "http://172.31.255.255/",
+        "http://192.168.1.1/",
+    ]),
+    ("shared_network", &["http://100.64.0.1/"]),
+    ("loopback", &["http://127.255.255.254/"]),
+    ("link_local", &["http://169.254.1.1/"]),
+    ("protocol_assignments", &["http://192.0.0.1/"]),
+    ("documentation", &["http://192.0.2.1/", "http://198.51.100.1/", "http://203.0.113.1/"]),
+    ("relay_anycast", &["http://192.88.99.1/"]),
+    ("benchmark_network", &["http://198.19.255.1/"]),
+    ("multicast", &["http://224.0.0.1/"]),
+    ("reserved", &["http://240.0.0.1/", "http://255.255.255.255/"]),
+    ("metadata", &["http://100.100.100.200/"]),
     // Metadata services.
-    "http://169.254.169.254/", "http://2852039166/", "http://0xa9fea9fe/",
-    "http://[::ffff:a9fe:a9fe]/", "http://169.254.170.2/", "http://192.0.0.192/",
-    "http://[fd00:ec2::254]/", "http://[fd00:ec2::23]/", "http://metadata.google.internal/",
-    "http://instance-data/",
+    ("metadata", &[
+        "http://169.254.169.254/", "http://2852039166/", "http://0xa9fea9fe/",
+        "http://[::ffff:a9fe:a9fe]/", "http://169.254.170.2/", "http://192.0.0.192/",
+        "http://[fd00:ec2::254]/", "http://[fd00:ec2::23]/", "http://metadata.google.internal/",
+    ]),
+    ("single_label", &["http://instance-data/"]),
     // IPv6.
-    "http://[::1]/", "http://[::]/", "http://[0:0:0:0:0:0:0:1]/", "http://[::ffff:127.0.0.1]/",
-    "http://[::ffff:7f00:1]/", "http://[::ffff:169.254.169.254]/", "http://[::ffff:10.0.0.1]/",
-    "http://[::127.0.0.1]/", "http://[::8.8.8.8]/", "http://[64:ff9b::7f00:1]/",
-    "http://[64:ff9b::808:808]/", "http://[64:ff9b:1::a00:1]/", "http://[2002:7f00:1::]/",
-    "http://[2002:808:808::1]/", "http://[2001:0:7f00:1::]/", "http://[::ffff:0:127.0.0.1]/",
-    "http://[fe80::5efe:a00:1]/", "http://[2600::5efe:a00:1]/", "http://[2600::200:5efe:a00:1]/",
-    "http://[fe80::1]/", "http://[febf::1]/", "http://[fe80::1%25eth0]/", "http://[fec0::1]/",
-    "http://[fc00::1]/", "http://[fdff::1]/", "http://[ff02::1]/", "http://[2001:db8::1]/",
-    "http://[3fff::1]/", "http://[100::1]/", "http://[5f00::1]/", "http://[2001:10::1]/",
+    ("loopback", &[
+        "http://[::1]/", "http://[0:0:0:0:0:0:0:1]/", "http://[::ffff:127.0.0.1]/",
+        "http://[::ffff:7f00:1]/",
+    ]),
+    ("this_network", &["http://[::]/"]),
+    ("metadata", &["http://[::ffff:169.254.169.254]/"]),
+    ("private_network", &["http://[::ffff:10.0.0.1]/", "http://[fc00::1]/", "http://[fdff::1]/"]),
+    ("not_global", &[
+        "http://[::127.0.0.1]/", "http://[::8.8.8.8]/", "http://[64:ff9b::7f00:1]/",
+        "http://[64:ff9b::808:808]/", "http://[64:ff9b:1::a00:1]/", "http://[::ffff:0:127.0.0.1]/",
+        "http://[100::1]/", "http://[5f00::1]/",
+    ]),
+    ("tunnel", &[
+        "http://[2002:7f00:1::]/", "http://[2002:808:808::1]/", "http://[fe80::5efe:a00:1]/",
+        "http://[2600::5efe:a00:1]/", "http://[2600::200:5efe:a00:1]/",
+    ]),
+    ("protocol_assignments", &["http://[2001:0:7f00:1::]/", "http://[2001:10::1]/"]),
+    ("link_local", &["http://[fe80::1]/", "http://[febf::1]/"]),
+    ("unparsed", &["http://[fe80::1%25eth0]/"]),
+    ("site_local", &["http://[fec0::1]/"]),
+    ("multicast", &["http://[ff02::1]/"]),
+    ("documentation", &["http://[2001:db8::1]/", "http://[3fff::1]/"]),
     // Tricks of writing.
-    "http://a@8.8.8.8/", "http://user:pass@8.8.8.8/", "http://127.0.0.1#@8.8.8.8/",
-    "http://127.0.0.1\\@8.8.8.8/", "http:127.0.0.1/", "http:/\\127.0.0.1/", "//127.0.0.1/",
-    "file:///etc/passwd", "gopher://8.8.8.8/", "ftp://8.8.8.8/", "dict://8.8.8.8/",
-    "unix:/var/run/docker.sock", "jar:http://8.8.8.8!/", "http://8.8.8.8:22/",
-    "http://8.8.8.8:25/", "http://8.8.8.8:6379/", "http://8.8.8.8:2375/",
-    "http://127.0.0.1\0.example.com/", "http://8.8.8.8 @127.0.0.1/", "HTTP://LOCALHOST/",
-    "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/",
+    ("userinfo", &[
+        "http://a@8.8.8.8/", "http://user:pass@8.8.8.8/", "http://8.8.8.8 @127.0.0.1/",
+        "http:\\\\8.8.8.8@127.0.0.1/",
+    ]),
+    ("loopback", &[
+        "http://127.0.0.1#@8.8.8.8/", "http://127.0.0.1\\@8.8.8.8/", "http:127.0.0.1/",
+        "http:/\\127.0.0.1/",
+    ]),
+    ("unparsed", &["//127.0.0.1/", "http://127.0.0.1\0.example.com/"]),
+    ("scheme", &[
+        "file:///etc/passwd", "gopher://8.8.8.8/", "ftp://8.8.8.8/", "dict://8.8.8.8/",
+        "unix:/var/run/docker.sock", "jar:http://8.8.8.8!/",
+    ]),
+    ("port", &[
+        "http://8.8.8.8:22/", "http://8.8.8.8:25/", "http://8.8.8.8:6379/", "http://8.8.8.8:2375/",
+    ]),
+    ("single_label", &["HTTP://LOCALHOST/", "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/"]),
     // Names.
-    "http://localhost/", "http://localhost./", "http://sub.localhost/", "http://printer.local/",
-    "http://db.internal/", "http://api.default.svc/", "http://api.default.svc.cluster.local/",
-    "http://intranet/", "http://host.docker.internal/", "http://localhost:8080/",
-    "http://127.0.0.1:8443/", "http://router.lan/",
+    ("single_label", &["http://localhost/", "http://intranet/", "http://localhost:8080/"]),
+    ("name_malformed", &["http://localhost./"]),
+    ("private_name", &[
+        "http://sub.localhost/", "http://printer.local/", "http://db.internal/",
+        "http://api.default.svc/", "http://api.default.svc.cluster.local/",
+        "http://host.docker.internal/", "http://router.lan/",
+    ]),
+    ("loopback", &["http://127.0.0.1:8443/"]),
 ];
 
 // One list of answers for each lookup; the last request is refused.
@@ -79,23 +118,15 @@ const ANSWERS: &[&str] = &[
 
 // Put as the subdomain of a template whose host is held to its suffix.
 #[rustfmt::skip]
-const PARTS: &[&str] = &[
-    "evil.com/", "evil.com#", "evil.com?", "a@evil.com", "a@evil.com/", "evil.com\\",
-    "evil.com:443/", "evil.com\n/", "..", "[::1]/", "evil%2ecom/", "evil.com%2f",
+const PARTS: &[(&str, &[&str])] = &[
+    ("not_listed", &[
+        "evil.com/", "evil.com#", "evil.com?", "evil.com\\", "evil.com:443/", "evil.com\n/",
+        "[::1]/", "evil%2ecom/",
+    ]),
+    ("userinfo", &["a@evil.com", "a@evil.com/"]),
+    ("name_malformed", &[".."]),
+    ("unparsed", &["evil.com%2f"]),
 ];
-
-struct Sequence(Mutex<VecDeque<Vec<IpAddr>>>);
-
-#[async_trait::async_trait]
-impl Resolver for Sequence {
-    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-        self.0.lock().unwrap().pop_front().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-fn parse(list: &[&str]) -> Vec<IpAddr> {
-    list.iter().map(|text| text.parse().unwrap()).collect()
-}
 
 async fn send(
     url: &str,
@@ -105,7 +136,7 @@ async fn send(
     times: usize,
 ) -> Result<EgressResponse, FailureClass> {
     let Ok(url) = url.parse() else { return Err(FailureClass::UrlInvalid) };
-    let resolver = Sequence(Mutex::new(answers.iter().map(|list| parse(list)).collect()));
+    let resolver = Sequence::new(answers);
     let builder = Client::builder().native_roots(false).resolver(resolver).dialer(log.clone());
     let client = builder.build().unwrap();
     let request = EgressRequest::post(url, "{}", Arc::new(policy));
@@ -115,36 +146,53 @@ async fn send(
     client.oneshot(request).await.map_err(|error| error.class)
 }
 
-fn refused(outcome: &Result<EgressResponse, FailureClass>) -> bool {
-    matches!(outcome, Err(FailureClass::AddressDenied | FailureClass::UrlInvalid))
+fn class(rule: &str) -> FailureClass {
+    match rule {
+        "unparsed" | "scheme" | "userinfo" => FailureClass::UrlInvalid,
+        _ => FailureClass::AddressDenied,
+    }
+}
+
+async fn assert_refused(url: &str, policy: AddressPolicy, rule: &str) {
+    let judged = url.parse().map_or("unparsed", |url| {
+        policy.check_url(&url).map_or_else(|denied| denied.rule, |_| "not refused")
+    });
+    assert_eq!(judged, rule, "{url:?}");
+    let log = Recorder::default();
+    let outcome = send(url, policy, &[&["8.8.8.8"]], &log, 1).await;
+    assert_eq!(outcome.unwrap_err(), class(rule), "{url:?}");
+    assert_eq!(log.dialed(), [], "{url:?}");
 }
 
 #[tokio::test]
 async fn no_socket_opens_to_a_denied_address() {
     let strict = AddressPolicy::strict;
     let mut count = 0;
-    for url in URLS {
-        let log = Recorder::default();
-        let outcome = send(url, strict(), &[&["8.8.8.8"]], &log, 1).await;
-        assert!(refused(&outcome), "{url:?}: {outcome:?}");
-        assert_eq!(log.dialed(), [], "{url:?}");
-        count += 1;
+    for (rule, urls) in URLS {
+        for url in *urls {
+            assert_refused(url, strict(), rule).await;
+            count += 1;
+        }
     }
-    for part in PARTS {
-        let log = Recorder::default();
-        let policy = AddressPolicy::builder().restrict_to("*.example.com".parse().unwrap()).build();
-        let url = format!("https://{part}.example.com/token");
-        let outcome = send(&url, policy, &[&["8.8.8.8"]], &log, 1).await;
-        assert!(refused(&outcome), "{url:?}: {outcome:?}");
-        assert_eq!(log.dialed(), [], "{url:?}");
-        count += 1;
+    for (rule, parts) in PARTS {
+        for part in *parts {
+            let only = "*.example.com".parse().unwrap();
+            let policy = AddressPolicy::builder().restrict_to(only).build();
+            let url = format!("https://{part}.example.com/token");
+            assert_refused(&url, policy, rule).await;
+            count += 1;
+        }
     }
     let public: SocketAddr = "8.8.8.8:80".parse().unwrap();
     for answers in LOOKUPS {
         let log = Recorder::default();
         let outcome =
             send("http://hooks.example.com/", strict(), answers, &log, answers.len()).await;
-        assert!(refused(&outcome) || answers[0].is_empty(), "{answers:?}: {outcome:?}");
+        let expected = match answers[0] {
+            [] => FailureClass::Dns,
+            _ => FailureClass::AddressDenied,
+        };
+        assert_eq!(outcome.unwrap_err(), expected, "{answers:?}");
         assert_eq!(log.dialed(), vec![public; answers.len() - 1], "{answers:?}");
         count += 1;
     }
