@@ -87,3 +87,37 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::store::MemoryStore;
+
+    static LIVES: AtomicU32 = AtomicU32::new(0);
+
+    async fn breaks_twice(core: Arc<Core>, stop: CancellationToken) {
+        let life = LIVES.fetch_add(1, Ordering::SeqCst);
+        assert!(life >= 2, "life {life} ends early");
+        core.due.notify_one();
+        stop.cancelled().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_duty_that_panics_begins_again_and_is_seen() {
+        let engine = Engine::builder(MemoryStore::new()).build().unwrap();
+        let core = engine.core();
+        let stop = CancellationToken::new();
+        supervise(core, "test", stop.clone(), breaks_twice);
+        core.due.notified().await;
+        assert_eq!(core.duties.states()["test"], DutyState::Running);
+        assert_eq!(core.metrics.panics.get(), 2);
+        assert!(engine.metrics().render().contains("icp_duty_restarts_total{duty=\"test\"} 2"));
+        stop.cancel();
+        core.tasks.close();
+        core.tasks.wait().await;
+        assert_eq!(core.duties.states()["test"], DutyState::Stopped);
+    }
+}
