@@ -260,7 +260,7 @@ impl CompiledIntegration {
     ///
     /// # Errors
     ///
-    /// Those of [`Connector::bind`](super::Connector::bind).
+    /// Those of [`Connector::bind`].
     pub fn bind(&self, policy: Arc<AddressPolicy>) -> Result<Arc<dyn Integration>> {
         self.connector.bind(Binding {
             target: &self.target,
