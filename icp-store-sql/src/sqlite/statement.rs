@@ -66,7 +66,6 @@ mod tests {
             let exact: Vec<&[usize]> = exact(&items).collect();
             assert_eq!(exact.concat(), items);
             assert!(exact.iter().all(|chunk| SIZES.contains(&chunk.len())));
-            assert!(exact.len() <= count / 64 + 2);
             let mut padded: Vec<usize> = padded(&items).flatten().copied().collect();
             assert!(self::padded(&items).all(|chunk| SIZES.contains(&chunk.len())));
             padded.dedup();
