@@ -13,9 +13,9 @@ use icp::store_sql::sqlite::SqliteStore;
 use icp::{Engine, EngineConfig};
 use serde_json::json;
 
-/// At most so many deliveries are sent again after one kill: those under way, and those whose
-/// outcome waits for its batch.
-pub(crate) const MOST_UNDER_WAY: usize = 250;
+/// At most so many deliveries are sent again after one kill: a delivery under way, or whose outcome
+/// waits for its batch, takes room in its lane, and the lane has no more.
+pub(crate) const MOST_UNDER_WAY: usize = 50;
 
 const KEY: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -42,7 +42,7 @@ pub(crate) async fn prepare(database: &Path, target: &str) {
             "events": ["*"],
             "target": { "kind": "http", "url": target },
             "signing": { "keys": [{ "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD" }] },
-            "max_in_flight": 50,
+            "max_in_flight": MOST_UNDER_WAY,
         }),
         ..Draft::default()
     };
