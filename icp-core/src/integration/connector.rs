@@ -30,7 +30,8 @@ pub trait Connector: Debug + Send + Sync + 'static {
     /// `at`. Does no I/O: a name is not resolved here.
     fn validate(&self, target: &serde_json::Value, at: &str) -> Vec<Violation>;
 
-    /// The JSON Schema of the target document, for reference pages.
+    /// The JSON Schema of the target document: checked before [`validate`](Connector::validate) is
+    /// asked, and shown on reference pages.
     fn schema(&self) -> serde_json::Value;
 
     /// Binds a valid target for use.
