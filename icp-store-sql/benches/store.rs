@@ -87,14 +87,14 @@ async fn claims(backlog: u128) {
         let claimed = store.claim(claim).await.unwrap();
         times.push((wall() - before, cpu() - spent));
         assert_eq!(claimed.deliveries.len(), 64);
-        let mut back =
-            outcomes(claimed.deliveries.iter().map(|c| (c.delivery.id, c.delivery.lane)));
-        for (settlement, claimed) in back.settlements.iter_mut().zip(&claimed.deliveries) {
-            settlement.lease.epoch = claimed.delivery.epoch;
-            settlement.attempt = None;
-            settlement.next = Next::Refund { due_at: NOW, throttled: false };
-        }
-        store.settle(back).await.unwrap();
+        let back = claimed.deliveries.iter().map(|claimed| Settlement {
+            lease: Lease { delivery: claimed.delivery.id, epoch: claimed.delivery.epoch },
+            lane: claimed.delivery.lane,
+            attempt: None,
+            next: Next::Refund { due_at: NOW, throttled: false },
+            block_lane_until: None,
+        });
+        store.settle(Settle { settlements: back.collect(), now: NOW }).await.unwrap();
     }
     let at = |sorted: &[Duration], part: usize| sorted[sorted.len() * part / 100].as_micros();
     let (mut walls, mut cpus): (Vec<_>, Vec<_>) = times.into_iter().unzip();

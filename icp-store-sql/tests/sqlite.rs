@@ -108,7 +108,7 @@ async fn host_transactions_emit_all_or_nothing() {
     assert_eq!(entries.iter().map(|e| &e.event).collect::<Vec<_>>(), [&event(2), &event(3)]);
     let mut relayed = item(2, 1);
     relayed.outbox = Some(relayed.event.id);
-    let batch = Ingest { items: vec![relayed.clone(), relayed], direct: None, now: NOW };
+    let batch = Ingest { items: [relayed.clone(), relayed].into(), direct: None, now: NOW };
     let answers = store.ingest(batch).await.unwrap();
     assert_eq!(answers, [Ingested::Accepted { leased: vec![] }, Ingested::Gone]);
     assert_eq!(store.outbox(10).await.unwrap().len(), 1);

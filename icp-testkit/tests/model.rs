@@ -113,7 +113,7 @@ impl Model {
         self.made.insert(id);
         let lease_until = self.now + Duration::from_secs(30);
         let direct = direct.then_some(Direct { session: self.sessions[0], budget: 1, lease_until });
-        let batch = Ingest { items: vec![item], direct, now: self.now };
+        let batch = Ingest { items: [item].into(), direct, now: self.now };
         self.store.ingest(batch).await.unwrap();
         let row = self.store.delivery(&org, id).await.unwrap().unwrap();
         if row.owner.is_some() {
@@ -147,7 +147,7 @@ impl Model {
             next,
             block_lane_until: block,
         };
-        let settle = Settle { settlements: vec![settlement], now: self.now };
+        let settle = Settle { settlements: [settlement].into(), now: self.now };
         self.store.settle(settle).await.unwrap()[0]
     }
 

@@ -40,6 +40,7 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
     let waited = outcomes.iter().any(|outcome| outcome.waited);
     let (settlements, rooms): (Vec<_>, Vec<_>) =
         outcomes.into_iter().map(|outcome| (outcome.settlement, outcome.room)).unzip();
+    let settlements: Arc<[Settlement]> = settlements.into();
     let recorded = AssertUnwindSafe(write(&core, &settlements)).catch_unwind().await;
     let recorded = recorded.unwrap_or_else(|panic| {
         core.metrics.panics.inc();
@@ -74,11 +75,11 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
 
 /// While the store fails in a way that can pass, tries again. Repeating is harmless: what an
 /// earlier try recorded answers as stale.
-async fn write(core: &Arc<Core>, settlements: &[Settlement]) -> Result<Vec<Settled>> {
+async fn write(core: &Arc<Core>, settlements: &Arc<[Settlement]>) -> Result<Vec<Settled>> {
     let mut pause = FIRST_PAUSE;
     let started = core.clock.monotonic();
     loop {
-        let settle = Settle { settlements: settlements.to_vec(), now: core.clock.now() };
+        let settle = Settle { settlements: Arc::clone(settlements), now: core.clock.now() };
         match core.store.settle(settle).await {
             Ok(settled) => {
                 core.metrics

@@ -175,7 +175,7 @@ pub struct Renew {
 #[derive(Clone, Debug)]
 pub struct Settle {
     /// The outcomes.
-    pub settlements: Vec<Settlement>,
+    pub settlements: Arc<[Settlement]>,
     /// The engine's time.
     pub now: Timestamp,
 }

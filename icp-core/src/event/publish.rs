@@ -191,11 +191,11 @@ pub(crate) async fn commit(core: Weak<Core>, incoming: Vec<Incoming>) -> Result<
     let Some(core) = core.upgrade() else {
         return Err(Error::new(Code::Internal, "the engine is gone"));
     };
-    let items: Vec<IngestItem> = incoming.into_iter().map(|incoming| incoming.item).collect();
+    let items = incoming.into_iter().map(|incoming| incoming.item).collect();
     take_in(&core, items).await
 }
 
-pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<Vec<Ingested>> {
+pub(crate) async fn take_in(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Result<Vec<Ingested>> {
     let now = core.clock.now();
     let started = core.clock.monotonic();
     let due: usize = items
@@ -209,7 +209,7 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Vec<IngestItem>) -> Result<
         budget: room.num_permits(),
         lease_until: now + core.config.lease,
     });
-    let ingest = Ingest { items: items.clone(), direct, now };
+    let ingest = Ingest { items: Arc::clone(&items), direct, now };
     let answers = match core.store.ingest(ingest).await {
         Ok(answers) => answers,
         Err(error) => {

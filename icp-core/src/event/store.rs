@@ -58,7 +58,7 @@ pub trait EventStore: Debug + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Ingest {
     /// The events, each with its deliveries.
-    pub items: Vec<IngestItem>,
+    pub items: Arc<[IngestItem]>,
     /// Whether and how far deliveries may be handed to the publishing node at once.
     pub direct: Option<Direct>,
     /// The engine's time.

@@ -14,7 +14,7 @@ use super::error::Failure;
 use super::lane::Changes;
 use super::row::{self, DELIVERY, LANE};
 use super::statement::text;
-use super::{SqliteStore, audit, claim, commit, read, rescue, settle};
+use super::{SqliteStore, attempt, audit, claim, commit, read, rescue, settle};
 
 #[async_trait]
 impl DeliveryStore for SqliteStore {
@@ -43,7 +43,10 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
-        commit!(self, "settle", |tx| settle::settle(tx, &settle).await)
+        match attempt!(self, "settle", |tx| settle::all(tx, &settle).await)? {
+            Some(settled) => Ok(settled),
+            None => commit!(self, "settle", |tx| settle::each(tx, &settle).await),
+        }
     }
 
     async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {

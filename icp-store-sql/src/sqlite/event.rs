@@ -7,12 +7,15 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::error::Failure;
 use super::row::{self, EVENT};
-use super::{SqliteStore, commit, ingest, outbox, read};
+use super::{SqliteStore, attempt, commit, ingest, outbox, read};
 
 #[async_trait]
 impl EventStore for SqliteStore {
     async fn ingest(&self, batch: Ingest) -> Result<Vec<Ingested>> {
-        commit!(self, "ingest", |tx| ingest::ingest(tx, &batch).await)
+        match attempt!(self, "ingest", |tx| ingest::fresh(tx, &batch).await)? {
+            Some(answers) => Ok(answers),
+            None => commit!(self, "ingest", |tx| ingest::any(tx, &batch).await),
+        }
     }
 
     async fn event(&self, org: &OrgId, id: EventId) -> Result<Option<Event>> {

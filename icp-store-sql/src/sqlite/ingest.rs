@@ -2,20 +2,45 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use icp_core::delivery::{Lane, LaneId, LaneMode};
 use icp_core::event::{Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery};
-use icp_core::id::{DeliveryId, EventId, OrgId, SessionId};
+use icp_core::id::{DeliveryId, EventId, OrgId};
 use icp_core::time::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
-use super::error::Failure;
+use super::error::{Failure, corrupt};
 use super::lane::{self, Seen};
 use super::row::{self, EVENT_COLUMNS, EVENT_WIDTH, Hex};
 use super::statement::{exact, padded, text, values};
 
-pub(super) async fn ingest(
+/// Takes in events of which none is in the store; answers nothing where one is. That needs no look
+/// before, as the insert tells.
+pub(super) async fn fresh(
+    conn: &mut SqliteConnection,
+    batch: &Ingest,
+) -> Result<Option<Vec<Ingested>>, Failure> {
+    let known = Known::besides_events(conn, batch).await?;
+    write(conn, batch, known).await
+}
+
+/// Takes in events that may be in the store already.
+pub(super) async fn any(
     conn: &mut SqliteConnection,
     batch: &Ingest,
 ) -> Result<Vec<Ingested>, Failure> {
-    let mut known = Known::read(conn, batch).await?;
+    let mut known = Known::besides_events(conn, batch).await?;
+    let ids: Vec<_> =
+        batch.items.iter().map(|item| (item.event.org.clone(), item.event.id)).collect();
+    known.events = present(conn, EVENTS_PRESENT, &ids).await?;
+    let answers = write(conn, batch, known).await?;
+    Ok(answers.ok_or_else(|| corrupt("an event is there and not there"))?)
+}
+
+/// Judges the events by what is `known` and writes what follows; answers nothing, and has to be
+/// undone, where one of them is in the store and not known.
+async fn write(
+    conn: &mut SqliteConnection,
+    batch: &Ingest,
+    mut known: Known,
+) -> Result<Option<Vec<Ingested>>, Failure> {
     let mut answers: Vec<Ingested> =
         batch.items.iter().map(|item| known.judge(item, batch.now)).collect();
     let accepted: Vec<&IngestItem> = batch
@@ -31,7 +56,9 @@ pub(super) async fn ingest(
         .filter(|(_, answer)| !matches!(answer, Ingested::Conflict { .. } | Ingested::Gone))
         .filter_map(|(item, _)| item.outbox)
         .collect();
-    write_events(conn, &accepted).await?;
+    if write_events(conn, &accepted).await? < accepted.len() {
+        return Ok(None);
+    }
     write_keys(conn, &accepted, batch.now).await?;
     let leased = write_deliveries(conn, &accepted, batch).await?;
     forget_outbox(conn, &done).await?;
@@ -40,7 +67,7 @@ pub(super) async fn ingest(
             own.extend(item.deliveries.iter().map(|d| d.id).filter(|id| leased.contains(id)));
         }
     }
-    Ok(answers)
+    Ok(Some(answers))
 }
 
 /// What is in the store of the events of a batch, kept up to date while it is judged.
@@ -51,12 +78,13 @@ struct Known {
 }
 
 impl Known {
-    async fn read(conn: &mut SqliteConnection, batch: &Ingest) -> Result<Self, Failure> {
-        let of = |item: &IngestItem, id| (item.event.org.clone(), id);
-        let ids: Vec<_> = batch.items.iter().map(|item| of(item, item.event.id)).collect();
-        let rows: Vec<_> =
-            batch.items.iter().filter_map(|item| Some(of(item, item.outbox?))).collect();
-        let events = present(conn, EVENTS_PRESENT, &ids).await?;
+    /// All but which events are there.
+    async fn besides_events(conn: &mut SqliteConnection, batch: &Ingest) -> Result<Self, Failure> {
+        let rows: Vec<_> = batch
+            .items
+            .iter()
+            .filter_map(|item| Some((item.event.org.clone(), item.outbox?)))
+            .collect();
         let outbox = present(conn, OUTBOX_PRESENT, &rows).await?;
         let mut keys = HashMap::new();
         let named: Vec<(&OrgId, &str)> = batch
@@ -67,7 +95,7 @@ impl Known {
         for chunk in padded(&named) {
             let mut query = values(KEYS.0, chunk.len(), 2, KEYS.1);
             for (org, key) in chunk {
-                query = query.bind(text(org.as_str())).bind(text(key));
+                query = query.bind(org.shared()).bind(text(key));
             }
             for found in query.fetch_all(&mut *conn).await? {
                 if row::time(&found, 4)? > batch.now {
@@ -77,7 +105,7 @@ impl Known {
                 }
             }
         }
-        Ok(Self { events, outbox, keys })
+        Ok(Self { events: HashSet::new(), outbox, keys })
     }
 
     fn judge(&mut self, item: &IngestItem, now: Timestamp) -> Ingested {
@@ -130,7 +158,7 @@ async fn present(
     for chunk in padded(ids) {
         let mut query = values(PRESENT, chunk.len(), 2, tail);
         for (org, id) in chunk {
-            query = query.bind(text(org.as_str())).bind(id.to_bytes().to_vec());
+            query = query.bind(org.shared()).bind(id.to_bytes().to_vec());
         }
         let found = query.fetch_one(&mut *conn).await?;
         for id in serde_json::from_str::<Vec<Hex>>(found.try_get(0)?)? {
@@ -140,16 +168,22 @@ async fn present(
     Ok(present)
 }
 
-async fn write_events(conn: &mut SqliteConnection, items: &[&IngestItem]) -> Result<(), Failure> {
+/// Writes the events that are not there; answers how many.
+async fn write_events(
+    conn: &mut SqliteConnection,
+    items: &[&IngestItem],
+) -> Result<usize, Failure> {
     let head = format!("INSERT INTO icp_event ({EVENT_COLUMNS}) VALUES ");
+    let mut written = 0;
     for chunk in exact(items) {
-        let mut query = values(&head, chunk.len(), EVENT_WIDTH, "");
+        let mut query =
+            values(&head, chunk.len(), EVENT_WIDTH, " ON CONFLICT (org, id) DO NOTHING");
         for item in chunk {
             query = row::bind_event(query, &item.event, item.deliveries.len());
         }
-        query.execute(&mut *conn).await?;
+        written += query.execute(&mut *conn).await?.rows_affected();
     }
-    Ok(())
+    Ok(usize::try_from(written).unwrap_or(usize::MAX))
 }
 
 pub(crate) const PUT_KEYS: (&str, &str) = (
@@ -171,7 +205,7 @@ async fn write_keys(
         let mut query = values(PUT_KEYS.0, chunk.len(), 5, PUT_KEYS.1);
         for (item, key) in chunk {
             query = query
-                .bind(text(item.event.org.as_str()))
+                .bind(item.event.org.shared())
                 .bind(text(key))
                 .bind(item.event.id.to_bytes().to_vec())
                 .bind(item.body_hash.to_vec())
@@ -213,13 +247,12 @@ async fn write_deliveries(
         .map(|(event, d)| (d.lane.id.to_bytes(), (d.lane.id, event.org.clone())))
         .collect();
     let wanted: Vec<_> = wanted.into_values().collect();
-    let mut seen: HashMap<LaneId, Seen> = lane::look_up(conn, &wanted).await?.into_iter().collect();
+    let session = batch.direct.map(|direct| direct.session);
+    let (seen, known) = lane::look_up(conn, &wanted, session).await?;
+    let mut seen: HashMap<LaneId, Seen> = seen.into_iter().collect();
+    let direct = batch.direct.filter(|_| known);
     let known: HashSet<LaneId> =
         seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();
-    let direct = match batch.direct {
-        Some(direct) if known_session(conn, direct.session).await? => Some(direct),
-        _ => None,
-    };
     let mut left = direct.map_or(0, |direct| direct.budget);
     let mut leased = HashSet::new();
     for (event, new) in &all {
@@ -242,13 +275,6 @@ async fn write_deliveries(
     lane::charge(conn, &old).await?;
     lane::put(conn, &new).await?;
     Ok(leased)
-}
-
-pub(crate) const SESSION: &str = "SELECT 1 FROM icp_session WHERE id = ?";
-
-async fn known_session(conn: &mut SqliteConnection, id: SessionId) -> Result<bool, Failure> {
-    let found = sqlx::query(SESSION).bind(id.to_bytes().to_vec()).fetch_optional(conn).await?;
-    Ok(found.is_some())
 }
 
 fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
@@ -315,9 +341,9 @@ async fn insert(
         for (event, new) in chunk {
             query = query
                 .bind(new.id.to_bytes().to_vec())
-                .bind(text(event.org.as_str()))
+                .bind(event.org.shared())
                 .bind(event.id.to_bytes().to_vec())
-                .bind(text(new.integration.as_str()))
+                .bind(new.integration.shared())
                 .bind(new.lane.id.to_bytes().to_vec())
                 .bind(new.lane.mode == LaneMode::Fifo)
                 .bind(leased.contains(&new.id))

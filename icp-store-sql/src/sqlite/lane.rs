@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 
 use icp_core::delivery::{Lane, LaneId};
-use icp_core::id::OrgId;
+use icp_core::id::{OrgId, SessionId};
 use icp_core::time::Timestamp;
 use serde_json::value::RawValue;
 use sqlx::{Row, SqliteConnection};
 
 use super::error::Failure;
 use super::row::{Hex, LANE, LaneRow};
-use super::statement::{exact, padded, text, values};
+use super::statement::{exact, padded, values};
 
 /// What settled or rescued leases do to their lanes.
 #[derive(Debug, Default)]
@@ -97,33 +97,38 @@ pub(crate) fn look_up_sql() -> String {
         "), o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
             WHERE r.org = v.org AND r.runnable = 1) FROM v GROUP BY org) \
          SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1), \
+         EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
          json_group_array(json_array(hex(v.id), (SELECT busy FROM o WHERE o.org = v.org), \
             l.id IS NOT NULL, {LANE})) \
          FROM v LEFT JOIN icp_lane l ON l.id = v.id"
     )
 }
 
-/// Looks up lanes with what is needed to charge them.
+/// Looks up lanes with what is needed to charge them, and whether `session` is known.
 pub(crate) async fn look_up(
     conn: &mut SqliteConnection,
     lanes: &[(LaneId, OrgId)],
-) -> Result<Vec<(LaneId, Seen)>, Failure> {
+    session: Option<SessionId>,
+) -> Result<(Vec<(LaneId, Seen)>, bool), Failure> {
     let mut seen = Vec::with_capacity(lanes.len());
+    let mut known = false;
     for chunk in padded(lanes) {
         let mut query = values(LOOK_UP, chunk.len(), 2, &look_up_sql());
         for (id, org) in chunk {
-            query = query.bind(id.to_bytes().to_vec()).bind(text(org.as_str()));
+            query = query.bind(id.to_bytes().to_vec()).bind(org.shared());
         }
+        query = query.bind(session.map(|session| session.to_bytes().to_vec()));
         let found = query.fetch_one(&mut *conn).await?;
         let floor = found.try_get(0)?;
-        let rows: Vec<(Hex, u32, u8, &RawValue)> = serde_json::from_str(found.try_get(1)?)?;
+        known = found.try_get(1)?;
+        let rows: Vec<(Hex, u32, u8, &RawValue)> = serde_json::from_str(found.try_get(2)?)?;
         for (id, runnable, exists, lane) in rows {
             let lane = (exists == 1).then(|| serde_json::from_str::<LaneRow<'_>>(lane.get()));
             let lane = lane.transpose()?.map(LaneRow::read).transpose()?;
             seen.push((LaneId::from_bytes(id.some()?), Seen { lane, runnable, floor }));
         }
     }
-    Ok(seen)
+    Ok((seen, known))
 }
 
 /// Writes what changes of lanes that exist.
@@ -157,8 +162,8 @@ pub(crate) async fn put(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(
         for lane in chunk {
             query = query
                 .bind(lane.id.to_bytes().to_vec())
-                .bind(text(lane.org.as_str()))
-                .bind(text(lane.integration.as_str()))
+                .bind(lane.org.shared())
+                .bind(lane.integration.shared())
                 .bind(lane.order_key.clone())
                 .bind(lane.mode == icp_core::delivery::LaneMode::Fifo)
                 .bind(lane.weight)

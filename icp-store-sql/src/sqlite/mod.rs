@@ -155,6 +155,27 @@ macro_rules! commit {
     }};
 }
 
+/// Runs `$body` within one write transaction `$tx`; where it answers nothing, what it wrote is
+/// undone.
+macro_rules! attempt {
+    ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {{
+        let outcome: Result<_, $crate::sqlite::error::Failure> = async {
+            let mut writer = $store.writer().await?;
+            let mut guard = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE").await?;
+            let $tx = &mut *guard;
+            let answer = $body?;
+            if answer.is_some() {
+                guard.commit().await?;
+            } else {
+                guard.rollback().await?;
+            }
+            Ok(answer)
+        }
+        .await;
+        outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))
+    }};
+}
+
 /// Runs `$body` on a connection `$conn` that only reads.
 macro_rules! read {
     ($store:expr, $operation:literal, |$conn:ident| $body:expr) => {{
@@ -168,4 +189,4 @@ macro_rules! read {
     }};
 }
 
-pub(crate) use {commit, read};
+pub(crate) use {attempt, commit, read};

@@ -223,8 +223,8 @@ pub(crate) fn event(row: &SqliteRow) -> Result<Event, Failure> {
 pub(crate) fn bind_event<'q>(query: Query<'q>, event: &Event, fan_out: usize) -> Query<'q> {
     query
         .bind(event.id.to_bytes().to_vec())
-        .bind(text(event.org.as_str()))
-        .bind(event.unit.as_ref().map(|unit| text(unit.as_str())))
+        .bind(event.org.shared())
+        .bind(event.unit.as_ref().map(ResourceId::shared))
         .bind(text(event.event_type.as_str()))
         .bind(Arc::clone(&event.content_type))
         .bind(event.idempotency_key.clone())

@@ -7,8 +7,10 @@ use sqlx::{AssertSqlSafe, Sqlite};
 
 pub(crate) type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
-/// Any count up to 64 takes at most two statements, and every shape stays in the cache.
-const SIZES: [usize; 20] = [64, 56, 48, 40, 32, 28, 24, 20, 16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1];
+/// A count within a factor of two of a power of two takes at most two statements; the shapes of
+/// the statements in use stay in the connection's cache.
+const SIZES: [usize; 24] =
+    [256, 192, 128, 96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// `items` in chunks of few sizes, for statements in which a row may occur once only.
 pub(crate) fn exact<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {

@@ -104,7 +104,7 @@ pub(super) async fn a_stale_epoch_writes_nothing(world: World) {
     assert_eq!((fresh.epoch, fresh.tries), (2, 2));
     let mut late = settlement(&stale, Next::Dead { reason: why("status_500") });
     late.block_lane_until = Some(at(500));
-    let settle = Settle { settlements: vec![late], now: at(1) };
+    let settle = Settle { settlements: [late].into(), now: at(1) };
     assert_eq!(world.settle(settle).await.unwrap(), [Settled::Stale]);
     assert_eq!(world.read(&fresh).await, fresh);
     assert_eq!(world.lanes(&org("acme")).await.unwrap()[0].blocked_until, None);
@@ -117,7 +117,7 @@ pub(super) async fn stale_and_live_settle_side_by_side(world: World) {
     let taken = world.take(session, 2).await;
     let (one, two) = (&taken[0].delivery, &taken[1].delivery);
     world.finish(one, Next::Delivered, 1).await;
-    let settlements = vec![settlement(one, Next::Delivered), settlement(two, Next::Delivered)];
+    let settlements = [settlement(one, Next::Delivered), settlement(two, Next::Delivered)].into();
     let done = world.settle(Settle { settlements, now: at(2) }).await.unwrap();
     assert_eq!(done, [Settled::Stale, Settled::Recorded]);
 }
@@ -146,7 +146,7 @@ pub(super) async fn a_refund_gives_the_try_back_but_not_the_epoch(world: World) 
     let row = world.take_one(session).await;
     let mut unsent = settlement(&row, refund(0, false));
     unsent.attempt = None;
-    world.settle(Settle { settlements: vec![unsent], now: at(0) }).await.unwrap();
+    world.settle(Settle { settlements: [unsent].into(), now: at(0) }).await.unwrap();
     let back = world.read(&row).await;
     assert_eq!((back.tries, back.epoch, back.throttles), (0, 1, 0));
     assert_eq!(world.attempts(&row.org, row.id).await.unwrap(), []);

@@ -168,7 +168,7 @@ async fn blocked(world: &World, until: u64) -> SessionId {
     let row = world.take_one(session).await;
     let mut wait = settlement(&row, retry(until));
     wait.block_lane_until = Some(at(until));
-    world.settle(Settle { settlements: vec![wait], now: at(0) }).await.unwrap();
+    world.settle(Settle { settlements: [wait].into(), now: at(0) }).await.unwrap();
     session
 }
 
@@ -195,7 +195,7 @@ pub(super) async fn the_later_of_two_blocks_holds(world: World) {
     for (claimed, until) in taken.iter().zip([50, 20]) {
         let mut wait = settlement(&claimed.delivery, retry(0));
         wait.block_lane_until = Some(at(until));
-        world.settle(Settle { settlements: vec![wait], now: at(0) }).await.unwrap();
+        world.settle(Settle { settlements: [wait].into(), now: at(0) }).await.unwrap();
     }
     assert_eq!(only(&world).await.blocked_until, Some(at(50)));
     assert_eq!(world.take_at(session, 9, 49).await.len(), 0);

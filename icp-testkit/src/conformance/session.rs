@@ -146,7 +146,7 @@ pub(super) async fn settle_and_rescue_end_in_one_outcome(world: World) {
         world.fill("acme", "hook", 1).await;
         let row = world.take_one(session).await;
         let (one, two) = (world.store(), Arc::clone(&world.store()));
-        let settle = Settle { settlements: vec![settlement(&row, Next::Delivered)], now: at(0) };
+        let settle = Settle { settlements: [settlement(&row, Next::Delivered)].into(), now: at(0) };
         let settled = tokio::task::JoinSet::from_iter([async move {
             one.settle(settle).await.unwrap()[0] == Settled::Recorded
         }]);

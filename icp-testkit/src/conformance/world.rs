@@ -166,7 +166,7 @@ impl World {
     }
 
     pub(super) async fn ingest_items(&self, items: Vec<IngestItem>, secs: u64) -> Vec<Ingested> {
-        self.ingest(Ingest { items, direct: None, now: at(secs) }).await.unwrap()
+        self.ingest(Ingest { items: items.into(), direct: None, now: at(secs) }).await.unwrap()
     }
 
     /// Takes in one event with one delivery, and gives the delivery's id.
@@ -195,7 +195,7 @@ impl World {
         budget: usize,
         deliveries: Vec<NewDelivery>,
     ) -> Vec<DeliveryId> {
-        let items = vec![self.item(&self.new_event("acme"), deliveries)];
+        let items = [self.item(&self.new_event("acme"), deliveries)].into();
         let direct = Some(Direct { session, budget, lease_until: at(60) });
         let done = self.ingest(Ingest { items, direct, now: at(0) }).await.unwrap();
         let [Ingested::Accepted { leased }] = &done[..] else { panic!("{done:?}") };
@@ -233,7 +233,7 @@ impl World {
 
     pub(super) async fn finish(&self, delivery: &Delivery, next: Next, secs: u64) -> Settled {
         let settlement = settlement(delivery, next);
-        let settle = Settle { settlements: vec![settlement], now: at(secs) };
+        let settle = Settle { settlements: [settlement].into(), now: at(secs) };
         self.settle(settle).await.unwrap()[0]
     }
 

@@ -45,13 +45,15 @@ pub(crate) async fn once(core: &Arc<Core>) -> Result<usize> {
             None => unmatched(row.event),
         });
     }
-    let answers = take_in(core, items.clone()).await?;
+    let items: Arc<[_]> = items.into();
+    let answers = take_in(core, Arc::clone(&items)).await?;
     core.metrics.relayed.inc_by(answers.len() as u64);
-    let conflicts: Vec<_> = items
-        .into_iter()
+    let conflicts: Arc<[_]> = items
+        .iter()
         .zip(answers)
         .filter(|(_, answer)| matches!(answer, Ingested::Conflict { .. }))
-        .map(|(mut item, _)| {
+        .map(|(item, _)| {
+            let mut item = item.clone();
             tracing::warn!(
                 icp.event.id = %item.event.id,
                 "a committed event uses the idempotency key of another body; it is delivered"

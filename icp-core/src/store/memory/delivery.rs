@@ -476,7 +476,7 @@ impl DeliveryStore for MemoryStore {
 
     async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
         let rows = &mut self.lock().deliveries;
-        let each = settle.settlements.into_iter();
+        let each = settle.settlements.iter().cloned();
         Ok(each.map(|settlement| rows.settle(settlement, settle.now)).collect())
     }
 
