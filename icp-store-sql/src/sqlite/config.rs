@@ -143,7 +143,7 @@ impl Builder {
             .busy_timeout(self.busy_timeout)
             .pragma("cache_size", format!("-{}", self.cache_size))
             .pragma("temp_store", "memory")
-            .pragma("wal_autocheckpoint", "16000")
+            .pragma("wal_autocheckpoint", "4000")
             .row_buffer_size(1_024)
             .statement_cache_capacity(256)
             .disable_statement_logging()
