@@ -31,6 +31,9 @@ pub const KIND: &str = "http";
 pub const KEPT_BODY: usize = 16 * 1024;
 
 const KEPT_HEADERS: usize = 32;
+const KEPT_VALUE: usize = 1024;
+/// How many headers a signed request has before any of the integration's own.
+const USUAL_HEADERS: usize = 14;
 const AGENT: &str = concat!("icp/", env!("CARGO_PKG_VERSION"));
 
 /// Where an HTTP integration sends to: the `target` of its spec.
@@ -249,6 +252,7 @@ impl HttpIntegration {
     fn request(&self, outgoing: &Outgoing<'_>) -> Result<EgressRequest> {
         let mut url = self.url.clone();
         let mut headers = self.headers.clone();
+        headers.reserve(USUAL_HEADERS);
         let event = outgoing.event;
         let id = event.id.to_string();
         let mut set = |name: HeaderName, value: &str| -> Result<()> {
@@ -403,7 +407,8 @@ fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
             let value = if SENSITIVE.contains(&name.as_str()) {
                 "***".to_owned()
             } else {
-                String::from_utf8_lossy(value.as_bytes()).chars().take(1024).collect()
+                let value = String::from_utf8_lossy(value.as_bytes());
+                value[..value.floor_char_boundary(KEPT_VALUE)].to_owned()
             };
             (name.as_str().to_owned(), value)
         })

@@ -173,7 +173,7 @@ async fn write_events(
     conn: &mut SqliteConnection,
     items: &[&IngestItem],
 ) -> Result<usize, Failure> {
-    let head = format!("INSERT INTO icp_event ({EVENT_COLUMNS}) VALUES ");
+    let head = format!("INSERT OR FAIL INTO icp_event ({EVENT_COLUMNS}) VALUES ");
     let mut written = 0;
     for chunk in exact(items) {
         let mut query =
@@ -323,7 +323,7 @@ pub(super) fn enqueue(lane: &mut Lane, due: Timestamp, floor: Option<i64>, now: 
 
 pub(crate) const PUT: (&str, &str) = (
     "WITH v (id, org, event, integration, lane, fifo, leased, due_at, expires_at) AS (VALUES ",
-    ") INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, \
+    ") INSERT OR FAIL INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, \
      expires_at, epoch, tries, throttles, rescues, owner, lease_until, created_at, updated_at) \
      SELECT id, org, event, integration, lane, fifo, leased, due_at, expires_at, leased, leased, \
      0, 0, iif(leased, ?, NULL), iif(leased, ?, NULL), ?, ? FROM v",

@@ -11,14 +11,14 @@ use super::statement::{Query, exact, padded, text, values};
 
 /// What nearly all leases come to, at a third of the placeholders.
 pub(crate) const DELIVERED: (&str, &str) = (
-    "UPDATE icp_delivery SET state = ?, updated_at = ?, owner = NULL, lease_until = NULL, \
+    "UPDATE OR FAIL icp_delivery SET state = ?, updated_at = ?, owner = NULL, lease_until = NULL, \
      reason_code = NULL, reason_message = NULL WHERE state = 1 AND (id, epoch, lane) IN (VALUES ",
     ")",
 );
 
 pub(crate) const SETTLE: (&str, &str) = (
     "WITH v (id, epoch, lane, state, due_at, refund, throttle, code, message) AS (VALUES ",
-    ") UPDATE icp_delivery AS d SET state = v.state, due_at = coalesce(v.due_at, d.due_at),
+    ") UPDATE OR FAIL icp_delivery AS d SET state = v.state, due_at = coalesce(v.due_at, d.due_at),
         tries = max(0, d.tries - v.refund), throttles = d.throttles + v.throttle,
         reason_code = v.code, reason_message = v.message,
         owner = NULL, lease_until = NULL, updated_at = ?
@@ -158,7 +158,7 @@ fn bind_lease<'q>(query: Query<'q>, settlement: &Settlement) -> Query<'q> {
         .bind(settlement.lane.to_bytes().to_vec())
 }
 
-pub(crate) const RECORD: &str = "INSERT INTO icp_attempt (delivery, epoch, number, started_at, \
+pub(crate) const RECORD: &str = "INSERT OR FAIL INTO icp_attempt (delivery, epoch, number, started_at, \
      outcome, status, dns, connect, first_byte, total, exchange, message) VALUES ";
 
 async fn record(

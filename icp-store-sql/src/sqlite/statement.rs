@@ -1,4 +1,7 @@
 //! Statements over many rows, in few shapes, so that each stays prepared.
+//!
+//! Those of the hot path say `OR FAIL`: any failure undoes the whole transaction anyway, so that
+//! SQLite need not keep a journal for undoing the statement alone.
 
 use std::sync::Arc;
 
