@@ -255,24 +255,24 @@ impl HttpIntegration {
         headers.reserve(USUAL_HEADERS);
         let event = outgoing.event;
         let id = event.id.to_string();
-        let mut set = |name: HeaderName, value: &str| -> Result<()> {
+        let mut set = |name: HeaderName, value: String| -> Result<()> {
             let value = HeaderValue::try_from(value).map_err(|_| {
                 Error::new(Code::Internal, format!("the value of `{name}` cannot be sent"))
             })?;
             headers.insert(name, value);
             Ok(())
         };
-        set(CONTENT_TYPE, &event.content_type)?;
-        set(HeaderName::from_static("webhook-id"), &id)?;
-        set(HeaderName::from_static("webhook-timestamp"), &outgoing.now.as_secs().to_string())?;
-        set(HeaderName::from_static("icp-event-type"), event.event_type.as_str())?;
-        set(HeaderName::from_static("icp-event-time"), &event.received_at.to_string())?;
-        set(HeaderName::from_static("icp-delivery"), &outgoing.delivery.to_string())?;
-        set(HeaderName::from_static("icp-attempt"), &outgoing.number.to_string())?;
-        set(HeaderName::from_static("icp-epoch"), &outgoing.epoch.to_string())?;
-        set(HeaderName::from_static("traceparent"), &outgoing.trace.parent())?;
+        set(CONTENT_TYPE, event.content_type.as_ref().to_owned())?;
+        set(HeaderName::from_static("webhook-id"), id.clone())?;
+        set(HeaderName::from_static("webhook-timestamp"), outgoing.now.as_secs().to_string())?;
+        set(HeaderName::from_static("icp-event-type"), event.event_type.as_str().to_owned())?;
+        set(HeaderName::from_static("icp-event-time"), event.received_at.to_string())?;
+        set(HeaderName::from_static("icp-delivery"), outgoing.delivery.to_string())?;
+        set(HeaderName::from_static("icp-attempt"), outgoing.number.to_string())?;
+        set(HeaderName::from_static("icp-epoch"), outgoing.epoch.to_string())?;
+        set(HeaderName::from_static("traceparent"), outgoing.trace.parent())?;
         if let Some(state) = outgoing.trace.state() {
-            set(HeaderName::from_static("tracestate"), state)?;
+            set(HeaderName::from_static("tracestate"), state.to_owned())?;
         }
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         self.auth.apply(&mut url, &mut headers)?;

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use super::error::{Failure, corrupt};
 use super::lane;
 use super::row::{self, DELIVERY, DeliveryRow, EVENT, EventRow, LANE, LaneRow};
-use super::statement::{padded, text, values};
+use super::statement::{Script, padded, values};
 
 pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<Claimed, Failure> {
     turn_on(conn, claim).await?;
@@ -25,8 +25,12 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<
         }
         let before = taken.len();
         let changed = take(conn, claim, lanes, &mut taken).await?;
-        lane::charge(conn, &changed).await?;
-        lease(conn, claim, &mut taken[before..]).await?;
+        let mut script = Script::default();
+        lane::charge(&mut script, &changed);
+        lease(&mut script, claim, &mut taken[before..]);
+        if !script.execute(conn).await? {
+            return Err(corrupt("a ready delivery or its lane is not there").into());
+        }
         // What was left out by `per_lane` is for the next claim, so that lanes take turns.
         if taken.len() > before {
             break;
@@ -169,9 +173,9 @@ async fn heads(
         for chunk in padded(&lanes) {
             let mut query = values(HEADS, chunk.len(), 1, &heads_sql(order));
             for lane in chunk {
-                query = query.bind(lane.id.to_bytes().to_vec());
+                query.bind(lane.id.to_bytes().to_vec());
             }
-            let query = query.bind(i64::try_from(depth).unwrap_or(i64::MAX));
+            query.bind(i64::try_from(depth).unwrap_or(i64::MAX));
             let found = query.fetch_one(&mut *conn).await?;
             for delivery in serde_json::from_str::<Vec<DeliveryRow<'_>>>(found.try_get(0)?)? {
                 let delivery = delivery.read()?;
@@ -196,23 +200,18 @@ pub(crate) const LEASE: (&str, &str) = (
 );
 
 /// Leases `taken`, which were read as ready within this transaction.
-async fn lease(
-    conn: &mut SqliteConnection,
-    claim: &Claim,
-    taken: &mut [Delivery],
-) -> Result<(), Failure> {
+fn lease(script: &mut Script, claim: &Claim, taken: &mut [Delivery]) {
     for chunk in padded(taken) {
-        let mut query = values(LEASE.0, chunk.len(), 1, LEASE.1);
+        script.rows(LEASE.0, chunk.len(), 1, LEASE.1);
         for delivery in chunk {
-            query = query.bind(delivery.id.to_bytes().to_vec());
+            script.bind(delivery.id.to_bytes().to_vec());
         }
-        query
+        script
             .bind(claim.session.to_bytes().to_vec())
             .bind(claim.lease_until.as_millis())
-            .bind(claim.now.as_millis())
-            .execute(&mut *conn)
-            .await?;
+            .bind(claim.now.as_millis());
     }
+    script.expect(taken.len());
     for delivery in taken {
         delivery.state = DeliveryState::Leased;
         delivery.epoch += 1;
@@ -221,7 +220,6 @@ async fn lease(
         delivery.lease_until = Some(claim.lease_until);
         delivery.updated_at = claim.now;
     }
-    Ok(())
 }
 
 pub(crate) const EVENTS: &str = "WITH v (org, id) AS (VALUES ";
@@ -247,7 +245,7 @@ async fn events(
     for chunk in ids.chunks(16).flat_map(padded) {
         let mut query = values(EVENTS, chunk.len(), 2, &events_sql());
         for (org, id) in chunk {
-            query = query.bind(text(org.as_str())).bind(id.to_bytes().to_vec());
+            query.bind(org.shared()).bind(id.to_bytes().to_vec());
         }
         let found = query.fetch_one(&mut *conn).await?;
         let mut bodies: &[u8] = found.try_get(1)?;

@@ -9,7 +9,7 @@ use sqlx::{Row, SqliteConnection};
 use super::error::{Failure, corrupt};
 use super::lane::{self, Seen};
 use super::row::{self, EVENT_COLUMNS, EVENT_WIDTH, Hex};
-use super::statement::{exact, padded, text, values};
+use super::statement::{Script, exact, fitted, padded, text, values};
 
 /// Takes in events of which none is in the store; answers nothing where one is. That needs no look
 /// before, as the insert tells.
@@ -31,7 +31,7 @@ pub(super) async fn any(
         batch.items.iter().map(|item| (item.event.org.clone(), item.event.id)).collect();
     known.events = present(conn, EVENTS_PRESENT, &ids).await?;
     let answers = write(conn, batch, known).await?;
-    Ok(answers.ok_or_else(|| corrupt("an event is there and not there"))?)
+    Ok(answers.ok_or_else(|| corrupt("an event, delivery or lane is there and not there"))?)
 }
 
 /// Judges the events by what is `known` and writes what follows; answers nothing, and has to be
@@ -56,12 +56,14 @@ async fn write(
         .filter(|(_, answer)| !matches!(answer, Ingested::Conflict { .. } | Ingested::Gone))
         .filter_map(|(item, _)| item.outbox)
         .collect();
-    if write_events(conn, &accepted).await? < accepted.len() {
+    let mut script = Script::default();
+    write_events(&mut script, &accepted);
+    write_keys(&mut script, &accepted, batch.now);
+    let leased = write_deliveries(conn, &mut script, &accepted, batch).await?;
+    forget_outbox(&mut script, &done);
+    if !script.execute(conn).await? {
         return Ok(None);
     }
-    write_keys(conn, &accepted, batch.now).await?;
-    let leased = write_deliveries(conn, &accepted, batch).await?;
-    forget_outbox(conn, &done).await?;
     for (item, answer) in batch.items.iter().zip(&mut answers) {
         if let Ingested::Accepted { leased: own } = answer {
             own.extend(item.deliveries.iter().map(|d| d.id).filter(|id| leased.contains(id)));
@@ -95,7 +97,7 @@ impl Known {
         for chunk in padded(&named) {
             let mut query = values(KEYS.0, chunk.len(), 2, KEYS.1);
             for (org, key) in chunk {
-                query = query.bind(org.shared()).bind(text(key));
+                query.bind(org.shared()).bind(text(key));
             }
             for found in query.fetch_all(&mut *conn).await? {
                 if row::time(&found, 4)? > batch.now {
@@ -158,7 +160,7 @@ async fn present(
     for chunk in padded(ids) {
         let mut query = values(PRESENT, chunk.len(), 2, tail);
         for (org, id) in chunk {
-            query = query.bind(org.shared()).bind(id.to_bytes().to_vec());
+            query.bind(org.shared()).bind(id.to_bytes().to_vec());
         }
         let found = query.fetch_one(&mut *conn).await?;
         for id in serde_json::from_str::<Vec<Hex>>(found.try_get(0)?)? {
@@ -168,22 +170,16 @@ async fn present(
     Ok(present)
 }
 
-/// Writes the events that are not there; answers how many.
-async fn write_events(
-    conn: &mut SqliteConnection,
-    items: &[&IngestItem],
-) -> Result<usize, Failure> {
+/// Writes the events that are not there.
+fn write_events(script: &mut Script, items: &[&IngestItem]) {
     let head = format!("INSERT OR FAIL INTO icp_event ({EVENT_COLUMNS}) VALUES ");
-    let mut written = 0;
-    for chunk in exact(items) {
-        let mut query =
-            values(&head, chunk.len(), EVENT_WIDTH, " ON CONFLICT (org, id) DO NOTHING");
+    for chunk in fitted(items) {
+        script.rows(&head, chunk.len(), EVENT_WIDTH, " ON CONFLICT (org, id) DO NOTHING");
         for item in chunk {
-            query = row::bind_event(query, &item.event, item.deliveries.len());
+            row::bind_event(script, &item.event, item.deliveries.len());
         }
-        written += query.execute(&mut *conn).await?.rows_affected();
     }
-    Ok(usize::try_from(written).unwrap_or(usize::MAX))
+    script.expect(items.len());
 }
 
 pub(crate) const PUT_KEYS: (&str, &str) = (
@@ -192,46 +188,41 @@ pub(crate) const PUT_KEYS: (&str, &str) = (
      body_hash = excluded.body_hash, expires_at = excluded.expires_at",
 );
 
-async fn write_keys(
-    conn: &mut SqliteConnection,
-    items: &[&IngestItem],
-    now: Timestamp,
-) -> Result<(), Failure> {
+fn write_keys(script: &mut Script, items: &[&IngestItem], now: Timestamp) {
     let keyed: Vec<(&IngestItem, &str)> = items
         .iter()
         .filter_map(|item| Some((*item, item.event.idempotency_key.as_deref()?)))
         .collect();
     for chunk in exact(&keyed) {
-        let mut query = values(PUT_KEYS.0, chunk.len(), 5, PUT_KEYS.1);
+        script.rows(PUT_KEYS.0, chunk.len(), 5, PUT_KEYS.1);
         for (item, key) in chunk {
-            query = query
+            script
                 .bind(item.event.org.shared())
                 .bind(text(key))
                 .bind(item.event.id.to_bytes().to_vec())
                 .bind(item.body_hash.to_vec())
                 .bind((now + item.idempotency_window).as_millis());
         }
-        query.execute(&mut *conn).await?;
     }
-    Ok(())
+    script.expect(keyed.len());
 }
 
 pub(crate) const FORGET_OUTBOX: &str = "DELETE FROM icp_outbox WHERE id IN (VALUES ";
 
-async fn forget_outbox(conn: &mut SqliteConnection, ids: &[EventId]) -> Result<(), Failure> {
+fn forget_outbox(script: &mut Script, ids: &[EventId]) {
     for chunk in padded(ids) {
-        let mut query = values(FORGET_OUTBOX, chunk.len(), 1, ")");
+        script.rows(FORGET_OUTBOX, chunk.len(), 1, ")");
         for id in chunk {
-            query = query.bind(id.to_bytes().to_vec());
+            script.bind(id.to_bytes().to_vec());
         }
-        query.execute(&mut *conn).await?;
     }
-    Ok(())
+    script.expect(ids.len());
 }
 
-/// Writes the deliveries and their lanes; answers which were leased at once.
+/// Adds to `script` the deliveries and their lanes; answers which are leased at once.
 async fn write_deliveries(
     conn: &mut SqliteConnection,
+    script: &mut Script,
     items: &[&IngestItem],
     batch: &Ingest,
 ) -> Result<HashSet<DeliveryId>, Failure> {
@@ -269,11 +260,11 @@ async fn write_deliveries(
             enqueue(lane, new.due_at, floor, batch.now);
         }
     }
-    insert(conn, &all, &leased, direct, batch.now).await?;
+    insert(script, &all, &leased, direct, batch.now);
     let lanes = seen.into_values().filter_map(|seen| seen.lane);
     let (old, new): (Vec<Lane>, Vec<Lane>) = lanes.partition(|lane| known.contains(&lane.id));
-    lane::charge(conn, &old).await?;
-    lane::put(conn, &new).await?;
+    lane::charge(script, &old);
+    lane::put(script, &new);
     Ok(leased)
 }
 
@@ -326,20 +317,21 @@ pub(crate) const PUT: (&str, &str) = (
     ") INSERT OR FAIL INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, \
      expires_at, epoch, tries, throttles, rescues, owner, lease_until, created_at, updated_at) \
      SELECT id, org, event, integration, lane, fifo, leased, due_at, expires_at, leased, leased, \
-     0, 0, iif(leased, ?, NULL), iif(leased, ?, NULL), ?, ? FROM v",
+     0, 0, iif(leased, ?, NULL), iif(leased, ?, NULL), ?, ? FROM v WHERE true \
+     ON CONFLICT (id) DO NOTHING",
 );
 
-async fn insert(
-    conn: &mut SqliteConnection,
+fn insert(
+    script: &mut Script,
     all: &[(&Event, &NewDelivery)],
     leased: &HashSet<DeliveryId>,
     direct: Option<Direct>,
     now: Timestamp,
-) -> Result<(), Failure> {
-    for chunk in exact(all) {
-        let mut query = values(PUT.0, chunk.len(), 9, PUT.1);
+) {
+    for chunk in fitted(all) {
+        script.rows(PUT.0, chunk.len(), 9, PUT.1);
         for (event, new) in chunk {
-            query = query
+            script
                 .bind(new.id.to_bytes().to_vec())
                 .bind(event.org.shared())
                 .bind(event.id.to_bytes().to_vec())
@@ -350,13 +342,11 @@ async fn insert(
                 .bind(new.due_at.as_millis())
                 .bind(event.expires_at.map(Timestamp::as_millis));
         }
-        query
+        script
             .bind(direct.map(|direct| direct.session.to_bytes().to_vec()))
             .bind(direct.map(|direct| direct.lease_until.as_millis()))
             .bind(now.as_millis())
-            .bind(now.as_millis())
-            .execute(&mut *conn)
-            .await?;
+            .bind(now.as_millis());
     }
-    Ok(())
+    script.expect(all.len());
 }

@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::error::Failure;
 use super::row::{Hex, LANE, LaneRow};
-use super::statement::{exact, padded, values};
+use super::statement::{Script, exact, padded, values};
 
 /// What settled or rescued leases do to their lanes.
 #[derive(Debug, Default)]
@@ -48,20 +48,27 @@ impl Changes {
     }
 
     pub(crate) async fn apply(&self, conn: &mut SqliteConnection) -> Result<(), Failure> {
+        let mut script = Script::default();
+        self.write(&mut script);
+        script.execute(conn).await?;
+        Ok(())
+    }
+
+    /// Adds to `script` what [`apply`](Self::apply) does.
+    pub(crate) fn write(&self, script: &mut Script) {
         let changes: Vec<_> = self.0.iter().collect();
         for chunk in padded(&changes) {
-            let mut query = values(APPLY.0, chunk.len(), 5, APPLY.1);
+            script.rows(APPLY.0, chunk.len(), 5, APPLY.1);
             for (lane, change) in chunk {
-                query = query
+                script
                     .bind(lane.to_vec())
                     .bind(change.freed)
                     .bind(change.wake)
                     .bind(change.due)
                     .bind(change.block);
             }
-            query.execute(&mut *conn).await?;
         }
-        Ok(())
+        script.expect(changes.len());
     }
 }
 
@@ -115,9 +122,9 @@ pub(crate) async fn look_up(
     for chunk in padded(lanes) {
         let mut query = values(LOOK_UP, chunk.len(), 2, &look_up_sql());
         for (id, org) in chunk {
-            query = query.bind(id.to_bytes().to_vec()).bind(org.shared());
+            query.bind(id.to_bytes().to_vec()).bind(org.shared());
         }
-        query = query.bind(session.map(|session| session.to_bytes().to_vec()));
+        query.bind(session.map(|session| session.to_bytes().to_vec()));
         let found = query.fetch_one(&mut *conn).await?;
         let floor = found.try_get(0)?;
         known = found.try_get(1)?;
@@ -132,11 +139,11 @@ pub(crate) async fn look_up(
 }
 
 /// Writes what changes of lanes that exist.
-pub(crate) async fn charge(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(), Failure> {
+pub(crate) fn charge(script: &mut Script, lanes: &[Lane]) {
     for chunk in padded(lanes) {
-        let mut query = values(CHARGE.0, chunk.len(), 6, CHARGE.1);
+        script.rows(CHARGE.0, chunk.len(), 6, CHARGE.1);
         for lane in chunk {
-            query = query
+            script
                 .bind(lane.id.to_bytes().to_vec())
                 .bind(lane.pass)
                 .bind(lane.runnable)
@@ -144,9 +151,8 @@ pub(crate) async fn charge(conn: &mut SqliteConnection, lanes: &[Lane]) -> Resul
                 .bind(lane.in_flight)
                 .bind(lane.blocked_until.map(Timestamp::as_millis));
         }
-        query.execute(&mut *conn).await?;
     }
-    Ok(())
+    script.expect(lanes.len());
 }
 
 pub(crate) const CHARGE: (&str, &str) = (
@@ -156,11 +162,11 @@ pub(crate) const CHARGE: (&str, &str) = (
 );
 
 /// Writes new lanes.
-pub(crate) async fn put(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(), Failure> {
+pub(crate) fn put(script: &mut Script, lanes: &[Lane]) {
     for chunk in exact(lanes) {
-        let mut query = values(PUT.0, chunk.len(), 13, PUT.1);
+        script.rows(PUT.0, chunk.len(), 13, PUT.1);
         for lane in chunk {
-            query = query
+            script
                 .bind(lane.id.to_bytes().to_vec())
                 .bind(lane.org.shared())
                 .bind(lane.integration.shared())
@@ -175,9 +181,8 @@ pub(crate) async fn put(conn: &mut SqliteConnection, lanes: &[Lane]) -> Result<(
                 .bind(lane.blocked_until.map(Timestamp::as_millis))
                 .bind(lane.paused);
         }
-        query.execute(&mut *conn).await?;
     }
-    Ok(())
+    script.expect(lanes.len());
 }
 
 pub(crate) const PUT: (&str, &str) = (

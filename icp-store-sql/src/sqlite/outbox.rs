@@ -19,9 +19,9 @@ use super::{SqliteStore, error};
 /// As for the host's own statements, as in [`StoreLocked`](icp_core::Code::StoreLocked).
 pub async fn publish_in(tx: &mut SqliteConnection, event: &Event) -> Result<EventId> {
     let head = format!("INSERT INTO icp_outbox ({EVENT_COLUMNS}) VALUES ");
-    let query = values(&head, 1, EVENT_WIDTH, " ON CONFLICT (id) DO NOTHING");
-    let written = row::bind_event(query, event, 0).execute(tx).await;
-    written.map_err(|fault| error::classify(fault).during("publish"))?;
+    let mut script = values(&head, 1, EVENT_WIDTH, " ON CONFLICT (id) DO NOTHING");
+    row::bind_event(&mut script, event, 0);
+    script.execute(tx).await.map_err(|fault| error::classify(fault).during("publish"))?;
     Ok(event.id)
 }
 

@@ -48,7 +48,7 @@ fn statements() -> Vec<String> {
         many(settle::HELD, 3),
         many(settle::DELIVERED, 3),
         many(settle::SETTLE, 9),
-        many((settle::RECORD, ""), 12),
+        many(settle::RECORD, 12),
         many(settle::RENEW, 3),
         rescue::FORGET.to_owned(),
         rescue::OWNED.to_owned(),

@@ -20,7 +20,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::error::{Failure, corrupt};
-use super::statement::{Query, text};
+use super::statement::{Script, text};
 
 /// A delivery as one JSON text: a column costs a row an allocation and a row costs a hop between
 /// threads, so hot reads bring many as one.
@@ -220,8 +220,8 @@ pub(crate) fn event(row: &SqliteRow) -> Result<Event, Failure> {
 }
 
 /// Binds an event in the order of [`EVENT_COLUMNS`].
-pub(crate) fn bind_event<'q>(query: Query<'q>, event: &Event, fan_out: usize) -> Query<'q> {
-    query
+pub(crate) fn bind_event(script: &mut Script, event: &Event, fan_out: usize) {
+    script
         .bind(event.id.to_bytes().to_vec())
         .bind(event.org.shared())
         .bind(event.unit.as_ref().map(ResourceId::shared))
@@ -236,7 +236,7 @@ pub(crate) fn bind_event<'q>(query: Query<'q>, event: &Event, fan_out: usize) ->
         .bind(event.trace.as_ref().and_then(TraceContext::state).map(str::to_owned))
         .bind(event.config_revision.0.cast_signed())
         .bind(i64::try_from(fan_out).unwrap_or(i64::MAX))
-        .bind(event.body.to_vec())
+        .bind(event.body.to_vec());
 }
 
 #[derive(Deserialize)]

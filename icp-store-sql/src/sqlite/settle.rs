@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection};
 use super::error::Failure;
 use super::lane::Changes;
 use super::row::{self, Hex};
-use super::statement::{Query, exact, padded, text, values};
+use super::statement::{Script, fitted, padded, text, values};
 
 /// What nearly all leases come to, at a third of the placeholders.
 pub(crate) const DELIVERED: (&str, &str) = (
@@ -33,10 +33,9 @@ pub(super) async fn all(
 ) -> Result<Option<Vec<Settled>>, Failure> {
     let settlements = distinct(settle);
     let count = settle.settlements.len();
-    if settlements.len() < count || end(conn, &settlements, settle.now).await? < count {
+    if settlements.len() < count || !end(&settlements, settle.now)?.execute(conn).await? {
         return Ok(None);
     }
-    follow(conn, &settlements, settle.now).await?;
     Ok(Some(vec![Settled::Recorded; count]))
 }
 
@@ -48,8 +47,7 @@ pub(super) async fn each(
     let mut settlements = distinct(settle);
     let mut held = held(conn, &settlements).await?;
     settlements.retain(|settlement| held.contains(&settlement.lease.delivery.to_bytes()));
-    end(conn, &settlements, settle.now).await?;
-    follow(conn, &settlements, settle.now).await?;
+    end(&settlements, settle.now)?.execute(conn).await?;
     let answers = settle.settlements.iter().map(|settlement| {
         let won = held.remove(&settlement.lease.delivery.to_bytes());
         if won { Settled::Recorded } else { Settled::Stale }
@@ -61,29 +59,6 @@ pub(super) async fn each(
 fn distinct(settle: &Settle) -> Vec<&Settlement> {
     let mut seen = HashSet::with_capacity(settle.settlements.len());
     settle.settlements.iter().filter(|s| seen.insert(s.lease.delivery)).collect()
-}
-
-/// Writes what follows from leases that ended: their attempts, and what it means to their lanes.
-async fn follow(
-    conn: &mut SqliteConnection,
-    settlements: &[&Settlement],
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let mut changes = Changes::default();
-    let mut attempts = Vec::with_capacity(settlements.len());
-    for settlement in settlements {
-        let change = changes.of(settlement.lane.to_bytes());
-        change.freed += 1;
-        if let Next::Retry { due_at, .. } | Next::Refund { due_at, .. } = settlement.next {
-            change.ready(due_at, now);
-        }
-        if let Some(until) = settlement.block_lane_until {
-            change.block(until);
-        }
-        attempts.extend(settlement.attempt.as_ref().map(|attempt| (*settlement, attempt)));
-    }
-    record(conn, &attempts).await?;
-    changes.apply(conn).await
 }
 
 pub(crate) const HELD: (&str, &str) = (
@@ -101,7 +76,7 @@ async fn held(
     for chunk in padded(settlements) {
         let mut query = values(HELD.0, chunk.len(), 3, HELD.1);
         for settlement in &chunk {
-            query = bind_lease(query, settlement);
+            bind_lease(&mut query, settlement);
         }
         let found = query.fetch_one(&mut *conn).await?;
         for id in serde_json::from_str::<Vec<Hex>>(found.try_get(0)?)? {
@@ -111,26 +86,20 @@ async fn held(
     Ok(held)
 }
 
-/// Ends the leases that still hold; answers how many.
-async fn end(
-    conn: &mut SqliteConnection,
-    settlements: &[&Settlement],
-    now: Timestamp,
-) -> Result<usize, Failure> {
+/// Ends the leases that hold, with all that follows from it.
+fn end(settlements: &[&Settlement], now: Timestamp) -> Result<Script, Failure> {
+    let mut script = Script::default();
     let (delivered, others): (Vec<&Settlement>, Vec<&Settlement>) =
         settlements.iter().partition(|settlement| matches!(settlement.next, Next::Delivered));
-    let mut ended = 0;
     for chunk in padded(&delivered) {
-        let mut query = values(DELIVERED.0, chunk.len(), 3, DELIVERED.1)
-            .bind(row::state_code(DeliveryState::Delivered))
-            .bind(now.as_millis());
+        script.rows(DELIVERED.0, chunk.len(), 3, DELIVERED.1);
+        script.bind(row::state_code(DeliveryState::Delivered)).bind(now.as_millis());
         for settlement in chunk {
-            query = bind_lease(query, settlement);
+            bind_lease(&mut script, settlement);
         }
-        ended += query.execute(&mut *conn).await?.rows_affected();
     }
     for chunk in padded(&others) {
-        let mut query = values(SETTLE.0, chunk.len(), 9, SETTLE.1);
+        script.rows(SETTLE.0, chunk.len(), 9, SETTLE.1);
         for settlement in chunk {
             let (due, refund, throttle) = match &settlement.next {
                 Next::Retry { due_at, .. } => (Some(*due_at), false, false),
@@ -138,7 +107,8 @@ async fn end(
                 _ => (None, false, false),
             };
             let reason = settlement.next.reason();
-            query = bind_lease(query, settlement)
+            bind_lease(&mut script, settlement);
+            script
                 .bind(row::state_code(settlement.next.state()))
                 .bind(due.map(Timestamp::as_millis))
                 .bind(refund)
@@ -146,32 +116,55 @@ async fn end(
                 .bind(reason.map(|reason| text(&reason.code)))
                 .bind(reason.map(|reason| text(&reason.message)));
         }
-        ended += query.bind(now.as_millis()).execute(&mut *conn).await?.rows_affected();
+        script.bind(now.as_millis());
     }
-    Ok(usize::try_from(ended).unwrap_or(usize::MAX))
+    script.expect(settlements.len());
+    follow(&mut script, settlements, now)?;
+    Ok(script)
 }
 
-fn bind_lease<'q>(query: Query<'q>, settlement: &Settlement) -> Query<'q> {
-    query
+/// Adds to `script` what follows from leases that end: their attempts, and what it means to their
+/// lanes.
+fn follow(script: &mut Script, settlements: &[&Settlement], now: Timestamp) -> Result<(), Failure> {
+    let mut changes = Changes::default();
+    let mut attempts = Vec::with_capacity(settlements.len());
+    for settlement in settlements {
+        let change = changes.of(settlement.lane.to_bytes());
+        change.freed += 1;
+        if let Next::Retry { due_at, .. } | Next::Refund { due_at, .. } = settlement.next {
+            change.ready(due_at, now);
+        }
+        if let Some(until) = settlement.block_lane_until {
+            change.block(until);
+        }
+        attempts.extend(settlement.attempt.as_ref().map(|attempt| (*settlement, attempt)));
+    }
+    record(script, &attempts)?;
+    changes.write(script);
+    Ok(())
+}
+
+fn bind_lease(script: &mut Script, settlement: &Settlement) {
+    script
         .bind(settlement.lease.delivery.to_bytes().to_vec())
         .bind(settlement.lease.epoch)
-        .bind(settlement.lane.to_bytes().to_vec())
+        .bind(settlement.lane.to_bytes().to_vec());
 }
 
-pub(crate) const RECORD: &str = "INSERT OR FAIL INTO icp_attempt (delivery, epoch, number, started_at, \
-     outcome, status, dns, connect, first_byte, total, exchange, message) VALUES ";
+pub(crate) const RECORD: (&str, &str) = (
+    "INSERT OR FAIL INTO icp_attempt (delivery, epoch, number, started_at, outcome, status, dns, \
+     connect, first_byte, total, exchange, message) VALUES ",
+    " ON CONFLICT (delivery, epoch) DO NOTHING",
+);
 
-async fn record(
-    conn: &mut SqliteConnection,
-    attempts: &[(&Settlement, &Attempt)],
-) -> Result<(), Failure> {
+fn record(script: &mut Script, attempts: &[(&Settlement, &Attempt)]) -> Result<(), Failure> {
     let micros = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    for chunk in exact(attempts) {
-        let mut query = values(RECORD, chunk.len(), 12, "");
+    for chunk in fitted(attempts) {
+        script.rows(RECORD.0, chunk.len(), 12, RECORD.1);
         for (settlement, attempt) in chunk {
             let timings = &attempt.timings;
             let exchange = attempt.exchange.as_deref().map(serde_json::to_string).transpose()?;
-            query = query
+            script
                 .bind(settlement.lease.delivery.to_bytes().to_vec())
                 .bind(settlement.lease.epoch)
                 .bind(attempt.number)
@@ -185,8 +178,8 @@ async fn record(
                 .bind(exchange)
                 .bind(attempt.message.clone());
         }
-        query.execute(&mut *conn).await?;
     }
+    script.expect(attempts.len());
     Ok(())
 }
 
@@ -205,7 +198,7 @@ pub(super) async fn renew(
     for chunk in padded(&renew.leases) {
         let mut query = values(RENEW.0, chunk.len(), 3, RENEW.1);
         for lease in chunk {
-            query = query
+            query
                 .bind(lease.delivery.to_bytes().to_vec())
                 .bind(lease.epoch)
                 .bind(renew.until.as_millis());
