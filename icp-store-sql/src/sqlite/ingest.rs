@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::error::{Failure, corrupt};
 use super::lane::{self, Seen};
-use super::row::{self, EVENT_COLUMNS, EVENT_WIDTH, Hex};
+use super::row::{self, Hex, PLAIN_EVENT, WHOLE_EVENT};
 use super::statement::{Script, exact, fitted, padded, text, values};
 
 /// Takes in events of which none is in the store; answers nothing where one is. That needs no look
@@ -172,14 +172,21 @@ async fn present(
 
 /// Writes the events that are not there.
 fn write_events(script: &mut Script, items: &[&IngestItem]) {
-    let head = format!("INSERT OR FAIL INTO icp_event ({EVENT_COLUMNS}) VALUES ");
-    for chunk in fitted(items) {
-        script.rows(&head, chunk.len(), EVENT_WIDTH, " ON CONFLICT (org, id) DO NOTHING");
-        for item in chunk {
-            row::bind_event(script, &item.event, item.deliveries.len());
-        }
-    }
-    script.expect(items.len());
+    let (plain, whole): (Vec<&IngestItem>, Vec<&IngestItem>) =
+        items.iter().partition(|item| row::is_plain(&item.event));
+    let mut write =
+        |items: &[&IngestItem], (columns, width), bind: fn(&mut Script, &Event, usize)| {
+            let head = format!("INSERT OR FAIL INTO icp_event ({columns}) VALUES ");
+            for chunk in fitted(items) {
+                script.rows(&head, chunk.len(), width, " ON CONFLICT (org, id) DO NOTHING");
+                for item in chunk {
+                    bind(script, &item.event, item.deliveries.len());
+                }
+            }
+            script.expect(items.len());
+        };
+    write(&plain, PLAIN_EVENT, row::bind_plain_event);
+    write(&whole, WHOLE_EVENT, row::bind_event);
 }
 
 pub(crate) const PUT_KEYS: (&str, &str) = (

@@ -4,7 +4,7 @@ use icp_core::id::EventId;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::error::Failure;
-use super::row::{self, EVENT, EVENT_COLUMNS, EVENT_WIDTH};
+use super::row::{self, EVENT, WHOLE_EVENT};
 use super::statement::values;
 use super::{SqliteStore, error};
 
@@ -18,8 +18,9 @@ use super::{SqliteStore, error};
 ///
 /// As for the host's own statements, as in [`StoreLocked`](icp_core::Code::StoreLocked).
 pub async fn publish_in(tx: &mut SqliteConnection, event: &Event) -> Result<EventId> {
-    let head = format!("INSERT INTO icp_outbox ({EVENT_COLUMNS}) VALUES ");
-    let mut script = values(&head, 1, EVENT_WIDTH, " ON CONFLICT (id) DO NOTHING");
+    let (columns, width) = WHOLE_EVENT;
+    let head = format!("INSERT INTO icp_outbox ({columns}) VALUES ");
+    let mut script = values(&head, 1, width, " ON CONFLICT (id) DO NOTHING");
     row::bind_event(&mut script, event, 0);
     script.execute(tx).await.map_err(|fault| error::classify(fault).during("publish"))?;
     Ok(event.id)

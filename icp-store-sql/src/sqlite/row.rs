@@ -36,10 +36,15 @@ pub(crate) const EVENT: &str = "json_array(hex(e.id), e.org, e.unit, e.event_typ
 pub(crate) const LANE: &str = "json_array(hex(l.id), l.org, l.integration, l.order_key, l.fifo, \
      l.weight, l.pass, l.runnable, l.next_due, l.in_flight, l.max_in_flight, l.blocked_until, \
      l.paused)";
-pub(crate) const EVENT_COLUMNS: &str = "id, org, unit, event_type, content_type, idempotency_key, \
-     ordering_key, received_at, due_at, expires_at, traceparent, tracestate, config_revision, \
-     fan_out, body";
-pub(crate) const EVENT_WIDTH: usize = 15;
+/// What every event has; a plain one, as [`is_plain`] says, has nothing else.
+pub(crate) const PLAIN_EVENT: (&str, usize) =
+    ("id, org, event_type, content_type, received_at, config_revision, fan_out, body", 8);
+pub(crate) const WHOLE_EVENT: (&str, usize) = (
+    "id, org, event_type, content_type, received_at, config_revision, fan_out, body, unit, \
+     idempotency_key, ordering_key, due_at, expires_at, traceparent, tracestate",
+    15,
+);
+
 pub(crate) fn state_code(state: DeliveryState) -> i64 {
     DeliveryState::ALL.iter().position(|s| *s == state).map_or(-1, |at| at.cast_signed() as i64)
 }
@@ -219,24 +224,40 @@ pub(crate) fn event(row: &SqliteRow) -> Result<Event, Failure> {
     Ok(serde_json::from_str::<EventRow<'_>>(row.try_get(0)?)?.read(&mut body)?)
 }
 
-/// Binds an event in the order of [`EVENT_COLUMNS`].
-pub(crate) fn bind_event(script: &mut Script, event: &Event, fan_out: usize) {
+/// Whether [`PLAIN_EVENT`] holds all of the event.
+pub(crate) fn is_plain(event: &Event) -> bool {
+    event.unit.is_none()
+        && event.idempotency_key.is_none()
+        && event.ordering_key.is_none()
+        && event.due_at.is_none()
+        && event.expires_at.is_none()
+        && event.trace.is_none()
+}
+
+/// Binds an event in the order of [`PLAIN_EVENT`].
+pub(crate) fn bind_plain_event(script: &mut Script, event: &Event, fan_out: usize) {
     script
         .bind(event.id.to_bytes().to_vec())
         .bind(event.org.shared())
-        .bind(event.unit.as_ref().map(ResourceId::shared))
         .bind(text(event.event_type.as_str()))
         .bind(Arc::clone(&event.content_type))
-        .bind(event.idempotency_key.clone())
-        .bind(event.ordering_key.clone())
         .bind(event.received_at.as_millis())
-        .bind(event.due_at.map(Timestamp::as_millis))
-        .bind(event.expires_at.map(Timestamp::as_millis))
-        .bind(event.trace.as_ref().map(TraceContext::parent))
-        .bind(event.trace.as_ref().and_then(TraceContext::state).map(str::to_owned))
         .bind(event.config_revision.0.cast_signed())
         .bind(i64::try_from(fan_out).unwrap_or(i64::MAX))
         .bind(event.body.to_vec());
+}
+
+/// Binds an event in the order of [`WHOLE_EVENT`].
+pub(crate) fn bind_event(script: &mut Script, event: &Event, fan_out: usize) {
+    bind_plain_event(script, event, fan_out);
+    script
+        .bind(event.unit.as_ref().map(ResourceId::shared))
+        .bind(event.idempotency_key.clone())
+        .bind(event.ordering_key.clone())
+        .bind(event.due_at.map(Timestamp::as_millis))
+        .bind(event.expires_at.map(Timestamp::as_millis))
+        .bind(event.trace.as_ref().map(TraceContext::parent))
+        .bind(event.trace.as_ref().and_then(TraceContext::state).map(str::to_owned));
 }
 
 #[derive(Deserialize)]
