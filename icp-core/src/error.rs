@@ -102,6 +102,8 @@ codes! {
     BodyTooLarge = "body_too_large", TooLarge;
     /// The event type is not of the form `a.b.c`.
     EventTypeInvalid = "event_type_invalid", Invalid;
+    /// The event type begins with `icp.`, which is kept for operational events.
+    EventTypeReserved = "event_type_reserved", Invalid;
     /// A field of the event is not acceptable.
     EventInvalid = "event_invalid", Invalid;
     /// The batch holds more events than the limit.

@@ -93,6 +93,7 @@ async fn claims(backlog: u128) {
             attempt: None,
             next: Next::Refund { due_at: NOW, throttled: false },
             block_lane_until: None,
+            notice: None,
         });
         store.settle(Settle { settlements: back.collect(), now: NOW }).await.unwrap();
     }
@@ -177,6 +178,7 @@ fn outcomes(leases: impl Iterator<Item = (DeliveryId, LaneId)>) -> Settle {
         }),
         next: Next::Delivered,
         block_lane_until: None,
+        notice: None,
     });
     Settle { settlements: settlements.collect(), now: NOW }
 }

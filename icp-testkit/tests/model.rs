@@ -146,6 +146,7 @@ impl Model {
             attempt: None,
             next,
             block_lane_until: block,
+            notice: None,
         };
         let settle = Settle { settlements: [settlement].into(), now: self.now };
         self.store.settle(settle).await.unwrap()[0]

@@ -190,6 +190,7 @@ async fn claims(count: u64) -> Result<f64> {
             attempt: None,
             next: Next::Refund { due_at: now, throttled: false },
             block_lane_until: None,
+            notice: None,
         });
         store.settle(Settle { settlements: settlements.collect(), now }).await?;
     }

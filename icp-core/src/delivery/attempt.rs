@@ -5,12 +5,18 @@ use std::sync::Arc;
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
+use crate::engine::duty::watch;
 use crate::error::{Code, Error};
 use crate::event::TraceContext;
 use crate::integration::retry::{Decision, Past, RetrySpec};
-use crate::integration::{Bound, Failure, Hint, Judgement, Outgoing, Sent};
+use crate::integration::{Bound, Failure, Hint, IntegrationSpec, Judgement, Outgoing, Sent};
+use crate::notice;
+use crate::resource::Spec;
 use crate::time::Timestamp;
 use crate::transform::{Outcome, TransformContext, TransformError};
+
+/// Why an integration is switched off whose receiver answers 410.
+const GONE: &str = "gone";
 
 /// How a lease ends.
 #[derive(Debug)]
@@ -38,8 +44,8 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
     if delivery.expires_at.is_some_and(|expires| expires <= now) {
         return Ending::untried(Next::Expired);
     }
-    let bound = match target(core, work).await {
-        Ok(bound) => bound,
+    let (view, bound) = match target(core, work).await {
+        Ok(found) => found,
         Err(ending) => return *ending,
     };
     let suspect = delivery.rescues >= 2;
@@ -52,7 +58,7 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
     }
     core.metrics.attempts.inc();
     let started = core.clock.monotonic();
-    let ending = attempt(core, work, &bound, now).await;
+    let ending = attempt(core, work, &view, &bound, now).await;
     core.metrics.attempt_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     ending
 }
@@ -61,7 +67,7 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
 pub(crate) async fn broken(core: &Core, work: &Work, failure: Failure) -> Ending {
     let now = core.clock.now();
     let retry = match target(core, work).await {
-        Ok(bound) => bound.integration.retry.clone(),
+        Ok((_, bound)) => bound.integration.retry.clone(),
         Err(_) => RetrySpec::default(),
     };
     failed(work, &retry, failure, None, now, now)
@@ -73,7 +79,7 @@ fn still_held(core: &Core, work: &Work) -> bool {
 }
 
 /// The integration as it is configured now, or how the lease ends without it.
-async fn target(core: &Core, work: &Work) -> Result<Arc<Bound>, Box<Ending>> {
+async fn target(core: &Core, work: &Work) -> Result<(Arc<OrgView>, Arc<Bound>), Box<Ending>> {
     let cancelled = |code: &str, message: &str| {
         let reason = EndReason::new(code, message);
         Box::new(Ending::untried(Next::Cancelled { reason }))
@@ -93,7 +99,7 @@ async fn target(core: &Core, work: &Work) -> Result<Arc<Bound>, Box<Ending>> {
             return Err(later());
         }
     };
-    match view.matching.bound(&work.delivery.integration) {
+    let bound = match view.matching.bound(&work.delivery.integration) {
         None => Err(cancelled("integration_gone", "the integration was deleted")),
         Some(Ok(bound)) if bound.integration.enabled => Ok(Arc::clone(bound)),
         // Its lanes are paused by the write that switched it off.
@@ -102,7 +108,8 @@ async fn target(core: &Core, work: &Work) -> Result<Arc<Bound>, Box<Ending>> {
             report(work, error);
             Err(later())
         }
-    }
+    };
+    bound.map(|bound| (view, bound))
 }
 
 fn report(work: &Work, error: &Error) {
@@ -114,7 +121,13 @@ fn report(work: &Work, error: &Error) {
     );
 }
 
-async fn attempt(core: &Core, work: &Work, bound: &Bound, now: Timestamp) -> Ending {
+async fn attempt(
+    core: &Core,
+    work: &Work,
+    view: &OrgView,
+    bound: &Bound,
+    now: Timestamp,
+) -> Ending {
     let delivery = &work.delivery;
     let event = &work.event;
     let integration = &bound.integration;
@@ -150,10 +163,36 @@ async fn attempt(core: &Core, work: &Work, bound: &Bound, now: Timestamp) -> End
         trace: trace.child(span(work)),
     };
     let sent = bound.target.send(outgoing).await;
-    judged(core, work, bound, sent, now).await
+    observe(core, work, view, bound, &sent.judgement);
+    judged(core, work, view, bound, sent, now).await
 }
 
-async fn judged(core: &Core, work: &Work, bound: &Bound, sent: Sent, started: Timestamp) -> Ending {
+/// Notes what an attempt showed of its endpoint. Operational events show nothing, so that telling
+/// of an endpoint can give no cause to tell of it.
+fn observe(core: &Core, work: &Work, view: &OrgView, bound: &Bound, judgement: &Judgement) {
+    if work.event.event_type.is_operational() {
+        return;
+    }
+    let (org, id) = (&work.delivery.org, &work.delivery.integration);
+    let entry = view.entry.resource(IntegrationSpec::KIND, id);
+    let failing = entry.and_then(|entry| watch::failing(&entry.status));
+    match judgement {
+        Judgement::Delivered => core.health.succeeded(org, id, failing.is_some()),
+        Judgement::Failed(_) => {
+            let limit = bound.integration.disable_after;
+            core.health.failed(org, id, failing, limit, core.clock.now());
+        }
+    }
+}
+
+async fn judged(
+    core: &Core,
+    work: &Work,
+    view: &OrgView,
+    bound: &Bound,
+    sent: Sent,
+    started: Timestamp,
+) -> Ending {
     let now = core.clock.now();
     match sent.judgement.clone() {
         Judgement::Delivered => Ending {
@@ -163,7 +202,7 @@ async fn judged(core: &Core, work: &Work, bound: &Bound, sent: Sent, started: Ti
         },
         Judgement::Failed(failure) => {
             if failure.hint == Hint::Gone {
-                switch_off(core, work).await;
+                switch_off(core, work, view).await;
             }
             failed(work, &bound.integration.retry, failure, Some(&sent), started, now)
         }
@@ -172,10 +211,19 @@ async fn judged(core: &Core, work: &Work, bound: &Bound, sent: Sent, started: Ti
 
 /// The receiver wants no more: the integration is switched off before the outcome is recorded,
 /// so that a crash between the two loses neither.
-async fn switch_off(core: &Core, work: &Work) {
+async fn switch_off(core: &Core, work: &Work, view: &OrgView) {
     let (org, id) = (&work.delivery.org, &work.delivery.integration);
-    if let Err(error) = core.resources.switch_off(org, id, "gone").await {
-        report(work, &error);
+    let entry = view.entry.resource(IntegrationSpec::KIND, id);
+    let version = entry.map_or(0, |entry| entry.revision.0);
+    let told = if work.event.event_type.is_operational() {
+        Ok(())
+    } else {
+        notice::disabled(core, org, id, version, None, GONE).await
+    };
+    for outcome in [told, core.resources.switch_off(org, id, GONE).await] {
+        if let Err(error) = outcome {
+            report(work, &error);
+        }
     }
 }
 

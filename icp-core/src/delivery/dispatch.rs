@@ -8,11 +8,12 @@ use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{self, Ending};
-use super::{Delivery, Lease, Settlement, settle};
+use super::{Delivery, Lease, Next, Settlement, settle};
 use crate::engine::core::{Core, HeldLease};
 use crate::engine::supervise::panic_message;
 use crate::event::Event;
 use crate::integration::{Failure, Hint};
+use crate::notice;
 
 /// A leased delivery to work on.
 #[derive(Clone, Debug)]
@@ -76,12 +77,17 @@ async fn outcome(core: &Core, work: &Work) -> Settlement {
         },
         () = core.abort.cancelled() => Ending::released(core.clock.now()),
     };
+    let notice = match &ending.next {
+        Next::Dead { reason } => notice::dead(core, work, reason).await,
+        _ => None,
+    };
     Settlement {
         lease: work.lease(),
         lane: work.delivery.lane,
         attempt: ending.attempt,
         next: ending.next,
         block_lane_until: ending.block_lane_until,
+        notice,
     }
 }
 

@@ -70,6 +70,9 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
         // each poll only.
         core.due.notify_one();
     }
+    if settlements.iter().any(|settlement| settlement.notice.is_some()) {
+        core.outbox.notify_one();
+    }
     recorded.map(|settled| vec![(); settled.len()])
 }
 

@@ -193,6 +193,8 @@ pub struct Settlement {
     pub next: Next,
     /// Until when the receiver asked the whole lane to wait.
     pub block_lane_until: Option<Timestamp>,
+    /// An operational event that is put into the outbox where this outcome is recorded.
+    pub notice: Option<Arc<Event>>,
 }
 
 /// Whether an outcome was recorded.

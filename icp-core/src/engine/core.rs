@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
 use crate::id::{DeliveryId, IdSource, OrgId};
 use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
+use crate::notice::Health;
 use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -55,6 +56,10 @@ pub(crate) struct Core {
     pub(crate) abort: CancellationToken,
     /// Ends the attempts to record outcomes while the store fails.
     pub(crate) give_up: CancellationToken,
+    /// What this node knows of endpoints that fail.
+    pub(crate) health: Health,
+    /// Says that this node put something into the outbox.
+    pub(crate) outbox: Notify,
     pub(crate) finished: AtomicU64,
     pub(crate) released: AtomicU64,
     leases: Mutex<HashMap<DeliveryId, HeldLease>>,
@@ -117,6 +122,8 @@ impl Core {
                 stop: CancellationToken::new(),
                 abort: CancellationToken::new(),
                 give_up: CancellationToken::new(),
+                health: Health::default(),
+                outbox: Notify::new(),
                 finished: AtomicU64::new(0),
                 released: AtomicU64::new(0),
                 leases: Mutex::default(),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Code, Error};
 
+/// How operational events begin.
+pub(crate) const OPERATIONAL: &str = "icp.";
+
 /// The type of an event: 1 to 16 segments of `A-Z a-z 0-9 _ -` joined by dots, 128 bytes at
 /// most. Case matters. A clone shares the text.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -35,6 +38,12 @@ impl EventType {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it begins with `icp.`, so that only the engine publishes it.
+    #[must_use]
+    pub fn is_operational(&self) -> bool {
+        self.0.starts_with(OPERATIONAL)
     }
 
     /// The segments between the dots, from the left.

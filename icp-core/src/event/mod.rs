@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use kind::EventType;
-pub(crate) use kind::is_segment;
+pub(crate) use kind::{OPERATIONAL, is_segment};
 pub use publish::Published;
 pub use store::{
     Direct, EventQuery, EventStore, EventSummary, Ingest, IngestItem, Ingested, LaneSeed,

@@ -86,8 +86,18 @@ fn published(id: EventId, deliveries: usize, ingested: &Ingested) -> Result<Publ
     }
 }
 
-/// Validates an event against the engine's limits and its organization.
+/// Validates a host's event against the engine's limits and its organization.
 pub(crate) async fn accept(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
+    let accepted = accept_own(core, event).await?;
+    if accepted.0.event_type.is_operational() {
+        let message = "event types that begin with `icp.` are the engine's own; use another name";
+        return Err(Error::new(Code::EventTypeReserved, message));
+    }
+    Ok(accepted)
+}
+
+/// As [`accept`], for operational events too.
+pub(crate) async fn accept_own(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
     let view = core.org(&OrgId::new(event.org())?).await?;
     if !view.organization.active {
         let message = "the organization is suspended; activate it before publishing";
@@ -106,6 +116,16 @@ pub(crate) async fn accept(core: &Core, event: NewEvent) -> Result<(Event, Arc<O
         ));
     }
     Ok((event, view))
+}
+
+/// Publishes one operational event.
+pub(crate) async fn submit(core: &Core, event: NewEvent) -> Result<Published> {
+    let (event, view) = accept_own(core, event).await?;
+    let item = item(core, &view, event, None);
+    let (id, deliveries) = (item.event.id, item.deliveries.len());
+    let mut answers = core.publisher.submit(vec![Incoming { item }]).await?;
+    let lost = || Err(Error::new(Code::Internal, "an event got no answer"));
+    published(id, deliveries, &answers.pop().unwrap_or_else(lost)?)
 }
 
 async fn prepare(core: &Core, event: NewEvent) -> Result<IngestItem> {
@@ -314,6 +334,7 @@ fn give_back(core: &Arc<Core>, items: &[IngestItem], now: Timestamp) {
             attempt: None,
             next: Next::Refund { due_at: now, throttled: false },
             block_lane_until: None,
+            notice: None,
         };
         // The queue has no bound, so nothing is refused.
         let _ = core.settler.push(Outcome { settlement, room: None, waited: false });

@@ -114,6 +114,14 @@ impl MatchIndex {
         }
     }
 
+    /// Whether some integration that is on takes events of this type, whatever its other
+    /// conditions.
+    #[must_use]
+    pub fn takes(&self, event_type: &EventType) -> bool {
+        self.exact.contains_key(event_type)
+            || self.by_pattern.iter().any(|bound| bound.integration.patterns.matches(event_type))
+    }
+
     /// The integrations the event goes to.
     #[must_use]
     pub fn matches(&self, event: &Event) -> Vec<Arc<Bound>> {

@@ -15,7 +15,8 @@ use crate::event::EventType;
 ///
 /// A segment is taken literally, or `*` stands for exactly one segment; `**` as the last
 /// segment stands for one or more. So `order.*` takes `order.paid` but not `order.line.added`,
-/// `order.**` takes both, and neither takes `order`. A bare `*` and a bare `**` take every type.
+/// `order.**` takes both, and neither takes `order`. A bare `*` and a bare `**` take every type
+/// but operational ones, which are taken only by patterns that begin with `icp.` themselves.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EventPattern(Arc<str>);
 
@@ -72,6 +73,9 @@ impl EventPattern {
     /// Whether it takes `kind`.
     #[must_use]
     pub fn matches(&self, kind: &EventType) -> bool {
+        if kind.is_operational() && !self.0.starts_with(crate::event::OPERATIONAL) {
+            return false;
+        }
         if self.is_all() {
             return true;
         }
@@ -165,7 +169,7 @@ impl PatternSet {
     /// Whether any pattern takes `kind`.
     #[must_use]
     pub fn matches(&self, kind: &EventType) -> bool {
-        self.all
+        (self.all && !kind.is_operational())
             || self.exact.contains(kind.as_str())
             || self.wild.iter().any(|pattern| pattern.matches(kind))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::delivery::LaneMode;
 use crate::egress::AddressPolicy;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::ResourceId;
+use crate::notice::FailingSpec;
 use crate::resource::{Compiled, Effect, Spec, SpecContext, Structure, Violations};
 use crate::secret::SecretVisitor;
 use crate::signing::{Signer, SigningSpec};
@@ -74,6 +76,9 @@ pub struct IntegrationSpec {
     /// When failed deliveries are tried again.
     #[serde(default)]
     pub retry: RetrySpec,
+    /// What becomes of the integration while its endpoint keeps failing.
+    #[serde(default)]
+    pub failing: FailingSpec,
 }
 
 fn yes() -> bool {
@@ -136,6 +141,7 @@ impl Spec for IntegrationSpec {
             violations.extend("", signing.validate("/signing", &context.services.profiles));
         }
         violations.extend("", self.retry.validate("/retry"));
+        violations.extend("", self.failing.validate("/failing"));
     }
 
     fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
@@ -186,6 +192,7 @@ impl Spec for IntegrationSpec {
             ordering: self.ordering,
             max_in_flight: self.max_in_flight,
             retry: self.retry.clone(),
+            disable_after: self.failing.disable_after_seconds.map(Duration::from_secs),
             target: self.target.clone().into(),
             connector: context.services.connectors.get(self.target_kind())?,
             auth: self.auth.open(&opener)?,
@@ -249,6 +256,8 @@ pub struct CompiledIntegration {
     pub max_in_flight: u32,
     /// When failed deliveries are tried again.
     pub retry: RetrySpec,
+    /// How long its endpoint may fail before it is switched off; `None` for as long as it may.
+    pub disable_after: Option<Duration>,
     target: serde_json::Value,
     connector: Arc<dyn Connector>,
     auth: Auth,

@@ -4,6 +4,8 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 use super::{Compiled, Index, Record, Revision, Spec};
 use crate::access::{Organization, OrganizationSpec};
 use crate::error::{Code, Error, Result};
@@ -30,6 +32,8 @@ pub struct Entry {
     pub revision: Revision,
     /// A name for people.
     pub name: Option<String>,
+    /// What the engine noted about it; `null` where there is nothing.
+    pub status: Value,
     compiled: Result<Compiled>,
 }
 
@@ -86,7 +90,12 @@ impl OrgEntry {
                     "a stored resource cannot be used: {error}"
                 );
             }
-            let entry = Entry { revision: record.revision, name: record.name, compiled };
+            let entry = Entry {
+                revision: record.revision,
+                name: record.name,
+                status: record.status,
+                compiled,
+            };
             kind.insert(record.id, Arc::new(entry));
         }
     }
@@ -136,6 +145,12 @@ impl OrgEntry {
             return Err(Error::new(Code::OrganizationUnknown, "there is no such organization"));
         };
         typed(entry.compiled.as_ref().map_err(Clone::clone)?)
+    }
+
+    /// A resource of a kind.
+    #[must_use]
+    pub fn resource(&self, kind: &str, id: &ResourceId) -> Option<&Arc<Entry>> {
+        self.resources.get(kind)?.get(id)
     }
 
     /// The resources of a kind, ordered by id.

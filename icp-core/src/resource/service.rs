@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::document::merge;
 use super::{
@@ -299,6 +299,33 @@ impl Resources {
                 other => return other.map(drop),
             }
         }
+    }
+
+    /// Writes an entry of a resource's status on the engine's own account, or takes it out.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::RevisionConflict`] where `record` is not the present version, and those of the
+    /// store.
+    pub(crate) async fn note(
+        &self,
+        mut record: Record,
+        entry: &str,
+        value: Option<Value>,
+        action: &str,
+    ) -> Result<()> {
+        let mut status = match record.status {
+            Value::Object(status) => status,
+            _ => Map::new(),
+        };
+        match value {
+            Some(value) => status.insert(entry.to_owned(), value),
+            None => status.remove(entry),
+        };
+        record.status = if status.is_empty() { Value::Null } else { status.into() };
+        let expect = Expect::Revision(record.revision);
+        let change = Change { record, expect, action: action.into(), effects: Vec::new() };
+        self.write(change, &Actor::engine()).await.map(drop)
     }
 
     async fn refuse_while_used(&self, org: &OrgId) -> Result<()> {

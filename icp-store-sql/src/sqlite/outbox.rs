@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::error::Failure;
 use super::row::{self, EVENT, WHOLE_EVENT};
-use super::statement::values;
+use super::statement::Script;
 use super::{SqliteStore, error};
 
 /// Puts `event` into the outbox within the host's own transaction on the same database file.
@@ -18,12 +18,19 @@ use super::{SqliteStore, error};
 ///
 /// As for the host's own statements, as in [`StoreLocked`](icp_core::Code::StoreLocked).
 pub async fn publish_in(tx: &mut SqliteConnection, event: &Event) -> Result<EventId> {
-    let (columns, width) = WHOLE_EVENT;
-    let head = format!("INSERT INTO icp_outbox ({columns}) VALUES ");
-    let mut script = values(&head, 1, width, " ON CONFLICT (id) DO NOTHING");
-    row::bind_event(&mut script, event, 0);
+    let mut script = Script::default();
+    put(&mut script, event);
     script.execute(tx).await.map_err(|fault| error::classify(fault).during("publish"))?;
     Ok(event.id)
+}
+
+/// Adds to `script` what puts an event into the outbox.
+pub(super) fn put(script: &mut Script, event: &Event) {
+    let (columns, width) = WHOLE_EVENT;
+    let head = format!("INSERT INTO icp_outbox ({columns}) VALUES ");
+    script.rows(&head, 1, width, " ON CONFLICT (id) DO NOTHING");
+    row::bind_event(script, event, 0);
+    script.expect(1);
 }
 
 impl SqliteStore {

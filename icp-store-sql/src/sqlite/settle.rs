@@ -6,6 +6,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::error::Failure;
 use super::lane::Changes;
+use super::outbox;
 use super::row::{self, Hex};
 use super::statement::{Script, fitted, padded, text, values};
 
@@ -138,6 +139,9 @@ fn follow(script: &mut Script, settlements: &[&Settlement], now: Timestamp) -> R
             change.block(until);
         }
         attempts.extend(settlement.attempt.as_ref().map(|attempt| (*settlement, attempt)));
+        if let Some(notice) = &settlement.notice {
+            outbox::put(script, notice);
+        }
     }
     record(script, &attempts)?;
     changes.write(script);

@@ -269,6 +269,7 @@ pub(super) fn settlement(delivery: &Delivery, next: Next) -> Settlement {
         attempt: Some(attempt(delivery)),
         next,
         block_lane_until: None,
+        notice: None,
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(core.config.relay) => {}
             () = core.store.wakeup() => {}
+            () = core.outbox.notified() => {}
         }
     }
 }

@@ -475,9 +475,18 @@ impl DeliveryStore for MemoryStore {
     }
 
     async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
-        let rows = &mut self.lock().deliveries;
-        let each = settle.settlements.iter().cloned();
-        Ok(each.map(|settlement| rows.settle(settlement, settle.now)).collect())
+        let state = &mut *self.lock();
+        let mut answers = Vec::with_capacity(settle.settlements.len());
+        for settlement in settle.settlements.iter() {
+            let answer = state.deliveries.settle(settlement.clone(), settle.now);
+            if let Some(notice) =
+                settlement.notice.as_deref().filter(|_| answer == Settled::Recorded)
+            {
+                state.events.put_outbox(notice.clone());
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
     }
 
     async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {
