@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use icp_core::Code;
 use icp_core::delivery::{
     Delivery, DeliveryQuery, DeliveryState, Next, Replay, Settle, Settled, Sweep, Swept,
@@ -109,6 +111,27 @@ pub(super) async fn a_stale_epoch_writes_nothing(world: World) {
     assert_eq!(world.read(&fresh).await, fresh);
     assert_eq!(world.lanes(&org("acme")).await.unwrap()[0].blocked_until, None);
     assert_eq!(world.attempts(&fresh.org, fresh.id).await.unwrap().len(), 1);
+}
+
+pub(super) async fn a_notice_goes_out_with_its_outcome_only(world: World) {
+    let session = world.session().await;
+    world.fill("acme", "hook", 2).await;
+    let taken = world.take(session, 2).await;
+    let (one, two) = (&taken[0].delivery, &taken[1].delivery);
+    world.finish(one, Next::Delivered, 1).await;
+    let with_notice = |delivery| {
+        let notice = world.new_event("acme");
+        let mut settlement = settlement(delivery, Next::Dead { reason: why("status_500") });
+        settlement.notice = Some(Arc::new(notice.clone()));
+        (settlement, notice)
+    };
+    let ((stale, _), (live, notice)) = (with_notice(one), with_notice(two));
+    let settle = Settle { settlements: [stale, live.clone()].into(), now: at(2) };
+    assert_eq!(world.settle(settle).await.unwrap(), [Settled::Stale, Settled::Recorded]);
+    let again = Settle { settlements: [live].into(), now: at(3) };
+    assert_eq!(world.settle(again).await.unwrap(), [Settled::Stale]);
+    let rows = world.outbox(9).await.unwrap();
+    assert_eq!(rows.into_iter().map(|row| row.event).collect::<Vec<_>>(), [notice]);
 }
 
 pub(super) async fn stale_and_live_settle_side_by_side(world: World) {

@@ -116,6 +116,7 @@ registry! {
         delivered_is_recorded_with_its_attempt,
         settling_twice_is_stale_and_harmless,
         a_stale_epoch_writes_nothing,
+        a_notice_goes_out_with_its_outcome_only,
         stale_and_live_settle_side_by_side,
         a_retry_waits_and_counts,
         a_refund_gives_the_try_back_but_not_the_epoch,
