@@ -232,10 +232,12 @@ pub struct Rescue {
 }
 
 /// A delivery whose lease was taken away.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rescued {
     /// The delivery.
     pub delivery: DeliveryId,
+    /// Its organization.
+    pub org: OrgId,
     /// Its state now: ready, or dead as poison.
     pub state: DeliveryState,
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use health::{Failing, FailingSpec};
 pub(crate) use health::{Health, Observed, Step, next_step};
-pub(crate) use tell::{dead, disabled, failing, recovered};
+pub(crate) use tell::{dead, disabled, failing, poisoned, recovered};
 
 use crate::delivery::EndReason;
 use crate::id::{DeliveryId, EventId, ResourceId};

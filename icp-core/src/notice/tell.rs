@@ -8,13 +8,13 @@ use super::{
     DELIVERY_DEAD, DeadNotice, ENDPOINT_DISABLED, ENDPOINT_FAILING, ENDPOINT_RECOVERED,
     EndpointNotice, Failing,
 };
-use crate::delivery::EndReason;
 use crate::delivery::dispatch::Work;
+use crate::delivery::{Delivery, EndReason};
 use crate::engine::core::Core;
 use crate::error::{Code, Result};
 use crate::event::publish::{accept_own, submit};
 use crate::event::{Event, EventType, NewEvent};
-use crate::id::{OrgId, ResourceId};
+use crate::id::{DeliveryId, OrgId, ResourceId};
 
 /// Tells that an endpoint fails.
 pub(crate) async fn failing(
@@ -72,23 +72,46 @@ pub(crate) async fn disabled(
 
 /// The event that tells of a dead letter, to be written with it; none where nobody would hear.
 pub(crate) async fn dead(core: &Core, work: &Work, reason: &EndReason) -> Option<Arc<Event>> {
-    if work.event.event_type.is_operational() {
+    let delivery = &work.delivery;
+    if !is_heard(core, &delivery.org, &work.event).await {
         return None;
     }
-    let view = core.org(&work.delivery.org).await.ok()?;
-    if !view.matching.takes(&EventType::new(DELIVERY_DEAD).ok()?) {
-        return None;
-    }
-    let body = DeadNotice {
-        delivery: work.delivery.id,
-        event: work.event.id,
-        event_type: work.event.event_type.as_str().to_owned(),
-        integration: work.delivery.integration.clone(),
-        tries: work.delivery.tries,
-        reason: reason.clone(),
-    };
-    let event = NewEvent::json(work.delivery.org.as_str(), DELIVERY_DEAD, &body).ok()?;
+    let body = dead_notice(delivery, &work.event, reason.clone());
+    let event = NewEvent::json(delivery.org.as_str(), DELIVERY_DEAD, &body).ok()?;
     accept_own(core, event).await.ok().map(|(event, _)| Arc::new(event))
+}
+
+/// Tells of a dead letter that took node after node down: nobody held its lease, so it is told
+/// after the write that ended it, and not at all where this node goes down between the two.
+pub(crate) async fn poisoned(core: &Core, org: &OrgId, id: DeliveryId) -> Result<()> {
+    let Some(delivery) = core.store.delivery(org, id).await? else { return Ok(()) };
+    let Some(event) = core.store.event(org, delivery.event).await? else { return Ok(()) };
+    let Some(reason) = delivery.reason.clone() else { return Ok(()) };
+    if !is_heard(core, org, &event).await {
+        return Ok(());
+    }
+    let body = dead_notice(&delivery, &event, reason);
+    publish(core, org, DELIVERY_DEAD, format!("{DELIVERY_DEAD}/{id}"), &body).await
+}
+
+/// Whether anybody would hear of the end of a delivery of `event`.
+async fn is_heard(core: &Core, org: &OrgId, event: &Event) -> bool {
+    if event.event_type.is_operational() {
+        return false;
+    }
+    let (view, told) = (core.org(org).await, EventType::new(DELIVERY_DEAD));
+    matches!((view, told), (Ok(view), Ok(told)) if view.matching.takes(&told))
+}
+
+fn dead_notice(delivery: &Delivery, event: &Event, reason: EndReason) -> DeadNotice {
+    DeadNotice {
+        delivery: delivery.id,
+        event: event.id,
+        event_type: event.event_type.as_str().to_owned(),
+        integration: delivery.integration.clone(),
+        tries: delivery.tries,
+        reason,
+    }
 }
 
 fn key(event_type: &str, id: &ResourceId, occasion: &str) -> String {

@@ -8,13 +8,13 @@ use super::row;
 
 pub(crate) const FORGET: &str = "DELETE FROM icp_session WHERE id = ?";
 pub(crate) const OWNED: &str =
-    "SELECT id, lane, rescues FROM icp_delivery WHERE state = 1 AND owner = ? LIMIT ?";
+    "SELECT id, lane, rescues, org FROM icp_delivery WHERE state = 1 AND owner = ? LIMIT ?";
 /// Goes from owner to owner through the index of leases, so live sessions' leases cost nothing.
 pub(crate) const ORPHANS: &str = "WITH RECURSIVE o (owner) AS (\
         SELECT min(owner) FROM icp_delivery WHERE state = 1 \
         UNION ALL SELECT (SELECT min(owner) FROM icp_delivery WHERE state = 1 AND owner > o.owner) \
         FROM o WHERE o.owner IS NOT NULL) \
-     SELECT d.id, d.lane, d.rescues FROM o CROSS JOIN icp_delivery d \
+     SELECT d.id, d.lane, d.rescues, d.org FROM o CROSS JOIN icp_delivery d \
      ON d.state = 1 AND d.owner = o.owner WHERE d.lease_until < ? \
      AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = o.owner) LIMIT ?";
 
@@ -43,7 +43,11 @@ pub(super) async fn rescue(
         let change = changes.of(row::bytes(&found, 1)?);
         change.freed += 1;
         change.wake |= !poison;
-        rescued.push(Rescued { delivery: DeliveryId::from_bytes(delivery), state });
+        rescued.push(Rescued {
+            delivery: DeliveryId::from_bytes(delivery),
+            org: row::org(&found, 3)?,
+            state,
+        });
     }
     changes.apply(conn).await?;
     Ok(rescued)

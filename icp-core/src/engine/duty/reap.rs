@@ -14,6 +14,7 @@ use crate::delivery::{DeliveryState, Rescue, RescueOf, SessionBeat};
 use crate::engine::core::Core;
 use crate::error::Result;
 use crate::id::SessionId;
+use crate::notice;
 
 const BATCH: usize = 200;
 
@@ -84,6 +85,12 @@ async fn rescue(core: &Core, of: RescueOf) -> Result<()> {
         core.metrics.poisoned.inc_by(poisoned as u64);
         if rescued.len() > poisoned {
             core.announce(rescued.len() - poisoned);
+        }
+        for poison in rescued.iter().filter(|r| r.state == DeliveryState::Dead) {
+            if let Err(error) = notice::poisoned(core, &poison.org, poison.delivery).await {
+                let code = error.code().as_str();
+                tracing::warn!(icp.error = code, "a poisoned delivery could not be told of");
+            }
         }
         if rescued.len() < BATCH {
             return Ok(());

@@ -305,7 +305,7 @@ impl Deliveries {
             }
         })?;
         self.refresh(row.lane, rescue.now);
-        Some(Rescued { delivery: id, state: row.state })
+        Some(Rescued { delivery: id, org: row.org.clone(), state: row.state })
     }
 
     fn sweep(&mut self, sweep: &Sweep) -> Swept {
