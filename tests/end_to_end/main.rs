@@ -28,5 +28,6 @@ mod configuration;
 mod delivery;
 mod engines;
 mod notices;
+mod poison;
 mod secrets;
 mod transaction;

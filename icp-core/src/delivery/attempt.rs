@@ -48,8 +48,6 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
         Ok(found) => found,
         Err(ending) => return *ending,
     };
-    let suspect = delivery.rescues >= 2;
-    let _alone = if suspect { core.suspects.acquire().await.ok() } else { None };
     if core.clock.monotonic() >= work.trusted_until && !still_held(core, work) {
         return Ending::released(now);
     }

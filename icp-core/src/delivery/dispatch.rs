@@ -40,19 +40,27 @@ pub(crate) fn may_claim(core: &Core) -> bool {
 
 /// Starts work on a leased delivery; its room is given back when its outcome is recorded.
 pub(crate) fn start(core: &Arc<Core>, work: Work, permit: OwnedSemaphorePermit) {
-    let held = HeldLease { lease: work.lease(), until: work.trusted_until };
-    core.leases().insert(work.delivery.id, held);
-    core.metrics.in_flight.inc();
+    hold(core, &work);
     let core = Arc::clone(core);
     let tasks = core.tasks.clone();
-    tasks.spawn(async move {
-        let settlement = outcome(&core, &work).await;
-        core.metrics.in_flight.dec();
-        core.metrics.unsettled.inc();
-        // The queue has no bound, so nothing is refused.
-        let outcome = settle::Outcome { settlement, room: Some(permit), waited: work.waited };
-        let _ = core.settler.push(outcome);
-    });
+    tasks.spawn(async move { work_on(&core, &work, permit).await });
+}
+
+/// Has the lease renewed until its outcome is recorded.
+pub(crate) fn hold(core: &Core, work: &Work) {
+    let held = HeldLease { lease: work.lease(), until: work.trusted_until };
+    core.leases().insert(work.delivery.id, held);
+}
+
+/// Makes the attempt and hands its outcome on.
+pub(crate) async fn work_on(core: &Core, work: &Work, permit: OwnedSemaphorePermit) {
+    core.metrics.in_flight.inc();
+    let settlement = outcome(core, work).await;
+    core.metrics.in_flight.dec();
+    core.metrics.unsettled.inc();
+    // The queue has no bound, so nothing is refused.
+    let outcome = settle::Outcome { settlement, room: Some(permit), waited: work.waited };
+    let _ = core.settler.push(outcome);
 }
 
 async fn outcome(core: &Core, work: &Work) -> Settlement {

@@ -6,6 +6,7 @@ mod lane;
 pub(crate) mod settle;
 mod state;
 mod store;
+pub(crate) mod suspect;
 
 use std::sync::Arc;
 

@@ -44,7 +44,7 @@ pub(crate) struct Core {
     /// Room for attempts on this node.
     pub(crate) permits: Arc<Semaphore>,
     /// At most one delivery that may have taken a process down runs at a time.
-    pub(crate) suspects: Semaphore,
+    pub(crate) suspects: Arc<Semaphore>,
     /// Says that deliveries may be due.
     pub(crate) due: Notify,
     /// Deliveries that this node made or made due and has not seen claimed; a hint.
@@ -113,7 +113,7 @@ impl Core {
             Self {
                 session: Session::new(ids.as_ref(), clock.as_ref()),
                 permits: Arc::new(Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS))),
-                suspects: Semaphore::new(1),
+                suspects: Arc::new(Semaphore::new(1)),
                 metrics: Metrics::new(),
                 duties: Duties::default(),
                 due: Notify::new(),

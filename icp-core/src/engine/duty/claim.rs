@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::Claim;
 use crate::delivery::dispatch::{self, Work};
+use crate::delivery::{Claim, suspect};
 use crate::engine::core::Core;
 use crate::error::{Code, Result};
 use crate::time::Timestamp;
@@ -80,13 +80,19 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
     core.metrics.claim_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     let count = claimed.deliveries.len();
     core.metrics.claimed.inc_by(count as u64);
+    let mut suspects = Vec::new();
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };
         let trusted_until = started + core.config.lease;
         let (delivery, event) = (claimed.delivery, claimed.event);
         let work = Work { delivery, event, trusted_until, waited: true };
-        dispatch::start(core, work, permit);
+        if suspect::is_suspect(&work.delivery) {
+            suspects.push((work, permit));
+        } else {
+            dispatch::start(core, work, permit);
+        }
     }
+    suspect::start(core, suspects);
     let idle = count == 0 && core.leases().is_empty();
     let seen = if idle { waiting } else { i64::try_from(count).unwrap_or_default() };
     core.waiting.fetch_sub(seen, Ordering::AcqRel);

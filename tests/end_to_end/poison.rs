@@ -1,0 +1,151 @@
+//! Deliveries that break what works on them: they harm none beside them, and end.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use icp::delivery::{AttemptOutcome, DeliveryState};
+use icp::engine::{Engine, EngineConfig};
+use icp::notice::DELIVERY_DEAD;
+use icp::transform::{Outcome, Plan, Report, TransformContext, TransformError, Transformer};
+use icp_testkit::receiver::Reaction;
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::stage::{Backend, Stage, config};
+
+crate::on_every_store! {
+    what_takes_nodes_down_is_quarantined,
+    what_hangs_ends_at_the_deadline,
+    answers_without_an_end_harm_nobody,
+}
+
+/// A transformer that never comes back from events of the type `poison`, and tells of each.
+#[derive(Debug)]
+struct Fatal(UnboundedSender<()>);
+
+#[async_trait]
+impl Transformer for Fatal {
+    async fn run(
+        &self,
+        _: &Plan,
+        input: Bytes,
+        cx: &TransformContext<'_>,
+    ) -> Result<Report, TransformError> {
+        if cx.event_type.as_str() == "poison" {
+            self.0.send(()).unwrap();
+            std::future::pending::<()>().await;
+        }
+        Ok(Report { outcome: Outcome::Value(input), warnings: Vec::new() })
+    }
+}
+
+/// Intervals at which a dead node is found out at once.
+fn hasty() -> EngineConfig {
+    let mut config = config();
+    config.beat = Duration::from_millis(50);
+    config.missed_beats = 4;
+    config.lease = Duration::from_secs(60);
+    config
+}
+
+/// A node that dies as a process does: at any moment, with nothing tidied up.
+struct Node(Option<tokio::runtime::Runtime>);
+
+impl Node {
+    fn start(engine: Engine) -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        runtime.spawn(async move {
+            let running = engine.start().await.unwrap();
+            std::future::pending::<()>().await;
+            drop(running);
+        });
+        Self(Some(runtime))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.0.take().unwrap().shutdown_background();
+    }
+}
+
+async fn met(fatal: &mut UnboundedReceiver<()>) {
+    tokio::time::timeout(Duration::from_secs(20), fatal.recv()).await.unwrap().unwrap();
+}
+
+async fn what_takes_nodes_down_is_quarantined(backend: Backend) {
+    let (sender, mut fatal) = unbounded_channel();
+    let build = |backend: &Backend| {
+        let transformer = Fatal(sender.clone());
+        backend.builder().config(hasty()).transformer(transformer).build().unwrap()
+    };
+    let engine = build(&backend);
+    let mut stage = Stage::with(backend, engine).await;
+    stage.running().shutdown(Duration::from_secs(5)).await;
+    stage.integration("crm", json!({ "transform": [{ "map": {} }] })).await;
+    stage.integration("ops", json!({ "events": [DELIVERY_DEAD] })).await;
+    let poison = stage.publish("poison", &json!({})).await;
+    for n in 0..20 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.clear();
+        nodes.push(Node::start(build(&stage.backend)));
+        met(&mut fatal).await;
+    }
+    nodes.clear();
+    let last = Node::start(build(&stage.backend));
+    stage.settled(DeliveryState::Dead, 1).await;
+    let told = stage.receiver.wait_for_to("/ops", 1).await;
+    assert_eq!(told[0].header("icp-event-type"), DELIVERY_DEAD);
+    stage.settled(DeliveryState::Delivered, 21).await;
+    let deliveries = stage.deliveries().await;
+    let dead = deliveries.iter().find(|d| d.state == DeliveryState::Dead).unwrap();
+    assert_eq!((dead.event, dead.rescues), (poison.id, 3));
+    assert_eq!(dead.reason.as_ref().unwrap().code, "poison");
+    assert!(fatal.try_recv().is_err(), "it was met three times and no more");
+    drop(last);
+    stage.end().await;
+}
+
+async fn what_hangs_ends_at_the_deadline(backend: Backend) {
+    let (sender, mut fatal) = unbounded_channel();
+    let mut config = config();
+    config.attempt_deadline = Duration::from_millis(300);
+    let engine = backend.builder().config(config).transformer(Fatal(sender)).build().unwrap();
+    let stage = Stage::with(backend, engine).await;
+    stage.integration("crm", json!({ "transform": [{ "map": {} }] })).await;
+    stage.publish("poison", &json!({})).await;
+    met(&mut fatal).await;
+    for n in 0..20 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    stage.settled(DeliveryState::Delivered, 20).await;
+    stage.settled(DeliveryState::Dead, 1).await;
+    let deliveries = stage.deliveries().await;
+    let hung = deliveries.iter().find(|d| d.state == DeliveryState::Dead).unwrap();
+    let attempts = stage.engine.attempts(&stage.org, hung.id).await.unwrap();
+    let timed_out = AttemptOutcome::Failed("timeout_attempt".into());
+    assert!(attempts.len() == 4 && attempts.iter().all(|a| a.outcome == timed_out), "{attempts:?}");
+    stage.end().await;
+}
+
+async fn answers_without_an_end_harm_nobody(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    let timeouts = json!({ "body_ms": 300 });
+    let url = stage.receiver.url("/drip");
+    let target = json!({ "kind": "http", "url": url, "timeouts": timeouts });
+    stage.integration("drip", json!({ "target": target })).await;
+    stage.integration("crm", json!({})).await;
+    stage.receiver.behave("/drip", Reaction::SlowBody(Duration::from_millis(20)));
+    for n in 0..5 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    stage.settled(DeliveryState::Delivered, 5).await;
+    stage.settled(DeliveryState::Dead, 5).await;
+    assert_eq!(stage.receiver.seen().count("/crm"), 5);
+    stage.end().await;
+}
