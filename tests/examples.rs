@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use icp_testkit::receiver::Receiver;
+use icp_testkit::receiver::{Reaction, Receiver};
 
 /// Runs an example and answers what it printed.
 async fn run(name: &str, argument: String) -> String {
@@ -34,6 +34,19 @@ async fn a_rolled_back_order_is_not_told() {
     assert!(printed.contains("3 orders, 1 rolled back, 2 delivered"), "{printed}");
     let bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
     assert!(!bodies.iter().any(|body| body.as_ref() == br#"{"order":18}"#), "{bodies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_endpoint_is_told() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/crm", Reaction::Status(500));
+    let printed = run("watch_endpoints", receiver.url("")).await;
+    assert!(printed.contains("crm fails since"), "{printed}");
+    assert!(printed.contains("1 delivery is dead"), "{printed}");
+    let told = receiver.requests("/ops");
+    let mut types: Vec<_> = told.iter().map(|told| told.header("icp-event-type")).collect();
+    types.sort_unstable();
+    assert_eq!(types, ["icp.delivery.dead", "icp.endpoint.failing"]);
 }
 
 #[test]
