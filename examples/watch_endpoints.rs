@@ -30,7 +30,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let (org, host) = (OrgId::new("acme")?, Actor::host());
     let resources = engine.resources();
-    resources.create(&org, "organization", Draft::default(), &host).await?;
+    let acme = Draft { spec: json!({}), ..Draft::default() };
+    resources.create(&org, "organization", acme, &host).await?;
     let crm = json!({
         "events": ["order.*"],
         "target": { "kind": "http", "url": format!("{base}/crm") },
