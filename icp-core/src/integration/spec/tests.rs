@@ -60,6 +60,7 @@ fn a_minimal_document_is_enough_and_defaults_are_filled_in() {
             "target": { "kind": "http", "url": "https://example.com/in" },
             "auth": { "type": "none" },
             "retry": { "schedule": { "type": "standard" }, "ignore_retry_after": false },
+            "failing": { "disable_after_seconds": 432_000 },
         })
     );
     let id = ResourceId::new("hook").unwrap();
