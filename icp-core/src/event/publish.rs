@@ -170,6 +170,7 @@ fn lane(
         mode,
         max_in_flight,
         weight: view.organization.weight,
+        rules: integration.rules,
     }
 }
 
