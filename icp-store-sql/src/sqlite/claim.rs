@@ -19,6 +19,7 @@ use super::statement::{Script, padded, values};
 pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<Claimed, Failure> {
     turn_on(conn, claim).await?;
     let mut taken: Vec<Delivery> = Vec::new();
+    let (mut probes, mut throttled) = (0, 0);
     while taken.len() < claim.limit {
         let lanes = eligible(conn, claim.limit - taken.len()).await?;
         if lanes.is_empty() {
@@ -27,6 +28,8 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<
         let before = taken.len();
         let mut meters = Meters::load(conn, lanes.iter().map(|(lane, _)| lane)).await?;
         let changed = take(conn, claim, lanes, &mut meters, &mut taken).await?;
+        probes += changed.iter().filter(|lane| is_probed(lane)).count() as u64;
+        throttled += changed.iter().filter(|lane| lane.blocked_until.is_some()).count() as u64;
         let mut script = Script::default();
         meters.write(&mut script);
         lane::charge(&mut script, &changed);
@@ -49,7 +52,12 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<
             Ok(ClaimedDelivery { delivery, event })
         })
         .collect::<Result<_, Error>>()?;
-    Ok(Claimed { deliveries, next_due })
+    Ok(Claimed { deliveries, next_due, probes, throttled })
+}
+
+/// Whether an eligible lane gave a probe: it gives one at a time.
+fn is_probed(lane: &Lane) -> bool {
+    lane.health.breaker.is_open() && lane.in_flight > 0
 }
 
 pub(crate) const SLEEPERS: &str = "SELECT EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \

@@ -237,12 +237,14 @@ impl Deliveries {
             if let Some(until) = self.throttled(lane, claim.now) {
                 let id = lane.id;
                 self.block(id, until, claim.now);
+                claimed.throttled += 1;
                 continue;
             }
             *taken.entry(lane.id).or_default() += 1;
             let share = *runnable
                 .entry(lane.org.clone())
                 .or_insert_with(|| self.lanes.runnable_of(&lane.org));
+            claimed.probes += u64::from(lane.health.breaker.is_open());
             let Some((id, _)) = self.head(lane) else { break };
             let leased = self.lease(id, claim.session, claim.lease_until, claim.now, share);
             let Some(delivery) = leased else { break };
