@@ -1,9 +1,12 @@
 //! Lanes: what waits where.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use icp_core::Engine;
-use icp_core::delivery::{Lane, LaneMode};
+use icp_core::delivery::health::{BreakerState, RateStatus};
+use icp_core::delivery::{LaneMode, LaneState, LaneStatus};
 use icp_core::id::ResourceId;
 use icp_core::time::Timestamp;
 use schemars::JsonSchema;
@@ -17,7 +20,7 @@ use crate::problem::Result;
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/api/v1/organizations/{org}/lanes", list)
-            .named("listLanes", "Lists the lanes, ordered by id")
+            .named("listLanes", "Lists the lanes and how they are doing, ordered by id")
             .answers::<Listing<LaneView>>(200),
     ]
 }
@@ -39,19 +42,52 @@ struct LaneView {
     in_flight: u32,
     /// How many may be.
     max_in_flight: u32,
+    /// How many may be as things are: fewer while the receiver is overloaded, one while the
+    /// breaker is not closed.
+    allowed_in_flight: u32,
+    /// What the lane does, by what counts most.
+    state: LaneState,
+    /// Where its breaker stands.
+    breaker: BreakerState,
+    /// How often in a row the breaker opened.
+    breaker_trips: u32,
+    /// What is left of the integration's rate, where it has a limit.
+    rate_limit: Option<RateStatus>,
+    /// How many deliveries wait, those included that are not due.
+    waiting: u64,
+    /// For how many milliseconds the first of the waiting deliveries has been due.
+    oldest_wait_ms: Option<u64>,
+    /// In how many milliseconds nothing waits any more: the time until the lane may go on, then
+    /// what waits at the pace at which deliveries ended in this minute and the one before. Null
+    /// where none did, or the lane rests.
+    drained_in_ms: Option<u64>,
+    /// When something of the lane can be sent next.
+    next_at: Option<Timestamp>,
     /// Whether a due delivery may be waiting.
     runnable: bool,
     /// When the next delivery gets due, where none is.
     next_due: Option<Timestamp>,
-    /// Until when the receiver asked to wait.
+    /// Until when nothing is sent: the receiver asked to wait, the breaker is open, or the rate is
+    /// used up.
     blocked_until: Option<Timestamp>,
     /// Whether it rests.
     paused: bool,
 }
 
-impl From<Lane> for LaneView {
-    fn from(lane: Lane) -> Self {
+impl From<LaneStatus> for LaneView {
+    fn from(status: LaneStatus) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let lane = status.lane;
         Self {
+            allowed_in_flight: lane.allowed(),
+            state: status.state,
+            breaker: status.breaker,
+            breaker_trips: lane.health.breaker.trips(),
+            rate_limit: status.rate,
+            waiting: status.waiting,
+            oldest_wait_ms: status.oldest_wait.map(millis),
+            drained_in_ms: status.drained_in.map(millis),
+            next_at: status.next_at,
             id: lane.id.to_string(),
             integration: lane.integration,
             order_key: lane.order_key.map(|key| key.as_ref().to_owned()),
@@ -73,6 +109,6 @@ async fn list(
     query: Query,
 ) -> Result<Json<Listing<LaneView>>> {
     query.only(&[])?;
-    let lanes = engine.lanes(&params.org()?).await?;
+    let lanes = engine.lane_statuses(&params.org()?).await?;
     Ok(Json(Listing { items: lanes.into_iter().map(LaneView::from).collect(), next: None }))
 }

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub(crate) fanned_out: Counter,
     pub(crate) handed_over: Counter,
     pub(crate) claimed: Counter,
+    pub(crate) probes: Counter,
+    pub(crate) throttled: Counter,
     pub(crate) attempts: Counter,
     pub(crate) ended: Family<Ended, Counter>,
     pub(crate) retried: Counter,
@@ -51,6 +53,7 @@ pub struct Metrics {
     pub(crate) relayed: Counter,
     pub(crate) duty_restarts: Family<Duty, Counter>,
     pub(crate) in_flight: Gauge,
+    pub(crate) lanes: Lanes,
     pub(crate) unsettled: Gauge,
     pub(crate) attempt_seconds: Histogram,
     pub(crate) first_attempt_seconds: Histogram,
@@ -69,6 +72,8 @@ impl Metrics {
             fanned_out: counter(r, "deliveries_created", "Deliveries that were made"),
             handed_over: counter(r, "deliveries_handed_over", "Deliveries leased while published"),
             claimed: counter(r, "deliveries_claimed", "Deliveries leased by claims"),
+            probes: counter(r, "breaker_probes", "Deliveries claimed as probes of a receiver"),
+            throttled: counter(r, "lanes_throttled", "Waits of lanes for their rate limit"),
             attempts: counter(r, "attempts", "Attempts that were made"),
             ended: family(r, "deliveries_ended", "Deliveries that ended, by state"),
             retried: counter(r, "deliveries_retried", "Failed attempts that are tried again"),
@@ -90,6 +95,7 @@ impl Metrics {
             relayed: counter(r, "outbox_relayed", "Events taken over from the outbox"),
             duty_restarts: family(r, "duty_restarts", "Restarts of background duties"),
             in_flight: gauge(r, "attempts_in_flight", "Attempts under way"),
+            lanes: Lanes::new(r),
             unsettled: gauge(r, "outcomes_unsettled", "Outcomes not yet recorded"),
             attempt_seconds: histogram(r, "attempt", "Duration of attempts"),
             first_attempt_seconds: histogram(
@@ -111,6 +117,31 @@ impl Metrics {
         // Writing to a string does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// How the lanes of all nodes are doing; every node tells the same.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    pub(crate) open: Gauge,
+    pub(crate) half_open: Gauge,
+    pub(crate) narrowed: Gauge,
+    pub(crate) blocked: Gauge,
+    pub(crate) oldest_wait: Gauge,
+}
+
+impl Lanes {
+    fn new(r: &mut Registry) -> Self {
+        let oldest = "For how long the first of all waiting deliveries has been due";
+        let oldest_wait: Gauge = Gauge::default();
+        r.register_with_unit("lanes_oldest_wait", oldest, Unit::Seconds, oldest_wait.clone());
+        Self {
+            open: gauge(r, "lanes_open", "Lanes whose breaker is open"),
+            half_open: gauge(r, "lanes_half_open", "Lanes whose breaker waits for a probe"),
+            narrowed: gauge(r, "lanes_narrowed", "Lanes of overloaded receivers"),
+            blocked: gauge(r, "lanes_blocked", "Lanes that wait, for whatever reason"),
+            oldest_wait,
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use icp_core::delivery::health::LaneRules;
 use icp_core::delivery::*;
 use icp_core::event::*;
 use icp_core::id::*;
@@ -149,6 +150,7 @@ fn item(n: u128) -> IngestItem {
         mode: LaneMode::Parallel,
         max_in_flight: 1 << 20,
         weight: 1,
+        rules: LaneRules::default(),
     };
     let delivery =
         NewDelivery { id: DeliveryId::from_bytes(id(n)), integration, lane, due_at: NOW };

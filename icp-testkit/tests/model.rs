@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use icp_core::delivery::health::LaneRules;
 use icp_core::delivery::{
     Claim, Delivery, DeliveryStore, EndReason, LaneId, LaneMode, Lease, Next, Rescue, RescueOf,
     Settle, Settled, Settlement, Sweep,
@@ -73,7 +74,14 @@ impl Model {
         let mode = if key.is_some() { LaneMode::Fifo } else { LaneMode::Parallel };
         let id = LaneId::of(&org, &integration, key.as_deref());
         let room = if key.is_some() { 1 } else { 2 };
-        let lane = LaneSeed { id, order_key: key, mode, max_in_flight: room, weight: 3 };
+        let lane = LaneSeed {
+            id,
+            order_key: key,
+            mode,
+            max_in_flight: room,
+            weight: 3,
+            rules: LaneRules::default(),
+        };
         let due_at = self.now + Duration::from_secs(delay.into());
         let new =
             NewDelivery { id: DeliveryId::from_bytes(self.bits()), integration, lane, due_at };

@@ -42,7 +42,12 @@ async fn a_delivery_is_called_off_and_replayed() {
         .problem(400, "cursor_invalid");
 
     let lanes = api.get("/api/v1/organizations/acme/lanes").await.expect(200);
-    assert_eq!(lanes["items"][0]["integration"], "orders");
+    let lane = &lanes["items"][0];
+    assert_eq!((&lane["integration"], &lane["state"]), (&json!("orders"), &json!("active")));
+    assert_eq!((&lane["breaker"], &lane["breaker_trips"]), (&json!("closed"), &json!(0)));
+    assert_eq!((&lane["allowed_in_flight"], &lane["rate_limit"]), (&json!(10), &Value::Null));
+    assert!(lane["waiting"].as_u64().unwrap() >= 1);
+    assert!(lane["oldest_wait_ms"].is_u64() && lane["next_at"].is_string(), "{lane}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::health::{LaneHealth, LaneRules, Pace};
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
@@ -91,10 +92,17 @@ pub struct Lane {
     pub in_flight: u32,
     /// How many may be.
     pub max_in_flight: u32,
-    /// Until when the receiver asked to wait.
+    /// Until when nothing of it is claimed: the receiver asked to wait, the breaker is open, or
+    /// the integration's rate is used up.
     pub blocked_until: Option<Timestamp>,
     /// Whether it rests.
     pub paused: bool,
+    /// How it treats its receiver.
+    pub rules: LaneRules,
+    /// What is remembered of its receiver.
+    pub health: LaneHealth,
+    /// How fast its deliveries end.
+    pub pace: Pace,
 }
 
 impl Lane {

@@ -2,8 +2,10 @@
 
 pub(crate) mod attempt;
 pub(crate) mod dispatch;
+pub mod health;
 mod lane;
 pub(crate) mod settle;
+mod sight;
 mod state;
 mod store;
 pub(crate) mod suspect;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use lane::{Lane, LaneId, LaneMode};
+pub use sight::{LaneBacklog, LaneState, LaneStatus, LaneStore, LaneTotals};
 pub use state::{DeliveryState, EndReason, Next};
 pub use store::{
     Audit, Claim, Claimed, ClaimedDelivery, DeliveryQuery, DeliveryStore, Renew, Replay, Rescue,

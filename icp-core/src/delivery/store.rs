@@ -41,7 +41,8 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// Leases due deliveries of runnable lanes to `claim.session`, lanes of lowest pass first.
     ///
     /// First turns on lanes whose `next_due` or `blocked_until` has passed. A lane is eligible
-    /// while it is runnable, not paused, not blocked, and has room. Of each lane at most
+    /// while it is runnable, not paused, not blocked, and has room by [`Lane::room`]; a lane whose
+    /// integration's rate is used up is blocked until there is some. Of each lane at most
     /// `claim.per_lane` are taken, in order of `due_at` and id; of a fifo lane only the oldest
     /// delivery by id that has not ended, and only if it is due. Each claimed delivery gets
     /// epoch + 1, tries + 1, owner and lease; its lane `in_flight` + 1 and
@@ -63,7 +64,8 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// is not kept either. For the others the attempt is written, the delivery changes as
     /// [`Next`] says, and its lane gets `in_flight` - 1, is woken for a retry (`runnable`
     /// when due, else `next_due`), and is blocked where `block_lane_until` says so (the later of
-    /// two blocks holds). A [`Next::Refund`] takes one off `tries`; the epoch stays. Repeating a
+    /// two blocks holds). The attempt is taken into the lane's health by [`Lane::observe`], and
+    /// deliveries that end into its pace. A [`Next::Refund`] takes one off `tries`; the epoch stays. Repeating a
     /// call answers `Stale` and harms nothing.
     async fn settle(&self, settle: Settle) -> Result<Vec<Settled>>;
 
@@ -151,6 +153,10 @@ pub struct Claimed {
     pub deliveries: Vec<ClaimedDelivery>,
     /// When the next lane wakes, where nothing more is due now.
     pub next_due: Option<Timestamp>,
+    /// How many of the deliveries probe a receiver for a half-open breaker.
+    pub probes: u64,
+    /// How many lanes were blocked because the rate of their integration is used up.
+    pub throttled: u64,
 }
 
 /// A leased delivery and its event.

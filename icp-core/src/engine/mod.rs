@@ -8,6 +8,7 @@ pub(crate) mod duty;
 mod explain;
 mod running;
 mod session;
+mod sight;
 pub(crate) mod supervise;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ pub use supervise::DutyState;
 use self::core::Core;
 use crate::access::ApiKeyRecord;
 use crate::delivery::{
-    Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, EndReason, Lane, Replay,
+    Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, EndReason, Lane, LaneStatus, Replay,
 };
 use crate::error::{Code, Error, Result};
 use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent, Published};
@@ -182,6 +183,16 @@ impl Engine {
     /// Those of the store.
     pub async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
         self.core.store.lanes(org).await
+    }
+
+    /// How the lanes of an organization are doing: what waits and for how long, whether their
+    /// breakers are open, what is left of their rates, and when they will be done.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn lane_statuses(&self, org: &OrgId) -> Result<Vec<LaneStatus>> {
+        sight::statuses(&self.core, org).await
     }
 
     /// Delivers an ended delivery once more: a new delivery with the same `webhook-id`, linked

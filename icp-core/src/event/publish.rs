@@ -190,6 +190,7 @@ fn lane(
         mode,
         max_in_flight,
         weight: view.organization.weight,
+        rules: integration.rules,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Event, EventType};
+use crate::delivery::health::LaneRules;
 use crate::delivery::{LaneId, LaneMode};
 use crate::error::Result;
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
@@ -106,6 +107,8 @@ pub struct LaneSeed {
     pub max_in_flight: u32,
     /// The organization's share, 1 to 100.
     pub weight: u32,
+    /// How the lane treats its receiver.
+    pub rules: LaneRules,
 }
 
 /// Permission to lease deliveries to the publishing node while they are written.

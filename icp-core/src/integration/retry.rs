@@ -349,7 +349,7 @@ fn jitter(base: Duration, random: u64) -> Duration {
 }
 
 /// The finalizer of SplitMix64 over seed and number.
-fn mix(seed: u64, number: u32) -> u64 {
+pub(crate) fn mix(seed: u64, number: u32) -> u64 {
     let mut z = seed.wrapping_add(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -13,6 +13,7 @@ use super::pattern::{EventPattern, PatternSet};
 use super::retry::RetrySpec;
 use super::{Binding, Connector, Integration};
 use crate::delivery::LaneMode;
+use crate::delivery::health::{BreakerSpec, LaneRules, RateLimit};
 use crate::egress::AddressPolicy;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::ResourceId;
@@ -64,6 +65,17 @@ pub struct IntegrationSpec {
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_in_flight: u32,
+    /// Whether fewer deliveries go at once while the receiver is overloaded: halved by timeouts,
+    /// 429 and 503, then one more at a time up to `max_in_flight`. Default `true`.
+    #[serde(default = "yes")]
+    pub adaptive_concurrency: bool,
+    /// When to stop asking a receiver that fails, and for how long. Default: for 30 s after 5
+    /// failures in a row or half of at least 20 outcomes, then longer.
+    #[serde(default)]
+    pub breaker: BreakerSpec,
+    /// How many requests are sent in a time; no limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
     /// Where to, by the connector that `kind` names.
     #[schemars(extend("required" = ["kind"]))]
     pub target: serde_json::Map<String, serde_json::Value>,
@@ -129,6 +141,10 @@ impl Spec for IntegrationSpec {
             let message = format!("use 1 to {MAX_IN_FLIGHT}");
             violations.add("/max_in_flight", "out_of_range", message);
         }
+        violations.extend("", self.breaker.validate("/breaker"));
+        if let Some(limit) = &self.rate_limit {
+            violations.extend("", limit.validate("/rate_limit"));
+        }
         if let Some(filter) = &self.filter {
             violations.extend("", filter.compile("/filter").err().unwrap_or_default());
         }
@@ -153,11 +169,14 @@ impl Spec for IntegrationSpec {
     }
 
     fn effects(&self, id: &ResourceId) -> Vec<Effect> {
-        vec![Effect::Lanes {
-            integration: id.clone(),
-            max_in_flight: self.max_in_flight,
-            paused: !self.enabled,
-        }]
+        vec![
+            Effect::Lanes {
+                integration: id.clone(),
+                max_in_flight: self.max_in_flight,
+                paused: !self.enabled,
+            },
+            Effect::Rules { integration: id.clone(), rules: self.rules() },
+        ]
     }
 
     fn compile(&self, context: &SpecContext<'_>) -> Result<Compiled> {
@@ -191,6 +210,7 @@ impl Spec for IntegrationSpec {
                 .map_err(unusable)?,
             ordering: self.ordering,
             max_in_flight: self.max_in_flight,
+            rules: self.rules(),
             retry: self.retry.clone(),
             disable_after: self.failing.disable_after_seconds.map(Duration::from_secs),
             target: self.target.clone().into(),
@@ -202,6 +222,14 @@ impl Spec for IntegrationSpec {
 }
 
 impl IntegrationSpec {
+    fn rules(&self) -> LaneRules {
+        LaneRules {
+            breaker: self.breaker,
+            adaptive: self.adaptive_concurrency,
+            rate_limit: self.rate_limit,
+        }
+    }
+
     fn target_kind(&self) -> &str {
         self.target.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default()
     }
@@ -254,6 +282,8 @@ pub struct CompiledIntegration {
     pub ordering: Ordering,
     /// How many deliveries may be under way at once.
     pub max_in_flight: u32,
+    /// How its lanes treat their receiver.
+    pub rules: LaneRules,
     /// When failed deliveries are tried again.
     pub retry: RetrySpec,
     /// How long its endpoint may fail before it is switched off; `None` for as long as it may.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, Record, Revision};
+use crate::delivery::health::LaneRules;
 use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
 use crate::store::{Page, PageQuery};
@@ -117,6 +118,17 @@ pub enum Effect {
         /// Whether the lanes rest: what is leased ends, nothing more is claimed.
         paused: bool,
     },
+    /// Sets how every lane of an integration treats its receiver. Where that changes, what the
+    /// lanes remember is forgotten and their blocks end, as [`Lane::change_rules`] says, and so
+    /// is what the integration used of its rate.
+    ///
+    /// [`Lane::change_rules`]: crate::delivery::Lane::change_rules
+    Rules {
+        /// The integration.
+        integration: ResourceId,
+        /// The rules.
+        rules: LaneRules,
+    },
     /// Sets the share of every lane of the organization, 1 to 100.
     Weight {
         /// The organization's share.
@@ -133,6 +145,7 @@ impl Effect {
             Self::Lanes { integration, max_in_flight, .. } => {
                 Self::Lanes { integration, max_in_flight, paused: false }
             }
+            Self::Rules { integration, .. } => Self::Rules { integration, rules: LaneRules::off() },
             other @ Self::Weight { .. } => other,
         }
     }

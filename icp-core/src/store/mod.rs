@@ -20,14 +20,14 @@ use serde::{Deserialize, Serialize};
 pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
-use crate::delivery::DeliveryStore;
+use crate::delivery::{DeliveryStore, LaneStore};
 use crate::error::Result;
 use crate::event::EventStore;
 use crate::resource::ResourceStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
-pub trait Store: ResourceStore + EventStore + DeliveryStore + AccessStore {
+pub trait Store: ResourceStore + EventStore + DeliveryStore + LaneStore + AccessStore {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;
 

@@ -108,16 +108,32 @@ CREATE TABLE icp_lane (
     in_flight INTEGER NOT NULL,
     max_in_flight INTEGER NOT NULL,
     blocked_until INTEGER,
-    paused INTEGER NOT NULL
+    paused INTEGER NOT NULL,
+    allowed INTEGER NOT NULL,
+    rules TEXT,
+    health TEXT,
+    pace_minute INTEGER NOT NULL DEFAULT 0,
+    pace_ended INTEGER NOT NULL DEFAULT 0,
+    pace_before INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+-- Rules that are the default and health that is good are null. Of what a lane may lease at most,
+-- `allowed` is what its health leaves.
 -- Lanes that are full, blocked or paused are not in the claimer's index, so they cost nothing.
 CREATE INDEX icp_lane_eligible ON icp_lane (pass, id)
-    WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < max_in_flight;
+    WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < allowed;
 CREATE INDEX icp_lane_pass ON icp_lane (pass) WHERE runnable = 1;
 CREATE INDEX icp_lane_busy ON icp_lane (org) WHERE runnable = 1;
 CREATE INDEX icp_lane_due ON icp_lane (next_due) WHERE next_due IS NOT NULL;
 CREATE INDEX icp_lane_blocked ON icp_lane (blocked_until) WHERE blocked_until IS NOT NULL;
+CREATE INDEX icp_lane_ill ON icp_lane (id) WHERE health IS NOT NULL;
 CREATE INDEX icp_lane_org ON icp_lane (org, integration);
+
+CREATE TABLE icp_meter (
+    org TEXT NOT NULL,
+    integration TEXT NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (org, integration)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE icp_session (
     id BLOB NOT NULL PRIMARY KEY,

@@ -12,20 +12,26 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::error::{Failure, corrupt};
 use super::lane;
+use super::meter::Meters;
 use super::row::{self, DELIVERY, DeliveryRow, EVENT, EventRow, LANE, LaneRow};
 use super::statement::{Script, padded, values};
 
 pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<Claimed, Failure> {
     turn_on(conn, claim).await?;
     let mut taken: Vec<Delivery> = Vec::new();
+    let (mut probes, mut throttled) = (0, 0);
     while taken.len() < claim.limit {
         let lanes = eligible(conn, claim.limit - taken.len()).await?;
         if lanes.is_empty() {
             break;
         }
         let before = taken.len();
-        let changed = take(conn, claim, lanes, &mut taken).await?;
+        let mut meters = Meters::load(conn, lanes.iter().map(|(lane, _)| lane)).await?;
+        let changed = take(conn, claim, lanes, &mut meters, &mut taken).await?;
+        probes += changed.iter().filter(|lane| is_probed(lane)).count() as u64;
+        throttled += changed.iter().filter(|lane| lane.blocked_until.is_some()).count() as u64;
         let mut script = Script::default();
+        meters.write(&mut script);
         lane::charge(&mut script, &changed);
         lease(&mut script, claim, &mut taken[before..]);
         if !script.execute(conn).await? {
@@ -46,7 +52,12 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<
             Ok(ClaimedDelivery { delivery, event })
         })
         .collect::<Result<_, Error>>()?;
-    Ok(Claimed { deliveries, next_due })
+    Ok(Claimed { deliveries, next_due, probes, throttled })
+}
+
+/// Whether an eligible lane gave a probe: it gives one at a time.
+fn is_probed(lane: &Lane) -> bool {
+    lane.health.breaker.is_open() && lane.in_flight > 0
 }
 
 pub(crate) const SLEEPERS: &str = "SELECT EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
@@ -79,7 +90,7 @@ async fn turn_on(conn: &mut SqliteConnection, claim: &Claim) -> Result<(), Failu
 }
 
 pub(crate) const ELIGIBLE: &str =
-    "runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < max_in_flight";
+    "runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < allowed";
 
 /// Lanes that may give something, lowest pass first, with their organization's runnable lanes.
 pub(crate) fn eligible_sql() -> String {
@@ -111,6 +122,7 @@ async fn take(
     conn: &mut SqliteConnection,
     claim: &Claim,
     lanes: Vec<(Lane, u32)>,
+    meters: &mut Meters,
     taken: &mut Vec<Delivery>,
 ) -> Result<Vec<Lane>, Failure> {
     let mut changed = Vec::with_capacity(lanes.len());
@@ -127,7 +139,7 @@ async fn take(
                 break;
             }
             let queue = heads.remove(&lane.id.to_bytes()).unwrap_or_default();
-            let most = room(&lane).min(claim.per_lane).min(left);
+            let most = room(&lane).min(meters.room(&lane, claim.now)).min(claim.per_lane).min(left);
             let due = queue.iter().take(most).take_while(|d| d.due_at <= claim.now).count();
             let next = queue.get(due).map(|delivery| delivery.due_at);
             lane.in_flight += u32::try_from(due).unwrap_or(u32::MAX);
@@ -135,6 +147,7 @@ async fn take(
             lane.pass += Lane::stride(lane.weight, busy) * strides;
             lane.runnable = next.is_some_and(|next| next <= claim.now);
             lane.next_due = next.filter(|_| !lane.runnable);
+            meters.spend(&mut lane, due, claim.now);
             taken.extend(queue.into_iter().take(due));
             changed.push(lane);
         }
@@ -143,8 +156,7 @@ async fn take(
 }
 
 fn room(lane: &Lane) -> usize {
-    let most = if lane.mode == LaneMode::Fifo { 1 } else { lane.max_in_flight };
-    usize::try_from(most.saturating_sub(lane.in_flight)).unwrap_or(usize::MAX)
+    usize::try_from(lane.room()).unwrap_or(usize::MAX)
 }
 
 pub(crate) const PARALLEL: &str = "d.id IN (SELECT q.id FROM icp_delivery q WHERE q.lane = v.id \

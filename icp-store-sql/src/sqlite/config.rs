@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use icp_core::error::{Code, Error, Result};
@@ -104,7 +105,13 @@ impl Builder {
             .map_err(error::classify)?;
         let (writer, hint) = (Mutex::new(writer), Notify::new());
         let options = self.writing();
-        Ok(SqliteStore(Arc::new(Shared { writer, options, readers, hint })))
+        Ok(SqliteStore(Arc::new(Shared {
+            writer,
+            options,
+            readers,
+            hint,
+            ill: AtomicBool::new(false),
+        })))
     }
 
     /// Switching a new file to WAL does not wait for another process that does the same, so it

@@ -11,6 +11,7 @@ use icp_core::time::Timestamp;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::error::Failure;
+use super::health::Health;
 use super::lane::Changes;
 use super::row::{self, DELIVERY, LANE};
 use super::statement::text;
@@ -43,9 +44,17 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
-        match attempt!(self, "settle", |tx| settle::all(tx, &settle).await)? {
+        let assumed = Health::assume(&settle, &self.0.ill);
+        if let Some(assumed) = assumed
+            && let Some(settled) =
+                attempt!(self, "settle", |tx| settle::all(tx, &settle, &assumed).await)?
+        {
+            return Ok(settled);
+        }
+        let health = Health::looked_at(&self.0.ill);
+        match attempt!(self, "settle", |tx| settle::all(tx, &settle, &health).await)? {
             Some(settled) => Ok(settled),
-            None => commit!(self, "settle", |tx| settle::each(tx, &settle).await),
+            None => commit!(self, "settle", |tx| settle::each(tx, &settle, &health).await),
         }
     }
 

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use icp_core::delivery::health::{LaneHealth, Pace};
 use icp_core::delivery::{Lane, LaneId, LaneMode};
 use icp_core::event::{Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery};
 use icp_core::id::{DeliveryId, EventId, OrgId};
@@ -8,6 +9,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::error::{Failure, corrupt};
 use super::lane::{self, Seen};
+use super::meter::Meters;
 use super::row::{self, Hex, PLAIN_EVENT, WHOLE_EVENT};
 use super::statement::{Script, exact, fitted, padded, text, values};
 
@@ -252,17 +254,26 @@ async fn write_deliveries(
     let known: HashSet<LaneId> =
         seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();
     let mut left = direct.map_or(0, |direct| direct.budget);
+    let mut meters = if left > 0 {
+        let new = all.iter().map(|(event, new)| (&event.org, &new.integration, &new.lane.rules));
+        let old = seen.values().filter_map(|seen| seen.lane.as_ref());
+        let old = old.map(|lane| (&lane.org, &lane.integration, &lane.rules));
+        Meters::of(conn, new.chain(old)).await?
+    } else {
+        Meters::default()
+    };
     let mut leased = HashSet::new();
     for (event, new) in &all {
         let Some(seen) = seen.get_mut(&new.lane.id) else { continue };
         let (floor, busy) = (seen.floor, seen.runnable);
         let lane = seen.lane.get_or_insert_with(|| sprout(&event.org, new));
-        if left > 0 && fits(lane, new, batch.now) {
+        if left > 0 && fits(lane, new, batch.now) && meters.room(lane, batch.now) > 0 {
             left -= 1;
             leased.insert(new.id);
             lane.in_flight += 1;
             lane.pass = lane.pass.max(floor.unwrap_or(lane.pass));
             lane.pass += Lane::stride(lane.weight, busy + 1);
+            meters.spend(lane, 1, batch.now);
         } else {
             enqueue(lane, new.due_at, floor, batch.now);
         }
@@ -271,12 +282,13 @@ async fn write_deliveries(
     let lanes = seen.into_values().filter_map(|seen| seen.lane);
     let (old, new): (Vec<Lane>, Vec<Lane>) = lanes.partition(|lane| known.contains(&lane.id));
     lane::charge(script, &old);
-    lane::put(script, &new);
+    lane::put(script, &new)?;
+    meters.write(script);
     Ok(leased)
 }
 
 fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
-    let LaneSeed { id, order_key, mode, max_in_flight, weight } = new.lane.clone();
+    let LaneSeed { id, order_key, mode, max_in_flight, weight, rules } = new.lane.clone();
     Lane {
         id,
         org: org.clone(),
@@ -291,6 +303,9 @@ fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
         max_in_flight,
         blocked_until: None,
         paused: false,
+        rules,
+        health: LaneHealth::default(),
+        pace: Pace::default(),
     }
 }
 
@@ -298,7 +313,7 @@ fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
 fn fits(lane: &Lane, new: &NewDelivery, now: Timestamp) -> bool {
     new.due_at <= now
         && lane.mode == LaneMode::Parallel
-        && lane.in_flight < lane.max_in_flight
+        && lane.room() > 0
         && !lane.paused
         && !lane.runnable
         && lane.blocked_until.is_none_or(|until| until <= now)

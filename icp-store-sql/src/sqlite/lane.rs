@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use icp_core::delivery::health::Pace;
 use icp_core::delivery::{Lane, LaneId};
 use icp_core::id::{OrgId, SessionId};
 use icp_core::time::Timestamp;
@@ -7,7 +8,7 @@ use serde_json::value::RawValue;
 use sqlx::{Row, SqliteConnection};
 
 use super::error::Failure;
-use super::row::{Hex, LANE, LaneRow};
+use super::row::{Hex, LANE, LaneRow, rules_text};
 use super::statement::{Script, exact, padded, values};
 
 /// What settled or rescued leases do to their lanes.
@@ -24,6 +25,11 @@ pub(crate) struct Change {
     pub(crate) due: Option<i64>,
     /// Until when the receiver asked to wait.
     pub(crate) block: Option<i64>,
+    /// How many deliveries ended, and in which minute.
+    ended: i64,
+    minute: i64,
+    /// Whether the change holds for a lane in good health only.
+    pub(crate) if_well: bool,
 }
 
 impl Change {
@@ -35,6 +41,11 @@ impl Change {
             let due = due.as_millis();
             self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
         }
+    }
+
+    pub(crate) fn end(&mut self, now: Timestamp) {
+        self.ended += 1;
+        self.minute = Pace::minute_of(now);
     }
 
     pub(crate) fn block(&mut self, until: Timestamp) {
@@ -58,14 +69,17 @@ impl Changes {
     pub(crate) fn write(&self, script: &mut Script) {
         let changes: Vec<_> = self.0.iter().collect();
         for chunk in padded(&changes) {
-            script.rows(APPLY.0, chunk.len(), 5, APPLY.1);
+            script.rows(APPLY.0, chunk.len(), 8, APPLY.1);
             for (lane, change) in chunk {
                 script
                     .bind(lane.to_vec())
                     .bind(change.freed)
                     .bind(change.wake)
                     .bind(change.due)
-                    .bind(change.block);
+                    .bind(change.block)
+                    .bind(change.ended)
+                    .bind(change.minute)
+                    .bind(change.if_well);
             }
         }
         script.expect(changes.len());
@@ -81,9 +95,13 @@ pub(crate) const APPLY: (&str, &str) = (
         runnable = max(l.runnable, v.column3),
         next_due = CASE WHEN l.runnable OR v.column3 THEN NULL
             ELSE min(coalesce(l.next_due, v.column4), coalesce(v.column4, l.next_due)) END,
-        blocked_until = max(coalesce(l.blocked_until, v.column5), coalesce(v.column5, l.blocked_until))
+        blocked_until = max(coalesce(l.blocked_until, v.column5), coalesce(v.column5, l.blocked_until)),
+        pace_before = CASE WHEN v.column7 <= l.pace_minute THEN l.pace_before
+            WHEN v.column7 = l.pace_minute + 1 THEN l.pace_ended ELSE 0 END,
+        pace_ended = CASE WHEN v.column7 <= l.pace_minute THEN l.pace_ended ELSE 0 END + v.column6,
+        pace_minute = max(l.pace_minute, v.column7)
      FROM (VALUES ",
-    ") AS v WHERE l.id = v.column1",
+    ") AS v WHERE l.id = v.column1 AND (l.health IS NULL OR NOT v.column8)",
 );
 
 /// A lane as a write sees it.
@@ -162,9 +180,9 @@ pub(crate) const CHARGE: (&str, &str) = (
 );
 
 /// Writes new lanes.
-pub(crate) fn put(script: &mut Script, lanes: &[Lane]) {
+pub(crate) fn put(script: &mut Script, lanes: &[Lane]) -> Result<(), Failure> {
     for chunk in exact(lanes) {
-        script.rows(PUT.0, chunk.len(), 13, PUT.1);
+        script.rows(PUT.0, chunk.len(), 15, PUT.1);
         for lane in chunk {
             script
                 .bind(lane.id.to_bytes().to_vec())
@@ -179,14 +197,17 @@ pub(crate) fn put(script: &mut Script, lanes: &[Lane]) {
                 .bind(lane.in_flight)
                 .bind(lane.max_in_flight)
                 .bind(lane.blocked_until.map(Timestamp::as_millis))
-                .bind(lane.paused);
+                .bind(lane.paused)
+                .bind(lane.allowed())
+                .bind(rules_text(&lane.rules)?);
         }
     }
     script.expect(lanes.len());
+    Ok(())
 }
 
 pub(crate) const PUT: (&str, &str) = (
     "INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
-     next_due, in_flight, max_in_flight, blocked_until, paused) VALUES ",
+     next_due, in_flight, max_in_flight, blocked_until, paused, allowed, rules) VALUES ",
     "",
 );

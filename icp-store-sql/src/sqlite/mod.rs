@@ -15,8 +15,10 @@ mod config;
 mod delivery;
 mod error;
 mod event;
+mod health;
 mod ingest;
 mod lane;
+mod meter;
 mod migrate;
 mod outbox;
 #[cfg(test)]
@@ -25,11 +27,13 @@ mod rescue;
 mod resource;
 mod row;
 mod settle;
+mod sight;
 mod statement;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use icp_core::error::Result;
@@ -55,6 +59,8 @@ struct Shared {
     options: SqliteConnectOptions,
     readers: SqlitePool,
     hint: Notify,
+    /// Whether lanes in bad health were settled of late: a hint to look at their health first.
+    ill: AtomicBool,
 }
 
 impl SqliteStore {

@@ -8,11 +8,16 @@ use icp_core::store::PageQuery;
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::statement::rows;
-use super::{claim, delivery, event, ingest, lane, migrate, outbox, rescue, resource, settle};
+use super::{
+    claim, delivery, event, health, ingest, lane, meter, migrate, outbox, rescue, resource, settle,
+    sight,
+};
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
-/// of the eligible index up to the limit, and the outbox from its oldest row.
-const WALKED: [&str; 8] = [
+/// of the eligible index up to the limit, the lanes in bad health, and the outbox from its oldest
+/// row.
+const WALKED: [&str; 9] = [
+    "SCAN l USING INDEX icp_lane_ill",
     "SCAN v",
     "SCAN o",
     "SCAN p",
@@ -43,8 +48,17 @@ fn statements() -> Vec<String> {
         many((ingest::FORGET_OUTBOX, ")"), 1),
         many((lane::LOOK_UP, &lane::look_up_sql()), 2),
         many(lane::CHARGE, 6),
-        many(lane::PUT, 13),
-        many(lane::APPLY, 5),
+        many(lane::PUT, 15),
+        many(lane::APPLY, 8),
+        many(meter::METERS, 2),
+        many(meter::PUT_METERS, 3),
+        meter::FORGET.to_owned(),
+        many(health::HEALTH, 4),
+        many((health::LANES, &health::lanes_sql()), 1),
+        sight::BACKLOGS.to_owned(),
+        sight::METERS.to_owned(),
+        sight::noted_sql(),
+        sight::FIRST_DUE.to_owned(),
         many(settle::HELD, 3),
         many(settle::DELIVERED, 3),
         many(settle::SETTLE, 9),

@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::error::Failure;
+use super::meter;
 use super::row::{self, more_than};
 use super::{SqliteStore, commit, read};
 
@@ -314,6 +315,8 @@ async fn take_effect(
             sqlx::query(
                 "UPDATE icp_lane AS l SET \
                  max_in_flight = CASE WHEN l.fifo THEN l.max_in_flight ELSE ?1 END, \
+                 allowed = CASE WHEN l.fifo OR l.health ->> '$.breaker.open' IS NOT NULL THEN 1 \
+                    ELSE min(?1, coalesce(l.health ->> '$.narrowed.limit', ?1)) END, \
                  runnable = CASE WHEN l.paused AND NOT ?2 AND EXISTS (SELECT 1 FROM icp_delivery \
                     d WHERE d.lane = l.id AND d.state = 0) THEN 1 ELSE l.runnable END, \
                  pass = CASE WHEN l.paused AND NOT ?2 THEN max(l.pass, coalesce((SELECT \
@@ -327,6 +330,21 @@ async fn take_effect(
             .bind(integration.as_str().to_owned())
             .execute(conn)
             .await?;
+        }
+        Effect::Rules { integration, rules } => {
+            let changed = sqlx::query(
+                "UPDATE icp_lane SET rules = ?1, health = NULL, blocked_until = NULL, \
+                 allowed = CASE WHEN fifo THEN 1 ELSE max_in_flight END \
+                 WHERE org = ?2 AND integration = ?3 AND rules IS NOT ?1",
+            )
+            .bind(row::rules_text(rules)?)
+            .bind(org.as_str().to_owned())
+            .bind(integration.as_str().to_owned())
+            .execute(&mut *conn)
+            .await?;
+            if changed.rows_affected() > 0 {
+                meter::forget(conn, org, integration).await?;
+            }
         }
         Effect::Weight { weight } => {
             sqlx::query("UPDATE icp_lane SET weight = ? WHERE org = ?")

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use icp_core::delivery::health::{LaneHealth, LaneRules, Pace};
 use icp_core::delivery::{
     Attempt, AttemptOutcome, AttemptTimings, Delivery, DeliveryState, EndReason, Lane, LaneId,
     LaneMode,
@@ -35,7 +36,7 @@ pub(crate) const EVENT: &str = "json_array(hex(e.id), e.org, e.unit, e.event_typ
 /// A lane as one JSON text.
 pub(crate) const LANE: &str = "json_array(hex(l.id), l.org, l.integration, l.order_key, l.fifo, \
      l.weight, l.pass, l.runnable, l.next_due, l.in_flight, l.max_in_flight, l.blocked_until, \
-     l.paused)";
+     l.paused, json(l.rules), json(l.health), l.pace_minute, l.pace_ended, l.pace_before)";
 /// What every event has; a plain one, as [`is_plain`] says, has nothing else.
 pub(crate) const PLAIN_EVENT: (&str, usize) =
     ("id, org, event_type, content_type, received_at, config_revision, fan_out, body", 8);
@@ -278,6 +279,11 @@ pub(crate) struct LaneRow<'a> {
     max_in_flight: u32,
     blocked_until: Option<i64>,
     paused: u8,
+    rules: Option<LaneRules>,
+    health: Option<LaneHealth>,
+    minute: i64,
+    ended: u64,
+    before: u64,
 }
 
 impl LaneRow<'_> {
@@ -296,6 +302,9 @@ impl LaneRow<'_> {
             max_in_flight: self.max_in_flight,
             blocked_until: self.blocked_until.map(Timestamp::from_millis),
             paused: self.paused == 1,
+            rules: self.rules.unwrap_or_default(),
+            health: self.health.unwrap_or_default(),
+            pace: Pace { minute: self.minute, ended: self.ended, before: self.before },
         })
     }
 }
@@ -303,6 +312,18 @@ impl LaneRow<'_> {
 /// Reads the lane that is the row's only column.
 pub(crate) fn lane(row: &SqliteRow) -> Result<Lane, Failure> {
     Ok(serde_json::from_str::<LaneRow<'_>>(row.try_get(0)?)?.read()?)
+}
+
+/// The rules as they are kept; null where they are the default.
+pub(crate) fn rules_text(rules: &LaneRules) -> Result<Option<String>> {
+    let kept = (*rules != LaneRules::default()).then(|| serde_json::to_string(rules));
+    kept.transpose().map_err(|error| corrupt("rules have no text form").caused_by(error))
+}
+
+/// The health as it is kept; null where it is good.
+pub(crate) fn health_text(health: &LaneHealth) -> Result<Option<String>> {
+    let kept = (!health.is_well()).then(|| serde_json::to_string(health));
+    kept.transpose().map_err(|error| corrupt("a health has no text form").caused_by(error))
 }
 
 pub(crate) fn attempt(row: &SqliteRow) -> Result<Attempt, Failure> {

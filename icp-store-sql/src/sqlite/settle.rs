@@ -5,6 +5,7 @@ use icp_core::time::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
 use super::error::Failure;
+use super::health::Health;
 use super::lane::Changes;
 use super::outbox;
 use super::row::{self, Hex};
@@ -31,10 +32,15 @@ pub(crate) const SETTLE: (&str, &str) = (
 pub(super) async fn all(
     conn: &mut SqliteConnection,
     settle: &Settle,
+    health: &Health<'_>,
 ) -> Result<Option<Vec<Settled>>, Failure> {
     let settlements = distinct(settle);
     let count = settle.settlements.len();
-    if settlements.len() < count || !end(&settlements, settle.now)?.execute(conn).await? {
+    if settlements.len() < count {
+        return Ok(None);
+    }
+    let script = end(conn, &settlements, settle.now, health).await?;
+    if !script.execute(conn).await? {
         return Ok(None);
     }
     Ok(Some(vec![Settled::Recorded; count]))
@@ -44,11 +50,12 @@ pub(super) async fn all(
 pub(super) async fn each(
     conn: &mut SqliteConnection,
     settle: &Settle,
+    health: &Health<'_>,
 ) -> Result<Vec<Settled>, Failure> {
     let mut settlements = distinct(settle);
     let mut held = held(conn, &settlements).await?;
     settlements.retain(|settlement| held.contains(&settlement.lease.delivery.to_bytes()));
-    end(&settlements, settle.now)?.execute(conn).await?;
+    end(conn, &settlements, settle.now, health).await?.execute(conn).await?;
     let answers = settle.settlements.iter().map(|settlement| {
         let won = held.remove(&settlement.lease.delivery.to_bytes());
         if won { Settled::Recorded } else { Settled::Stale }
@@ -88,7 +95,12 @@ async fn held(
 }
 
 /// Ends the leases that hold, with all that follows from it.
-fn end(settlements: &[&Settlement], now: Timestamp) -> Result<Script, Failure> {
+async fn end(
+    conn: &mut SqliteConnection,
+    settlements: &[&Settlement],
+    now: Timestamp,
+    health: &Health<'_>,
+) -> Result<Script, Failure> {
     let mut script = Script::default();
     let (delivered, others): (Vec<&Settlement>, Vec<&Settlement>) =
         settlements.iter().partition(|settlement| matches!(settlement.next, Next::Delivered));
@@ -120,18 +132,28 @@ fn end(settlements: &[&Settlement], now: Timestamp) -> Result<Script, Failure> {
         script.bind(now.as_millis());
     }
     script.expect(settlements.len());
-    follow(&mut script, settlements, now)?;
+    follow(&mut script, settlements, now, health)?;
+    health.write(conn, &mut script, settlements, now).await?;
     Ok(script)
 }
 
 /// Adds to `script` what follows from leases that end: their attempts, and what it means to their
 /// lanes.
-fn follow(script: &mut Script, settlements: &[&Settlement], now: Timestamp) -> Result<(), Failure> {
+fn follow(
+    script: &mut Script,
+    settlements: &[&Settlement],
+    now: Timestamp,
+    health: &Health<'_>,
+) -> Result<(), Failure> {
     let mut changes = Changes::default();
     let mut attempts = Vec::with_capacity(settlements.len());
     for settlement in settlements {
         let change = changes.of(settlement.lane.to_bytes());
         change.freed += 1;
+        change.if_well |= health.is_assumed() && settlement.attempt.is_some();
+        if settlement.next.state().is_final() {
+            change.end(now);
+        }
         if let Next::Retry { due_at, .. } | Next::Refund { due_at, .. } = settlement.next {
             change.ready(due_at, now);
         }

@@ -22,6 +22,7 @@ mod access;
 mod audit;
 mod delivery;
 mod event;
+mod health;
 mod lane;
 mod resource;
 mod session;
@@ -159,6 +160,30 @@ registry! {
         hand_over_passes_nobody_by,
         hand_over_respects_a_pause,
         hand_over_needs_a_known_session,
+    }
+    health {
+        a_failing_lane_opens_and_gives_nothing,
+        refusals_open_nothing,
+        a_success_between_failures_keeps_it_closed,
+        one_probe_goes_and_its_success_closes,
+        one_of_racing_nodes_gets_the_probe,
+        a_probe_may_be_handed_over_once,
+        a_failed_probe_doubles_the_wait,
+        a_lost_probe_is_sent_again,
+        what_was_under_way_decides_nothing,
+        a_later_block_outlasts_the_breaker,
+        fifo_lanes_have_breakers_of_their_own,
+        an_open_lane_takes_no_share,
+        an_overloaded_lane_is_narrowed_and_widens,
+        effects_keep_to_what_a_narrowed_lane_may,
+        a_batch_over_many_lanes_hits_those_it_should,
+        changed_rules_begin_afresh,
+        a_rate_holds_over_claims_and_lanes,
+        a_rate_holds_over_racing_nodes,
+        a_wait_for_the_rate_costs_no_try,
+        hand_over_keeps_to_the_rate,
+        backlogs_and_totals_are_told,
+        the_pace_is_counted,
     }
     lane {
         is_made_from_its_seed_once,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use icp_core::delivery::health::LaneRules;
 use icp_core::delivery::{
     Attempt, AttemptOutcome, AttemptTimings, Claim, ClaimedDelivery, Delivery, EndReason, LaneId,
     LaneMode, Lease, Next, Settle, Settled, Settlement,
@@ -141,6 +142,7 @@ impl World {
             mode: LaneMode::Parallel,
             max_in_flight: 10_000,
             weight: 1,
+            rules: LaneRules::default(),
         };
         NewDelivery { id: self.delivery_id(), integration, lane, due_at: at(0) }
     }

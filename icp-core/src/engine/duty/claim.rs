@@ -80,6 +80,8 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
     core.metrics.claim_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     let count = claimed.deliveries.len();
     core.metrics.claimed.inc_by(count as u64);
+    core.metrics.probes.inc_by(claimed.probes);
+    core.metrics.throttled.inc_by(claimed.throttled);
     let mut suspects = Vec::new();
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };

@@ -57,6 +57,16 @@ fn a_minimal_document_is_enough_and_defaults_are_filled_in() {
             "scope": "include_children",
             "ordering": "none",
             "max_in_flight": 10,
+            "adaptive_concurrency": true,
+            "breaker": {
+                "enabled": true,
+                "failures": 5,
+                "failure_percent": 50,
+                "min_outcomes": 20,
+                "window_seconds": 60,
+                "open_seconds": 30,
+                "max_open_seconds": 3600,
+            },
             "target": { "kind": "http", "url": "https://example.com/in" },
             "auth": { "type": "none" },
             "retry": { "schedule": { "type": "standard" }, "ignore_retry_after": false },
@@ -64,14 +74,15 @@ fn a_minimal_document_is_enough_and_defaults_are_filled_in() {
         })
     );
     let id = ResourceId::new("hook").unwrap();
-    let lanes = Effect::Lanes { integration: id, max_in_flight: 10, paused: false };
-    assert_eq!(admitted.effects, [lanes]);
+    let lanes = Effect::Lanes { integration: id.clone(), max_in_flight: 10, paused: false };
+    let rules = Effect::Rules { integration: id, rules: LaneRules::default() };
+    assert_eq!(admitted.effects, [lanes, rules]);
 }
 
 #[test]
 fn switching_off_pauses_the_lanes() {
     let admitted = admit(&with("/enabled", json!(false))).unwrap();
-    assert!(matches!(admitted.effects.as_slice(), [Effect::Lanes { paused: true, .. }]));
+    assert!(matches!(admitted.effects.as_slice(), [Effect::Lanes { paused: true, .. }, _]));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::event::Events;
-use super::lane::{Lanes, room};
+use super::lane::Lanes;
 use super::{MemoryStore, audit};
+use crate::delivery::health::Meter;
 use crate::delivery::{
     Attempt, Audit, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery, DeliveryState,
     DeliveryStore, EndReason, Lane, LaneId, LaneMode, Lease, Next, Renew, Replay, Rescue, RescueOf,
@@ -26,6 +27,7 @@ pub(super) struct Deliveries {
     pub(super) rows: BTreeMap<DeliveryId, Delivery>,
     pub(super) attempts: BTreeMap<(DeliveryId, u32), Attempt>,
     pub(super) lanes: Lanes,
+    pub(super) meters: BTreeMap<(OrgId, ResourceId), Meter>,
     pub(super) ready: BTreeSet<(LaneId, Timestamp, DeliveryId)>,
     pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
     of_org: BTreeSet<(OrgId, DeliveryId)>,
@@ -57,7 +59,8 @@ impl Deliveries {
         let Some(row) = self.lanes.get(&lane) else { return false };
         let waiting = self.ready.range((lane, Timestamp::EPOCH, FIRST)..=(lane, now, LAST));
         row.mode == LaneMode::Parallel
-            && room(row) > 0
+            && row.room() > 0
+            && self.throttled(row, now).is_none()
             && !row.paused
             && row.blocked_until.is_none_or(|until| until <= now)
             && waiting.into_iter().all(|(_, _, id)| *id == newcomer)
@@ -120,11 +123,14 @@ impl Deliveries {
         }
     }
 
-    fn lanes_where(&self, wanted: impl Fn(&Lane) -> bool) -> Vec<LaneId> {
+    pub(super) fn lanes_where(&self, wanted: impl Fn(&Lane) -> bool) -> Vec<LaneId> {
         self.lanes.iter().filter(|lane| wanted(lane)).map(|lane| lane.id).collect()
     }
 
-    fn ready_of(&self, lane: LaneId) -> impl Iterator<Item = &(LaneId, Timestamp, DeliveryId)> {
+    pub(super) fn ready_of(
+        &self,
+        lane: LaneId,
+    ) -> impl Iterator<Item = &(LaneId, Timestamp, DeliveryId)> {
         self.ready.range((lane, Timestamp::EPOCH, FIRST)..=(lane, Timestamp::MAX, LAST))
     }
 
@@ -208,6 +214,7 @@ impl Deliveries {
             row.updated_at = now;
         })?;
         self.lanes.edit(row.lane, |lane| lane.pass += Lane::stride(lane.weight, runnable));
+        self.spend(row.lane, now);
         self.refresh(row.lane, now);
         Some(row)
     }
@@ -227,10 +234,17 @@ impl Deliveries {
             let Some(lane) = self.lanes.next(fits).and_then(|id| self.lanes.get(&id)) else {
                 break;
             };
+            if let Some(until) = self.throttled(lane, claim.now) {
+                let id = lane.id;
+                self.block(id, until, claim.now);
+                claimed.throttled += 1;
+                continue;
+            }
             *taken.entry(lane.id).or_default() += 1;
             let share = *runnable
                 .entry(lane.org.clone())
                 .or_insert_with(|| self.lanes.runnable_of(&lane.org));
+            claimed.probes += u64::from(lane.health.breaker.is_open());
             let Some((id, _)) = self.head(lane) else { break };
             let leased = self.lease(id, claim.session, claim.lease_until, claim.now, share);
             let Some(delivery) = leased else { break };
@@ -254,12 +268,13 @@ impl Deliveries {
         if !self.holds(lease) {
             return Settled::Stale;
         }
-        if let Some(attempt) = attempt {
-            self.attempts.insert((lease.delivery, lease.epoch), attempt);
-        }
         let Some(row) = self.edit(lease.delivery, |row| apply(row, &next, now)) else {
             return Settled::Stale;
         };
+        self.observe(&row, attempt.as_ref(), now);
+        if let Some(attempt) = attempt {
+            self.attempts.insert((lease.delivery, lease.epoch), attempt);
+        }
         if let Some(until) = block_lane_until {
             self.lanes.edit(row.lane, |lane| {
                 lane.blocked_until = lane.blocked_until.max(Some(until));

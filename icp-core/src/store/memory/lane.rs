@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::delivery::{Lane, LaneId, LaneMode};
+use crate::delivery::health::{LaneHealth, Pace};
+use crate::delivery::{Lane, LaneId};
 use crate::event::LaneSeed;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
@@ -40,6 +41,9 @@ impl Lanes {
             max_in_flight: seed.max_in_flight,
             blocked_until: None,
             paused: false,
+            rules: seed.rules,
+            health: LaneHealth::default(),
+            pace: Pace::default(),
         });
     }
 
@@ -101,7 +105,7 @@ impl Lanes {
     fn index(&mut self, lane: &Lane) {
         if lane.runnable {
             self.runnable.insert((lane.pass, lane.id));
-            if room(lane) > 0 {
+            if lane.room() > 0 {
                 self.with_room.insert((lane.pass, lane.id));
             }
             *self.runnable_of.entry(lane.org.clone()).or_default() += 1;
@@ -125,15 +129,6 @@ impl Lanes {
             self.timers.remove(&(at, lane.id));
         }
     }
-}
-
-/// How many more deliveries of the lane may be leased.
-pub(super) fn room(lane: &Lane) -> u32 {
-    let most = match lane.mode {
-        LaneMode::Parallel => lane.max_in_flight,
-        LaneMode::Fifo => 1,
-    };
-    most.saturating_sub(lane.in_flight)
 }
 
 fn alarm(lane: &Lane) -> Option<Timestamp> {

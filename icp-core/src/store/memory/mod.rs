@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod delivery;
 mod event;
+mod health;
 mod lane;
 mod resource;
 

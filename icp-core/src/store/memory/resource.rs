@@ -93,6 +93,9 @@ impl State {
             Effect::Lanes { integration, max_in_flight, paused } => {
                 self.deliveries.configure(org, integration, *max_in_flight, *paused, now);
             }
+            Effect::Rules { integration, rules } => {
+                self.deliveries.rule(org, integration, *rules, now);
+            }
             Effect::Weight { weight } => self.deliveries.weigh(org, *weight),
         }
     }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::access::{AccessStore, ApiKeyRecord};
+use crate::delivery::health::Meter;
 use crate::delivery::*;
 use crate::error::Result;
 use crate::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
@@ -132,6 +133,21 @@ impl EventStore for GatedStore {
 
     async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
         self.inner.outbox(limit).await
+    }
+}
+
+#[async_trait]
+impl LaneStore for GatedStore {
+    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
+        self.inner.backlogs(org).await
+    }
+
+    async fn meters(&self, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>> {
+        self.inner.meters(org).await
+    }
+
+    async fn lane_totals(&self, now: Timestamp) -> Result<LaneTotals> {
+        self.inner.lane_totals(now).await
     }
 }
 

@@ -1,0 +1,172 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::health::{BreakerState, Meter, RateStatus};
+use super::{Lane, LaneId};
+use crate::error::Result;
+use crate::id::{OrgId, ResourceId};
+use crate::time::Timestamp;
+
+/// Tells how lanes are doing; what claims and settles do to them is in
+/// [`DeliveryStore`](super::DeliveryStore).
+#[async_trait]
+pub trait LaneStore: std::fmt::Debug + Send + Sync + 'static {
+    /// What waits in the lanes of an organization; lanes in which nothing waits may be left out.
+    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>>;
+
+    /// What the organization's integrations have used of their rates; those that have used
+    /// nothing may be left out.
+    async fn meters(&self, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>>;
+
+    /// Sums over the lanes of all organizations, for metrics.
+    async fn lane_totals(&self, now: Timestamp) -> Result<LaneTotals>;
+}
+
+/// What waits in a lane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LaneBacklog {
+    /// The lane.
+    pub lane: LaneId,
+    /// How many deliveries wait, those included that are not due.
+    pub waiting: u64,
+    /// When the first of them is or was due.
+    pub first_due: Timestamp,
+}
+
+/// Sums over all lanes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LaneTotals {
+    /// Lanes whose breaker is open.
+    pub open: u64,
+    /// Lanes whose breaker is half-open.
+    pub half_open: u64,
+    /// Lanes that are narrowed.
+    pub narrowed: u64,
+    /// Lanes that wait, for whatever reason.
+    pub blocked: u64,
+    /// When the first of all waiting deliveries is or was due.
+    pub first_due: Option<Timestamp>,
+}
+
+impl LaneTotals {
+    /// Counts a lane that has a health or a block.
+    pub fn count(&mut self, lane: &Lane, now: Timestamp) {
+        match lane.health.breaker.state(now) {
+            BreakerState::Open => self.open += 1,
+            BreakerState::HalfOpen => self.half_open += 1,
+            BreakerState::Closed => {}
+        }
+        self.narrowed += u64::from(lane.health.narrowed.is_some());
+        self.blocked += u64::from(lane.blocked_until.is_some_and(|until| until > now));
+    }
+}
+
+/// What a lane does, by what counts most.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LaneState {
+    /// It rests, as its integration is off.
+    Paused,
+    /// Its breaker is open: nothing goes.
+    Open,
+    /// Its breaker is half-open: one delivery is the probe.
+    HalfOpen,
+    /// The integration's rate is used up.
+    Throttled,
+    /// The receiver asked to wait.
+    Blocked,
+    /// As many deliveries are under way as may be.
+    Full,
+    /// Deliveries are due or under way.
+    Active,
+    /// Deliveries wait for their time.
+    Waiting,
+    /// There is nothing to do.
+    Idle,
+}
+
+/// How a lane is doing.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LaneStatus {
+    /// The lane.
+    pub lane: Lane,
+    /// What it does.
+    pub state: LaneState,
+    /// Where its breaker stands.
+    pub breaker: BreakerState,
+    /// What is left of the integration's rate; none where it has no limit.
+    pub rate: Option<RateStatus>,
+    /// How many deliveries wait, those included that are not due.
+    pub waiting: u64,
+    /// For how long the first of the waiting deliveries has been due; none where none is.
+    pub oldest_wait: Option<Duration>,
+    /// How long it takes until nothing waits any more: the time until the lane may go on, then
+    /// what waits at the pace at which deliveries ended in this minute and the one before. None
+    /// where none ended in them, or the lane rests.
+    pub drained_in: Option<Duration>,
+    /// When something of it can be claimed next; now where that is so already, none where nothing
+    /// waits or the lane rests.
+    pub next_at: Option<Timestamp>,
+}
+
+impl LaneStatus {
+    /// Judges a lane by what waits in it and what is left of its integration's rate.
+    #[must_use]
+    pub fn of(lane: Lane, backlog: Option<LaneBacklog>, meter: Meter, now: Timestamp) -> Self {
+        let waiting = backlog.map_or(0, |backlog| backlog.waiting);
+        let first_due = backlog.map(|backlog| backlog.first_due);
+        let throttled = lane.rules.rate_limit.and_then(|limit| meter.blocks_until(&limit, now));
+        let blocked = lane.blocked_until.filter(|until| *until > now);
+        let resumes = blocked.max(throttled).unwrap_or(now);
+        let next_at = first_due.filter(|_| !lane.paused).map(|due| due.max(resumes));
+        let wait = next_at.unwrap_or(now).since(now);
+        let drained_in = match waiting {
+            0 => Some(Duration::ZERO),
+            _ if lane.paused => None,
+            count => lane.pace.time_for(count, now).map(|time| time + wait),
+        };
+        Self {
+            state: state(&lane, throttled, first_due, now),
+            breaker: lane.health.breaker.state(now),
+            rate: lane.rules.rate_limit.map(|limit| meter.status(&limit, now)),
+            waiting,
+            oldest_wait: first_due.filter(|due| *due <= now).map(|due| now.since(due)),
+            drained_in,
+            next_at,
+            lane,
+        }
+    }
+}
+
+fn state(
+    lane: &Lane,
+    throttled: Option<Timestamp>,
+    first_due: Option<Timestamp>,
+    now: Timestamp,
+) -> LaneState {
+    if lane.paused {
+        return LaneState::Paused;
+    }
+    match lane.health.breaker.state(now) {
+        BreakerState::Open => return LaneState::Open,
+        BreakerState::HalfOpen => return LaneState::HalfOpen,
+        BreakerState::Closed => {}
+    }
+    let blocked = lane.blocked_until.filter(|until| *until > now);
+    if blocked.is_some() && blocked > throttled {
+        return LaneState::Blocked;
+    }
+    match first_due {
+        Some(_) if throttled.is_some() => LaneState::Throttled,
+        Some(due) if due <= now && lane.room() == 0 => LaneState::Full,
+        Some(due) if due <= now => LaneState::Active,
+        _ if lane.in_flight > 0 => LaneState::Active,
+        Some(_) => LaneState::Waiting,
+        None => LaneState::Idle,
+    }
+}

@@ -1,0 +1,82 @@
+use async_trait::async_trait;
+use icp_core::delivery::health::Meter;
+use icp_core::delivery::{LaneBacklog, LaneId, LaneStore, LaneTotals};
+use icp_core::error::Result;
+use icp_core::id::{OrgId, ResourceId};
+use icp_core::time::Timestamp;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+
+use super::error::Failure;
+use super::row::{self, LANE};
+use super::{SqliteStore, read};
+
+#[async_trait]
+impl LaneStore for SqliteStore {
+    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
+        read!(self, "list backlogs", |conn| backlogs(conn, org).await)
+    }
+
+    async fn meters(&self, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>> {
+        read!(self, "list meters", |conn| meters(conn, org).await)
+    }
+
+    async fn lane_totals(&self, now: Timestamp) -> Result<LaneTotals> {
+        read!(self, "sum up lanes", |conn| totals(conn, now).await)
+    }
+}
+
+pub(crate) const BACKLOGS: &str = "SELECT l.id, \
+     (SELECT count(*) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0), \
+     (SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0) \
+     FROM icp_lane l WHERE l.org = ?";
+
+async fn backlogs(conn: &mut SqliteConnection, org: &OrgId) -> Result<Vec<LaneBacklog>, Failure> {
+    let rows = sqlx::query(BACKLOGS).bind(org.as_str().to_owned()).fetch_all(conn).await?;
+    let mut backlogs = Vec::new();
+    for found in &rows {
+        let Some(first_due) = row::maybe_time(found, 2)? else { continue };
+        let lane = LaneId::from_bytes(row::bytes(found, 0)?);
+        let waiting = found.try_get::<i64, _>(1)?.cast_unsigned();
+        backlogs.push(LaneBacklog { lane, waiting, first_due });
+    }
+    Ok(backlogs)
+}
+
+pub(crate) const METERS: &str = "SELECT integration, used FROM icp_meter WHERE org = ?";
+
+async fn meters(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+) -> Result<Vec<(ResourceId, Meter)>, Failure> {
+    let rows = sqlx::query(METERS).bind(org.as_str().to_owned()).fetch_all(conn).await?;
+    rows.iter()
+        .map(|found| Ok((row::resource_id(found, 0)?, Meter::from_micros(found.try_get(1)?))))
+        .collect()
+}
+
+/// Lanes that are ill or wait, each through its index.
+pub(crate) fn noted_sql() -> String {
+    format!(
+        "SELECT {LANE} FROM icp_lane l WHERE l.health IS NOT NULL \
+         UNION ALL SELECT {LANE} FROM icp_lane l \
+         WHERE l.blocked_until IS NOT NULL AND l.health IS NULL"
+    )
+}
+
+/// From lane to lane through the index of ready deliveries.
+pub(crate) const FIRST_DUE: &str = "WITH RECURSIVE o (lane) AS (\
+        SELECT min(lane) FROM icp_delivery WHERE state = 0 \
+        UNION ALL SELECT (SELECT min(lane) FROM icp_delivery WHERE state = 0 AND lane > o.lane) \
+        FROM o WHERE o.lane IS NOT NULL) \
+     SELECT min((SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = o.lane AND d.state = 0)) \
+     FROM o";
+
+async fn totals(conn: &mut SqliteConnection, now: Timestamp) -> Result<LaneTotals, Failure> {
+    let mut totals = LaneTotals::default();
+    for found in sqlx::query(AssertSqlSafe(noted_sql())).fetch_all(&mut *conn).await? {
+        totals.count(&row::lane(&found)?, now);
+    }
+    let found = sqlx::query(FIRST_DUE).fetch_one(conn).await?;
+    totals.first_due = row::maybe_time(&found, 0)?;
+    Ok(totals)
+}
