@@ -23,8 +23,8 @@ const MAX_RANGE: Duration = Duration::from_secs(366 * 86_400);
 pub struct ReplayRequest {
     /// Events received at or after this moment.
     pub since: Timestamp,
-    /// Events received before this moment. Default: the moment the request is made. At most 366
-    /// days after `since`.
+    /// Events received before this moment. Default: all until the request is made. At most 366 days
+    /// after `since`.
     #[serde(default)]
     pub until: Option<Timestamp>,
     /// Only events whose type this pattern takes. Default: every type.
@@ -134,10 +134,10 @@ impl ReplayRequest {
         self
     }
 
-    /// The end of the range, where the request is made at `now`.
+    /// The end of the range, where the request is made at `now`; what was received just now is in it.
     #[must_use]
     pub(crate) fn end(&self, now: Timestamp) -> Timestamp {
-        self.until.unwrap_or(now)
+        self.until.unwrap_or(now + Duration::from_millis(1))
     }
 
     pub(crate) fn takes_type(&self, event_type: &EventType) -> bool {
@@ -163,12 +163,12 @@ impl ReplayRequest {
             faults.push(Violation::new(pointer, code, message));
         };
         let until = self.end(now);
-        if until > now {
-            add("/until", "future", "lies in the future; leave it out for now".into());
+        if self.until.is_some_and(|until| until > now) {
+            add("/until", "future", "lies in the future; leave it out for all until now".into());
         } else if self.since >= until {
             let (pointer, end) = match self.until {
                 Some(_) => ("/until", "`since`"),
-                None => ("/since", "now"),
+                None => ("/since", "this moment"),
             };
             add(
                 pointer,
@@ -237,7 +237,8 @@ mod tests {
             (fine().integrations([id("crm")]).states([DeliveryState::Dead]).rate(1_000), ""),
             (fine().until(at(101)), "/until future"),
             (fine().until(at(0)), "/until range_empty"),
-            (ReplayRequest::since(at(100)), "/since range_empty"),
+            (ReplayRequest::since(at(100)), ""),
+            (ReplayRequest::since(at(101)), "/since range_empty"),
             (ReplayRequest::since(at(100) - year), "/since range_too_long"),
             (fine().rate(0), "/rate out_of_range"),
             (fine().rate(1_001), "/rate out_of_range"),
