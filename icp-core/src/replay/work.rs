@@ -245,7 +245,7 @@ async fn batch(core: &Core, job: &ReplayJob) -> Result<ReplayStep> {
         ReplayNext::Done
     } else {
         let next_at = now + pace(step.items.len(), job.request.rate);
-        ReplayNext::At { next_at, lease_until: next_at + core.config.lease }
+        ReplayNext::At { next_at, lease_until: next_at + lease(core) }
     };
     Ok(step)
 }
@@ -277,12 +277,18 @@ fn setback(core: &Core, job: &ReplayJob, error: &Error) -> ReplayStep {
     let waits = error.fault() == Fault::Transient || error.code() == Code::OrganizationSuspended;
     let next_at = now + SETBACK;
     let next = if waits {
-        ReplayNext::At { next_at, lease_until: next_at + core.config.lease }
+        ReplayNext::At { next_at, lease_until: next_at + lease(core) }
     } else {
         ReplayNext::Failed
     };
     let error = Some(EndReason::new(error.code().as_str(), error.message()));
     ReplayStep { error, next, ..empty(job, now) }
+}
+
+/// How long a node keeps a job without a sign of life: as long as a node itself, so that a job does
+/// not wait longer than the deliveries of a node that is gone.
+pub(crate) fn lease(core: &Core) -> Duration {
+    core.config.beat * core.config.missed_beats
 }
 
 /// How long `count` deliveries take at `rate` in a second.

@@ -43,7 +43,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
 pub(crate) async fn once(core: &Core) -> Result<Duration> {
     let now = core.clock.now();
     let session = core.session.id();
-    let claim = ReplayClaim { session, now, lease_until: now + core.config.lease };
+    let claim = ReplayClaim { session, now, lease_until: now + work::lease(core) };
     let claimed = core.store.claim_replay(claim).await?;
     let Some(job) = claimed.job else {
         let poll = core.config.replay;

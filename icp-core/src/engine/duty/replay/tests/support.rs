@@ -13,7 +13,7 @@ use crate::engine::{Engine, EngineConfig};
 use crate::event::NewEvent;
 use crate::id::{EventId, OrgId, ResourceId, SessionId};
 use crate::replay::{
-    ReplayClaim, ReplayDeliveries, ReplayJob, ReplayPreview, ReplayRequest, ReplayStore,
+    ReplayClaim, ReplayDeliveries, ReplayJob, ReplayPreview, ReplayRequest, ReplayStore, work,
 };
 use crate::resource::{Actor, Draft, Expect};
 use crate::store::{MemoryStore, PageQuery};
@@ -219,7 +219,7 @@ impl Stage {
     /// Lets a node take the job, and do nothing with it yet.
     pub(super) async fn claim(&self, core: &Core) -> Option<ReplayJob> {
         let (session, now) = (core.session.id(), self.clock.now());
-        let claim = ReplayClaim { session, now, lease_until: now + core.config.lease };
+        let claim = ReplayClaim { session, now, lease_until: now + work::lease(core) };
         self.store.claim_replay(claim).await.unwrap().job
     }
 
