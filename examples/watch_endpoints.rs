@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let crm = json!({
         "events": ["order.*"],
         "target": { "kind": "http", "url": format!("{base}/crm") },
-        "retry": { "schedule": { "type": "list", "delays_seconds": [0, 0, 0, 0, 0] } },
+        "retry": { "schedule": { "type": "list", "delays_seconds": [0, 0, 0, 0] } },
         "failing": { "disable_after_seconds": 86_400 },
     });
     let ops = json!({

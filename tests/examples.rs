@@ -49,6 +49,16 @@ async fn a_failing_endpoint_is_told() {
     assert_eq!(types, ["icp.delivery.dead", "icp.endpoint.failing"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_was_added_late_catches_up() {
+    let receiver = Receiver::start().await;
+    let printed = run("replay", receiver.url("/hook")).await;
+    assert!(printed.contains("12 of 12 events are missing"), "{printed}");
+    assert!(printed.contains("done: 100 %, 12 deliveries made"), "{printed}");
+    assert!(printed.contains("delivered: 12"), "{printed}");
+    assert_eq!(receiver.seen().ids("/hook").len(), 12);
+}
+
 #[test]
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../README.md");

@@ -17,7 +17,8 @@ use crate::endpoint::Endpoint;
 use crate::extract::{Body, Input, Location, Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
-use view::{AttemptView, DeliveryView};
+use view::AttemptView;
+pub(crate) use view::DeliveryView;
 
 const LIST: &[&str] = &["limit", "cursor", "state", "event", "integration"];
 const DEAD: &[&str] = &["limit", "cursor", "event", "integration"];

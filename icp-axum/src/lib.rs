@@ -22,6 +22,7 @@ mod openapi;
 mod ops;
 mod page;
 mod problem;
+mod replays;
 mod resources;
 mod router;
 

@@ -134,6 +134,12 @@ codes! {
     DeliveryNotFound = "delivery_not_found", NotFound;
     /// The delivery is not in a state from which this can be done.
     DeliveryStateConflict = "delivery_state_conflict", Conflict;
+    /// The replay breaks one or more rules; each is listed with its JSON pointer.
+    ReplayInvalid = "replay_invalid", Invalid;
+    /// There is no such replay in the organization.
+    ReplayNotFound = "replay_not_found", NotFound;
+    /// The replay is not in a state from which this can be done.
+    ReplayStateConflict = "replay_state_conflict", Conflict;
     /// The integration no longer exists.
     IntegrationNotFound = "integration_not_found", NotFound;
     /// The identifier is not of the expected form.

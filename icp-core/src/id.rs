@@ -107,6 +107,8 @@ ids! {
     DeliveryId = "dlv";
     /// Names one run of one engine, the owner of its leases.
     SessionId = "ses";
+    /// Names a replay: a job that sends a range of events again.
+    ReplayId = "rpl";
     /// Names an API key.
     ApiKeyId = "key";
 }

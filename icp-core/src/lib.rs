@@ -11,6 +11,7 @@ pub mod event;
 pub mod id;
 pub mod integration;
 pub mod notice;
+pub mod replay;
 pub mod resource;
 pub mod secret;
 pub mod signing;

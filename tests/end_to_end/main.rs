@@ -29,5 +29,6 @@ mod delivery;
 mod engines;
 mod notices;
 mod poison;
+mod replay;
 mod secrets;
 mod transaction;

@@ -79,8 +79,8 @@ impl Stage {
         Self { backend, engine, receiver, org, running }
     }
 
-    /// Makes an integration that sends every event to `/<id>` of the receiver, with what `more`
-    /// sets or changes.
+    /// Makes an integration that sends every event to `/<id>` of the receiver and holds nothing
+    /// back where that fails, with what `more` sets or changes.
     pub(crate) async fn integration(&self, id: &str, more: Value) -> Document {
         let spec = self.spec(id, more);
         create(&self.engine, &self.org, "integration", Some(id), spec).await.unwrap()
@@ -92,6 +92,7 @@ impl Stage {
             "target": { "kind": "http", "url": self.receiver.url(&format!("/{id}")) },
             "signing": { "keys": [{ "secret": SIGNING_SECRET }] },
             "retry": { "schedule": { "type": "list", "delays_seconds": [0, 0, 0] } },
+            "breaker": { "enabled": false },
         });
         for (name, value) in more.as_object().unwrap() {
             spec[name] = value.clone();

@@ -2,6 +2,7 @@
 //! middle of its work, and nothing that it was answered for is lost.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod replay;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,18 +17,29 @@ use libtest_mimic::{Arguments, Trial};
 /// What stands in a worker's environment: where its database is, and where to send to.
 const DATABASE: &str = "ICP_KILL_DATABASE";
 const TARGET: &str = "ICP_KILL_TARGET";
+/// Set where the worker has only to replay.
+const REPLAY: &str = "ICP_KILL_REPLAY";
 
 const ROUNDS: u64 = 12;
 
 fn main() {
     if let (Ok(database), Ok(target)) = (variable(DATABASE), variable(TARGET)) {
+        if variable(REPLAY).is_ok() {
+            replay::run(Path::new(&database));
+        }
         worker::run(Path::new(&database), &target);
     }
     let arguments = Arguments::from_args();
-    let trials = vec![Trial::test("nothing_is_lost_when_a_worker_is_killed", || {
-        runtime().block_on(nothing_is_lost_when_a_worker_is_killed());
-        Ok(())
-    })];
+    let trials = vec![
+        Trial::test("nothing_is_lost_when_a_worker_is_killed", || {
+            runtime().block_on(nothing_is_lost_when_a_worker_is_killed());
+            Ok(())
+        }),
+        Trial::test("a_replay_goes_on_without_repeats_when_its_worker_is_killed", || {
+            runtime().block_on(replay::goes_on_without_repeats_when_its_worker_is_killed());
+            Ok(())
+        }),
+    ];
     libtest_mimic::run(&arguments, trials).exit();
 }
 

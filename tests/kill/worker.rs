@@ -19,7 +19,7 @@ pub(crate) const MOST_UNDER_WAY: usize = 50;
 
 const KEY: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-async fn engine(database: &Path) -> Engine {
+pub(crate) async fn engine(database: &Path) -> Engine {
     let store = SqliteStore::open(database).await.unwrap();
     let mut config = EngineConfig::default();
     config.beat = Duration::from_millis(100);

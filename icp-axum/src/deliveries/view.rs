@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// A delivery as the API shows it.
 #[derive(Debug, JsonSchema, Serialize)]
-pub(super) struct DeliveryView {
+pub(crate) struct DeliveryView {
     /// The id.
     id: DeliveryId,
     /// The event it carries.

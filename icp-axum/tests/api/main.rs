@@ -5,4 +5,5 @@ mod events;
 mod harness;
 mod ops;
 mod refusals;
+mod replays;
 mod resources;

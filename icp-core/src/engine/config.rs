@@ -47,6 +47,8 @@ pub struct EngineConfig {
     pub sweep: Duration,
     /// How often the outbox is read where nothing hints at a row. Default 250 ms.
     pub relay: Duration,
+    /// How often replays of other nodes are looked for. Default 1 s.
+    pub replay: Duration,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
 }
@@ -72,6 +74,7 @@ impl Default for EngineConfig {
             feed: Duration::from_millis(500),
             sweep: Duration::from_secs(5),
             relay: Duration::from_millis(250),
+            replay: Duration::from_secs(1),
             index_capacity: 10_000,
         }
     }
@@ -101,6 +104,7 @@ impl EngineConfig {
             ("feed", self.feed),
             ("sweep", self.sweep),
             ("relay", self.relay),
+            ("replay", self.replay),
         ] {
             check(!value.is_zero(), field, "must be longer than zero");
         }

@@ -47,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) suspects: Arc<Semaphore>,
     /// Says that deliveries may be due.
     pub(crate) due: Notify,
+    /// Says that a replay may have work.
+    pub(crate) replays: Notify,
     /// Deliveries that this node made or made due and has not seen claimed; a hint.
     pub(crate) waiting: AtomicI64,
     pub(crate) running: AtomicBool,
@@ -117,6 +119,7 @@ impl Core {
                 metrics: Metrics::new(),
                 duties: Duties::default(),
                 due: Notify::new(),
+                replays: Notify::new(),
                 waiting: AtomicI64::new(0),
                 running: AtomicBool::new(false),
                 stop: CancellationToken::new(),

@@ -6,6 +6,7 @@ mod config;
 pub(crate) mod core;
 pub(crate) mod duty;
 mod explain;
+mod replay;
 mod running;
 mod session;
 mod sight;

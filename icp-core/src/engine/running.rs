@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::duty::{beat, claim, feed, gauge, reap, relay, sweep, watch};
+use super::duty::{beat, claim, feed, gauge, reap, relay, replay, sweep, watch};
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
 
@@ -53,6 +53,7 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
     supervise(core, "gauge", stop(), gauge::run);
     supervise(core, "reap", stop(), reap::run);
     supervise(core, "relay", stop(), relay::run);
+    supervise(core, "replay", stop(), replay::run);
     supervise(core, "sweep", stop(), sweep::run);
     supervise(core, "watch", stop(), watch::run);
     tracing::info!(

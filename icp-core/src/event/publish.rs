@@ -156,7 +156,7 @@ pub(crate) fn item(
     }
 }
 
-fn delivery(
+pub(crate) fn delivery(
     core: &Core,
     view: &OrgView,
     event: &Event,

@@ -23,11 +23,14 @@ use crate::access::AccessStore;
 use crate::delivery::{DeliveryStore, LaneStore};
 use crate::error::Result;
 use crate::event::EventStore;
+use crate::replay::ReplayStore;
 use crate::resource::ResourceStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
-pub trait Store: ResourceStore + EventStore + DeliveryStore + LaneStore + AccessStore {
+pub trait Store:
+    ResourceStore + EventStore + DeliveryStore + LaneStore + ReplayStore + AccessStore
+{
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;
 

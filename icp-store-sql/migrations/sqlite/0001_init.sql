@@ -135,6 +135,25 @@ CREATE TABLE icp_meter (
     PRIMARY KEY (org, integration)
 ) STRICT, WITHOUT ROWID;
 
+-- What else stands in `job` is told by these columns where it is looked for.
+CREATE TABLE icp_replay (
+    id BLOB NOT NULL PRIMARY KEY,
+    org TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    next_at INTEGER NOT NULL,
+    owner BLOB,
+    lease_until INTEGER,
+    job TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX icp_replay_open ON icp_replay (next_at, id) WHERE state < 2;
+CREATE INDEX icp_replay_org ON icp_replay (org, id);
+
+CREATE TABLE icp_replay_delivery (
+    job BLOB NOT NULL,
+    delivery BLOB NOT NULL,
+    PRIMARY KEY (job, delivery)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE icp_session (
     id BLOB NOT NULL PRIMARY KEY,
     beat INTEGER NOT NULL,

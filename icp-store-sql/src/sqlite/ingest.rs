@@ -153,7 +153,7 @@ pub(crate) const EVENTS_PRESENT: &str = ") SELECT json_group_array(hex(e.id)) \
 pub(crate) const OUTBOX_PRESENT: &str = ") SELECT json_group_array(hex(e.id)) \
      FROM v CROSS JOIN icp_outbox e ON e.org = v.org AND e.id = v.id";
 
-async fn present(
+pub(super) async fn present(
     conn: &mut SqliteConnection,
     tail: &str,
     ids: &[(OrgId, EventId)],
@@ -287,7 +287,7 @@ async fn write_deliveries(
     Ok(leased)
 }
 
-fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
+pub(super) fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
     let LaneSeed { id, order_key, mode, max_in_flight, weight, rules } = new.lane.clone();
     Lane {
         id,

@@ -23,6 +23,7 @@ mod migrate;
 mod outbox;
 #[cfg(test)]
 mod plan;
+mod replay;
 mod rescue;
 mod resource;
 mod row;

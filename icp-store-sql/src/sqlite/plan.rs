@@ -2,15 +2,16 @@
 
 use icp_core::delivery::{DeliveryQuery, DeliveryState};
 use icp_core::event::EventQuery;
-use icp_core::id::{DeliveryId, EventId, OrgId, ResourceId};
+use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId};
+use icp_core::replay::{ReplayDeliveries, ReplayQuery, ReplayState};
 use icp_core::resource::{ListQuery, Revision};
 use icp_core::store::PageQuery;
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::statement::rows;
 use super::{
-    claim, delivery, event, health, ingest, lane, meter, migrate, outbox, rescue, resource, settle,
-    sight,
+    claim, delivery, event, health, ingest, lane, meter, migrate, outbox, replay, rescue, resource,
+    settle, sight,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -74,9 +75,35 @@ fn statements() -> Vec<String> {
         delivery::ATTEMPTS.to_owned(),
         delivery::CLOSE.to_owned(),
         event::one_sql(),
+        replay::ONE.to_owned(),
+        replay::SAVE.to_owned(),
+        replay::DUE.to_owned(),
+        replay::NEXT.to_owned(),
+        replay::OWNED.to_owned(),
+        replay::scan_sql(),
+        many(replay::STANDINGS, 1),
+        many(replay::step::PUT, 7),
+        many(replay::step::LINK, 2),
+        many(replay::step::FAN_OUT, 2),
     ];
+    all.extend(replays());
     all.extend(queries().iter().map(delivery::list_sql));
     all.extend(resources().iter_mut().map(|sql| sql.sql().as_str().to_owned()));
+    all
+}
+
+/// Lists of replays and of what they made, from the start and onwards.
+fn replays() -> Vec<String> {
+    let (job, delivery) = (ReplayId::from_bytes([1; 16]), DeliveryId::from_bytes([1; 16]));
+    let mut all = Vec::new();
+    for further in [false, true] {
+        let page = PageQuery { after: further.then_some(delivery), limit: 50 };
+        all.push(replay::made_sql(&ReplayDeliveries { job, page }));
+        for state in [None, Some(ReplayState::Done)] {
+            let page = PageQuery { after: further.then_some(job), limit: 50 };
+            all.push(replay::list_sql(&ReplayQuery { state, page }));
+        }
+    }
     all
 }
 
@@ -136,6 +163,8 @@ async fn no_statement_walks_a_table() {
         walks.extend(steps.into_iter().filter(walk).map(|step| format!("{step}: {sql}")));
     }
     assert!(walks.is_empty(), "{walks:#?}");
+    let counted = plan(&mut conn, &replay::count_sql()).await;
+    assert!(counted.iter().any(|step| step.starts_with("SEARCH e USING INDEX")), "{counted:?}");
     let oldest = plan(&mut conn, &outbox::list_sql()).await;
     assert_eq!(oldest, ["SCAN e"], "in order of its key, without sorting");
 }

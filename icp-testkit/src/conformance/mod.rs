@@ -24,6 +24,7 @@ mod delivery;
 mod event;
 mod health;
 mod lane;
+mod replay;
 mod resource;
 mod session;
 mod world;
@@ -204,6 +205,26 @@ registry! {
         a_pause_rests_and_its_end_wakes,
         effects_change_existing_lanes,
         the_next_moment_of_work_is_told,
+    }
+    replay {
+        a_job_is_read_back_whole,
+        lists_are_newest_first_and_paged,
+        a_claim_takes_what_has_waited_longest,
+        its_owner_claims_again_and_others_after_the_lease,
+        a_released_job_is_free_at_once,
+        one_of_racing_claims_wins,
+        a_step_writes_deliveries_and_its_place,
+        a_step_is_written_once,
+        a_stale_fence_writes_nothing,
+        racing_steps_write_one_batch,
+        a_resting_or_cancelled_job_takes_no_step,
+        an_ended_job_changes_no_more,
+        what_was_replayed_meanwhile_is_left_out,
+        a_further_integration_counts_as_fan_out,
+        order_holds_in_a_fifo_lane,
+        due_times_are_kept,
+        a_scan_walks_its_range_in_order,
+        counts_are_bounded,
     }
     resource {
         is_read_back_whole,

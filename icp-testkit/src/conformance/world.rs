@@ -12,7 +12,7 @@ use icp_core::delivery::{
 use icp_core::event::{
     Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery, TraceContext,
 };
-use icp_core::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
+use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
 use icp_core::resource::{Actor, Change, Effect, Expect, Record, Revision, Write};
 use icp_core::store::Store;
 use icp_core::time::Timestamp;
@@ -102,6 +102,10 @@ impl World {
 
     pub(super) fn event_id(&self) -> EventId {
         EventId::from_bytes(self.bits())
+    }
+
+    pub(super) fn replay_id(&self) -> ReplayId {
+        ReplayId::from_bytes(self.bits())
     }
 
     pub(super) fn session_id(&self) -> SessionId {

@@ -6,6 +6,7 @@ pub(crate) mod feed;
 pub(crate) mod gauge;
 pub(crate) mod reap;
 pub(crate) mod relay;
+pub(crate) mod replay;
 pub(crate) mod sweep;
 pub(crate) mod watch;
 

@@ -13,7 +13,7 @@ use crate::delivery::{
     Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
 };
 use crate::error::{Code, Error, Result};
-use crate::id::{DeliveryId, OrgId, ResourceId, SessionId};
+use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
 use crate::store::Page;
 use crate::time::Timestamp;
 
@@ -31,6 +31,7 @@ pub(super) struct Deliveries {
     pub(super) ready: BTreeSet<(LaneId, Timestamp, DeliveryId)>,
     pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
     of_org: BTreeSet<(OrgId, DeliveryId)>,
+    of_event: BTreeSet<(EventId, DeliveryId)>,
     leased: BTreeSet<(SessionId, DeliveryId)>,
     expiring: BTreeSet<(Timestamp, DeliveryId)>,
     counts: BTreeMap<&'static str, (DeliveryState, u64)>,
@@ -44,8 +45,15 @@ impl Deliveries {
 
     pub(super) fn insert(&mut self, delivery: Delivery) {
         self.of_org.insert((delivery.org.clone(), delivery.id));
+        self.of_event.insert((delivery.event, delivery.id));
         self.index(&delivery);
         self.rows.insert(delivery.id, delivery);
+    }
+
+    /// The deliveries of an event, oldest first.
+    pub(super) fn of_event(&self, event: EventId) -> impl Iterator<Item = &Delivery> {
+        let ids = self.of_event.range((event, FIRST)..=(event, LAST));
+        ids.filter_map(|(_, id)| self.rows.get(id))
     }
 
     /// Tells the lane anew when its earliest delivery is due.

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -46,6 +47,30 @@ impl Events {
 
     pub(super) fn fan_outs(&self) -> impl Iterator<Item = (EventId, u32)> {
         self.rows.iter().map(|(id, stored)| (*id, stored.fan_out))
+    }
+
+    /// The events of an organization between two ids, both exclusive, in their order.
+    pub(super) fn between(
+        &self,
+        org: &OrgId,
+        after: EventId,
+        before: EventId,
+    ) -> impl Iterator<Item = &Arc<Event>> {
+        let ids = match after < before {
+            true => self.of_org.range((
+                Bound::Excluded((org.clone(), after)),
+                Bound::Excluded((org.clone(), before)),
+            )),
+            false => Default::default(),
+        };
+        ids.filter_map(|(_, id)| self.get(*id))
+    }
+
+    /// Counts one more delivery that the event goes to.
+    pub(super) fn fan_out_further(&mut self, id: EventId) {
+        if let Some(stored) = self.rows.get_mut(&id) {
+            stored.fan_out += 1;
+        }
     }
 
     /// What stands in the way of writing the item, if anything does.
@@ -128,7 +153,7 @@ impl State {
     }
 }
 
-fn delivery_of(event: &Event, new: &NewDelivery, now: Timestamp) -> Delivery {
+pub(super) fn delivery_of(event: &Event, new: &NewDelivery, now: Timestamp) -> Delivery {
     Delivery {
         id: new.id,
         org: event.org.clone(),

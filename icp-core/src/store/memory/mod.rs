@@ -6,6 +6,7 @@ mod delivery;
 mod event;
 mod health;
 mod lane;
+mod replay;
 mod resource;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,7 @@ struct State {
     access: access::Access,
     events: event::Events,
     deliveries: delivery::Deliveries,
+    replays: replay::Replays,
     resources: resource::Resources,
 }
 

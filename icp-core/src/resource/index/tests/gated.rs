@@ -8,7 +8,8 @@ use crate::delivery::health::Meter;
 use crate::delivery::*;
 use crate::error::Result;
 use crate::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
-use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ResourceId, SessionId};
+use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
+use crate::replay::*;
 use crate::resource::{AuditEntry, AuditQuery, ListQuery, Record, ResourceStore, Revision, Write};
 use crate::store::{MemoryStore, Page, Store, StoreInfo};
 use crate::time::Timestamp;
@@ -225,6 +226,59 @@ impl DeliveryStore for GatedStore {
 
     async fn audit(&self) -> Result<Audit> {
         self.inner.audit().await
+    }
+}
+
+#[async_trait]
+impl ReplayStore for GatedStore {
+    async fn create_replay(&self, job: ReplayJob) -> Result<ReplayJob> {
+        self.inner.create_replay(job).await
+    }
+
+    async fn replay_job(&self, org: &OrgId, id: ReplayId) -> Result<Option<ReplayJob>> {
+        self.inner.replay_job(org, id).await
+    }
+
+    async fn replay_jobs(&self, org: &OrgId, query: &ReplayQuery) -> Result<Page<ReplayJob>> {
+        self.inner.replay_jobs(org, query).await
+    }
+
+    async fn change_replay(
+        &self,
+        org: &OrgId,
+        id: ReplayId,
+        change: ReplayChange,
+        now: Timestamp,
+    ) -> Result<ReplayJob> {
+        self.inner.change_replay(org, id, change, now).await
+    }
+
+    async fn claim_replay(&self, claim: ReplayClaim) -> Result<ReplayClaimed> {
+        self.inner.claim_replay(claim).await
+    }
+
+    async fn step_replay(&self, step: &ReplayStep) -> Result<ReplayJob> {
+        self.inner.step_replay(step).await
+    }
+
+    async fn release_replays(&self, session: SessionId, now: Timestamp) -> Result<()> {
+        self.inner.release_replays(session, now).await
+    }
+
+    async fn scan_replay(&self, scan: &ReplayScan) -> Result<ReplayScanned> {
+        self.inner.scan_replay(scan).await
+    }
+
+    async fn count_events(&self, range: &EventRange, most: u64) -> Result<u64> {
+        self.inner.count_events(range, most).await
+    }
+
+    async fn replay_deliveries(
+        &self,
+        org: &OrgId,
+        query: &ReplayDeliveries,
+    ) -> Result<Page<Delivery>> {
+        self.inner.replay_deliveries(org, query).await
     }
 }
 
