@@ -53,5 +53,5 @@ pub(crate) async fn once(core: &Core) -> Result<Duration> {
     Ok(Duration::ZERO)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "http"))]
 mod tests;
