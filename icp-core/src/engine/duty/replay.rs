@@ -53,5 +53,6 @@ pub(crate) async fn once(core: &Core) -> Result<Duration> {
     Ok(Duration::ZERO)
 }
 
-#[cfg(all(test, feature = "http"))]
+#[cfg(test)]
+#[cfg(feature = "http")]
 mod tests;
