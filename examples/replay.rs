@@ -51,9 +51,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let percent = job.percent().unwrap_or_default();
         println!("{}: {percent} %, {} deliveries made", job.state, job.progress.created);
     }
+    // What it made is spread over time, and sent by the lanes.
+    while open(&engine).await? > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     running.shutdown(Duration::from_secs(10)).await;
     for (state, count) in engine.counts().await? {
         println!("{state}: {count}");
     }
     Ok(())
+}
+
+/// How many deliveries have not ended.
+async fn open(engine: &Engine) -> icp::Result<u64> {
+    let counts = engine.counts().await?;
+    Ok(counts.iter().filter(|(state, _)| !state.is_final()).map(|(_, count)| count).sum())
 }

@@ -101,7 +101,7 @@ async fn two_engines_work_on_one_job(backend: Backend) {
 
 async fn a_paused_replay_sends_nothing_more(backend: Backend) {
     let (stage, since) = delivered(backend, 30).await;
-    let job = start(&stage, ReplayRequest::since(since).rate(20)).await;
+    let job = start(&stage, ReplayRequest::since(since).rate(10)).await;
     once_job(&stage, &job, |job| job.progress.created >= 1).await;
     let change = |change| stage.engine.change_replay(&stage.org, job.id, change);
     let paused = change(ReplayChange::Pause).await.unwrap();

@@ -54,4 +54,5 @@ pub(crate) async fn once(core: &Core) -> Result<Duration> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "http")]
 mod tests;
