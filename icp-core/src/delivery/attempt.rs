@@ -8,7 +8,7 @@ use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error};
 use crate::event::TraceContext;
 use crate::integration::retry::{Decision, Past, RetrySpec};
-use crate::integration::{Bound, Failure, Hint, Judgement, Outgoing, Sent};
+use crate::integration::{Bound, Failure, Hint, Judgement, OnFailure, Outgoing, Sent, order};
 use crate::time::Timestamp;
 use crate::transform::{Outcome, TransformContext, TransformError};
 
@@ -60,11 +60,10 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
 /// The ending of an attempt that broke off.
 pub(crate) async fn broken(core: &Core, work: &Work, failure: Failure) -> Ending {
     let now = core.clock.now();
-    let retry = match target(core, work).await {
-        Ok(bound) => bound.integration.retry.clone(),
-        Err(_) => RetrySpec::default(),
-    };
-    failed(work, &retry, failure, None, now, now)
+    match target(core, work).await {
+        Ok(bound) => failed(core, work, &bound, failure, None, now, now).await,
+        Err(_) => retried(work, &RetrySpec::default(), failure, None, now, now),
+    }
 }
 
 fn still_held(core: &Core, work: &Work) -> bool {
@@ -134,7 +133,7 @@ async fn attempt(core: &Core, work: &Work, bound: &Bound, now: Timestamp) -> End
                     Outcome::Dropped { reason } => return skipped(work, now, reason),
                 },
                 Err(error) => {
-                    return failed(work, &integration.retry, untransformed(error), None, now, now);
+                    return failed(core, work, bound, untransformed(error), None, now, now).await;
                 }
             }
         }
@@ -165,7 +164,7 @@ async fn judged(core: &Core, work: &Work, bound: &Bound, sent: Sent, started: Ti
             if failure.hint == Hint::Gone {
                 switch_off(core, work).await;
             }
-            failed(work, &bound.integration.retry, failure, Some(&sent), started, now)
+            failed(core, work, bound, failure, Some(&sent), started, now).await
         }
     }
 }
@@ -179,7 +178,28 @@ async fn switch_off(core: &Core, work: &Work) {
     }
 }
 
-fn failed(
+/// The ending of a failed try: by the retry policy, then by what is due to those behind it.
+async fn failed(
+    core: &Core,
+    work: &Work,
+    bound: &Bound,
+    failure: Failure,
+    sent: Option<&Sent>,
+    started: Timestamp,
+    now: Timestamp,
+) -> Ending {
+    let integration = &bound.integration;
+    let mut ending = retried(work, &integration.retry, failure, sent, started, now);
+    if integration.on_failure != OnFailure::Block {
+        // The share is set anew with each change of the organization; this is for a new lane.
+        let weight = core.org(&work.delivery.org).await.map_or(1, |org| org.organization.weight);
+        let beside = order::unordered(&work.delivery, integration.max_in_flight, weight);
+        ending.next = integration.on_failure.after_failure(&work.delivery, ending.next, beside);
+    }
+    ending
+}
+
+fn retried(
     work: &Work,
     retry: &RetrySpec,
     failure: Failure,

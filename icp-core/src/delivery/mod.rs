@@ -54,6 +54,8 @@ pub struct Delivery {
     pub expires_at: Option<Timestamp>,
     /// The ended delivery it repeats.
     pub replay_of: Option<DeliveryId>,
+    /// Whether it lost its place in order: it failed, and those behind it went on.
+    pub out_of_order: bool,
     /// Why it ended, or why it is being tried again.
     pub reason: Option<EndReason>,
     /// When it was made.

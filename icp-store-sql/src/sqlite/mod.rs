@@ -9,6 +9,7 @@
 //! ```
 
 mod access;
+mod aside;
 mod audit;
 mod claim;
 mod config;

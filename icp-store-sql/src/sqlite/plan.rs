@@ -8,7 +8,9 @@ use icp_core::store::PageQuery;
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::statement::rows;
-use super::{claim, delivery, event, ingest, lane, migrate, outbox, rescue, resource, settle};
+use super::{
+    aside, claim, delivery, event, ingest, lane, migrate, outbox, rescue, resource, settle,
+};
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
 /// of the eligible index up to the limit, and the outbox from its oldest row.
@@ -48,6 +50,8 @@ fn statements() -> Vec<String> {
         many(settle::HELD, 3),
         many(settle::DELIVERED, 3),
         many(settle::SETTLE, 9),
+        many(aside::BESIDE, 4),
+        many(aside::MOVE, 7),
         many(settle::RECORD, 12),
         many(settle::RENEW, 3),
         rescue::FORGET.to_owned(),

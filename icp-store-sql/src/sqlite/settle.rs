@@ -4,6 +4,7 @@ use icp_core::delivery::{Attempt, DeliveryState, Next, Settle, Settled, Settleme
 use icp_core::time::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
+use super::aside;
 use super::error::Failure;
 use super::lane::Changes;
 use super::row::{self, Hex};
@@ -89,8 +90,12 @@ async fn held(
 /// Ends the leases that hold, with all that follows from it.
 fn end(settlements: &[&Settlement], now: Timestamp) -> Result<Script, Failure> {
     let mut script = Script::default();
+    let (aside, settled): (Vec<&Settlement>, Vec<&Settlement>) = settlements
+        .iter()
+        .partition(|settlement| matches!(settlement.next, Next::StepAside { .. }));
+    aside::write(&mut script, &aside, now);
     let (delivered, others): (Vec<&Settlement>, Vec<&Settlement>) =
-        settlements.iter().partition(|settlement| matches!(settlement.next, Next::Delivered));
+        settled.into_iter().partition(|settlement| matches!(settlement.next, Next::Delivered));
     for chunk in padded(&delivered) {
         script.rows(DELIVERED.0, chunk.len(), 3, DELIVERED.1);
         script.bind(row::state_code(DeliveryState::Delivered)).bind(now.as_millis());
@@ -136,6 +141,9 @@ fn follow(script: &mut Script, settlements: &[&Settlement], now: Timestamp) -> R
         }
         if let Some(until) = settlement.block_lane_until {
             change.block(until);
+        }
+        if let Next::StepAside { due_at, lane, .. } = &settlement.next {
+            changes.of(lane.id.to_bytes()).ready(*due_at, now);
         }
         attempts.extend(settlement.attempt.as_ref().map(|attempt| (*settlement, attempt)));
     }

@@ -23,6 +23,7 @@ mod audit;
 mod delivery;
 mod event;
 mod lane;
+mod order;
 mod resource;
 mod session;
 mod world;
@@ -178,6 +179,16 @@ registry! {
         a_pause_rests_and_its_end_wakes,
         effects_change_existing_lanes,
         the_next_moment_of_work_is_told,
+    }
+    order {
+        a_failed_head_steps_aside,
+        stepping_aside_frees_the_next_at_once,
+        a_block_stays_with_the_order,
+        a_replay_of_one_set_aside_stays_beside,
+        stepping_aside_needs_the_lease,
+        block_keeps_order_without_a_gap,
+        skip_after_breaks_order_only_for_those_set_aside,
+        dead_letter_keeps_order_and_moves_on,
     }
     resource {
         is_read_back_whole,

@@ -147,6 +147,7 @@ impl Deliveries {
     fn edit(&mut self, id: DeliveryId, change: impl FnOnce(&mut Delivery)) -> Option<Delivery> {
         let mut row = self.rows.get(&id)?.clone();
         self.unindex(&row);
+        let lane = row.lane;
         let was_leased = row.state == DeliveryState::Leased;
         change(&mut row);
         let is_leased = row.state == DeliveryState::Leased;
@@ -156,7 +157,7 @@ impl Deliveries {
         }
         self.index(&row);
         if was_leased != is_leased {
-            self.lanes.edit(row.lane, |lane| {
+            self.lanes.edit(lane, |lane| {
                 let left = lane.in_flight.saturating_sub(1);
                 lane.in_flight = if is_leased { lane.in_flight + 1 } else { left };
             });
@@ -251,8 +252,10 @@ impl Deliveries {
 
     fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Settled {
         let Settlement { lease, attempt, next, block_lane_until, .. } = settlement;
-        if !self.holds(lease) {
-            return Settled::Stale;
+        let held = self.rows.get(&lease.delivery).filter(|_| self.holds(lease));
+        let Some(lane) = held.map(|row| row.lane) else { return Settled::Stale };
+        if let (Next::StepAside { lane: beside, .. }, Some(row)) = (&next, held) {
+            self.lanes.ensure(&row.org, &row.integration, beside);
         }
         if let Some(attempt) = attempt {
             self.attempts.insert((lease.delivery, lease.epoch), attempt);
@@ -261,11 +264,14 @@ impl Deliveries {
             return Settled::Stale;
         };
         if let Some(until) = block_lane_until {
-            self.lanes.edit(row.lane, |lane| {
+            self.lanes.edit(lane, |lane| {
                 lane.blocked_until = lane.blocked_until.max(Some(until));
             });
         }
-        self.refresh(row.lane, now);
+        self.refresh(lane, now);
+        if row.lane != lane {
+            self.refresh(row.lane, now);
+        }
         Settled::Recorded
     }
 
@@ -412,6 +418,11 @@ fn apply(row: &mut Delivery, next: &Next, now: Timestamp) {
     row.updated_at = now;
     match next {
         Next::Retry { due_at, .. } => row.due_at = *due_at,
+        Next::StepAside { due_at, lane, .. } => {
+            row.due_at = *due_at;
+            row.lane = lane.id;
+            row.out_of_order = true;
+        }
         Next::Refund { due_at, throttled } => {
             row.due_at = *due_at;
             row.tries = row.tries.saturating_sub(1);
