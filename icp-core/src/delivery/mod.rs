@@ -1,6 +1,7 @@
 //! One event on its way to one integration: states, lanes, leases, attempts.
 
 pub(crate) mod attempt;
+mod cancel;
 pub(crate) mod dispatch;
 mod lane;
 pub(crate) mod settle;
@@ -11,11 +12,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use cancel::{
+    CancelBatch, CancelPlace, CancelStore, Cancellable, CancelledMany, CancelledSome,
+    DeliveryFilter,
+};
 pub use lane::{Lane, LaneId, LaneMode};
 pub use state::{DeliveryState, EndReason, Next};
 pub use store::{
-    Audit, Claim, Claimed, ClaimedDelivery, DeliveryQuery, DeliveryStore, Renew, Replay, Rescue,
-    RescueOf, Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
+    Audit, Cancel, Claim, Claimed, ClaimedDelivery, DeliveryQuery, DeliveryStore, Renew, Replay,
+    Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
 };
 
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};

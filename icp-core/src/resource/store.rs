@@ -14,7 +14,8 @@ use crate::time::Timestamp;
 pub trait ResourceStore: Debug + Send + Sync + 'static {
     /// Makes all changes in one transaction, or none.
     ///
-    /// Writes are serialized: each change takes the next store-wide revision, and a later
+    /// Writes are serialized: each change takes the next store-wide revision, counted on from
+    /// those of changes and of [notes](super::NoteStore), and a later
     /// revision is never visible before an earlier one. With each change its history version,
     /// its audit row and its effects are written. The answer has one record for each change, in
     /// order. In each record handed in, `revision`, `version`, `created_at` and `updated_at`
@@ -177,4 +178,6 @@ pub struct AuditEntry {
     pub before: Option<String>,
     /// Lower-case hex SHA-256 of the spec after; `None` for a deletion.
     pub after: Option<String>,
+    /// What the action does not tell, for people.
+    pub note: Option<String>,
 }

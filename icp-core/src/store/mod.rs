@@ -20,14 +20,16 @@ use serde::{Deserialize, Serialize};
 pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
-use crate::delivery::DeliveryStore;
+use crate::delivery::{CancelStore, DeliveryStore};
 use crate::error::Result;
 use crate::event::EventStore;
-use crate::resource::ResourceStore;
+use crate::resource::{NoteStore, ResourceStore};
 
 /// Everything an engine needs to keep.
 #[async_trait]
-pub trait Store: ResourceStore + EventStore + DeliveryStore + AccessStore {
+pub trait Store:
+    ResourceStore + NoteStore + EventStore + DeliveryStore + CancelStore + AccessStore
+{
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;
 

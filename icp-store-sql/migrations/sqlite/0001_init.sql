@@ -160,7 +160,8 @@ CREATE TABLE icp_audit (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     spec_before TEXT,
-    spec_after TEXT
+    spec_after TEXT,
+    note TEXT
 ) STRICT;
 CREATE INDEX icp_audit_org ON icp_audit (org, revision);
 

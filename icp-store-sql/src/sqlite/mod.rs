@@ -11,6 +11,7 @@
 mod access;
 mod aside;
 mod audit;
+mod cancel;
 mod claim;
 mod config;
 mod delivery;
@@ -19,6 +20,7 @@ mod event;
 mod ingest;
 mod lane;
 mod migrate;
+mod note;
 mod outbox;
 #[cfg(test)]
 mod plan;

@@ -1,6 +1,6 @@
 //! How SQLite goes about the statements: through an index, never over a whole table.
 
-use icp_core::delivery::{DeliveryQuery, DeliveryState};
+use icp_core::delivery::{DeliveryFilter, DeliveryQuery, DeliveryState};
 use icp_core::event::EventQuery;
 use icp_core::id::{DeliveryId, EventId, OrgId, ResourceId};
 use icp_core::resource::{ListQuery, Revision};
@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnectio
 
 use super::statement::rows;
 use super::{
-    aside, claim, delivery, event, ingest, lane, migrate, outbox, rescue, resource, settle,
+    aside, cancel, claim, delivery, event, ingest, lane, migrate, note, outbox, rescue, resource,
+    settle,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -64,7 +65,12 @@ fn statements() -> Vec<String> {
         delivery::ATTEMPTS.to_owned(),
         delivery::CLOSE.to_owned(),
         event::one_sql(),
+        note::PUT.to_owned(),
+        many(cancel::CANCEL, 1),
+        cancel::ready_sql(),
+        cancel::leased_sql(),
     ];
+    all.extend(filters().iter().map(|filter| cancel::lanes_sql(filter, &org())));
     all.extend(queries().iter().map(delivery::list_sql));
     all.extend(resources().iter_mut().map(|sql| sql.sql().as_str().to_owned()));
     all
@@ -89,6 +95,22 @@ fn resources() -> Vec<QueryBuilder<Sqlite>> {
         all.push(resource::changes_sql(Revision(u64::from(further)), 50));
     }
     all
+}
+
+fn org() -> OrgId {
+    OrgId::new("acme").unwrap()
+}
+
+/// All lanes, those of an integration, and one.
+fn filters() -> [DeliveryFilter; 3] {
+    let integration = ResourceId::new("crm").ok();
+    let ordering_key = Some("k".to_owned());
+    let one = DeliveryFilter { integration: integration.clone(), ..DeliveryFilter::default() };
+    [
+        DeliveryFilter::default(),
+        one.clone(),
+        DeliveryFilter { integration, ordering_key, ..DeliveryFilter::default() },
+    ]
 }
 
 /// Every combination of filters.

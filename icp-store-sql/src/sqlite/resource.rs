@@ -178,8 +178,18 @@ async fn head(conn: &mut SqliteConnection) -> Result<Revision, Failure> {
     Ok(Revision(revision.cast_unsigned()))
 }
 
+pub(crate) const LAST_REVISION: &str = "SELECT max(\
+     coalesce((SELECT max(revision) FROM icp_history), 0), \
+     coalesce((SELECT max(revision) FROM icp_audit), 0))";
+
+/// The last number given to a change or to a note.
+pub(super) async fn last_revision(conn: &mut SqliteConnection) -> Result<u64, Failure> {
+    let revision: i64 = sqlx::query(LAST_REVISION).fetch_one(conn).await?.try_get(0)?;
+    Ok(revision.cast_unsigned())
+}
+
 async fn write_all(conn: &mut SqliteConnection, write: &Write) -> Result<Vec<Record>, Failure> {
-    let Revision(mut revision) = head(conn).await?;
+    let mut revision = last_revision(conn).await?;
     let mut written = Vec::with_capacity(write.changes.len());
     for change in &write.changes {
         revision += 1;
@@ -349,8 +359,8 @@ async fn audit_log(
     query: &AuditQuery,
 ) -> Result<Page<AuditEntry>, Failure> {
     let mut sql = QueryBuilder::<Sqlite>::new(
-        "SELECT revision, at, actor, request_id, action, kind, id, spec_before, spec_after \
-         FROM icp_audit WHERE org = ",
+        "SELECT revision, at, actor, request_id, action, kind, id, spec_before, spec_after, \
+         note FROM icp_audit WHERE org = ",
     );
     sql.push_bind(org.as_str().to_owned());
     if let Some(kind) = &query.kind {
@@ -378,5 +388,6 @@ fn entry(found: &SqliteRow) -> Result<AuditEntry, Failure> {
         id: row::resource_id(found, 6)?,
         before: found.try_get(7)?,
         after: found.try_get(8)?,
+        note: found.try_get(9)?,
     })
 }

@@ -20,6 +20,7 @@
 
 mod access;
 mod audit;
+mod cancel;
 mod delivery;
 mod event;
 mod lane;
@@ -107,6 +108,15 @@ registry! {
         clean_after_every_transition,
         replays_do_not_count_as_fan_out,
         paused_lanes_are_not_asleep,
+    }
+    cancel {
+        a_batch_ends_what_the_filter_takes,
+        without_a_reason_it_only_counts,
+        each_part_of_the_filter_counts,
+        leased_ones_are_left_and_counted,
+        batches_keep_to_their_limit_and_go_on,
+        an_order_goes_on_behind_what_was_called_off,
+        another_organization_is_not_touched,
     }
     delivery {
         a_claim_leases,
@@ -206,6 +216,8 @@ registry! {
         operators_list_all_organizations,
         every_write_has_its_audit_row,
         the_audit_log_is_filtered_and_paged,
+        notes_stand_in_the_log_and_not_in_the_feed,
+        replays_and_cancellations_leave_a_note,
         concurrent_writes_get_distinct_revisions,
         one_of_two_writers_at_a_revision_wins,
     }

@@ -7,9 +7,9 @@ use super::event::Events;
 use super::lane::{Lanes, room};
 use super::{MemoryStore, audit};
 use crate::delivery::{
-    Attempt, Audit, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery, DeliveryState,
-    DeliveryStore, EndReason, Lane, LaneId, LaneMode, Lease, Next, Renew, Replay, Rescue, RescueOf,
-    Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
+    Attempt, Audit, Cancel, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery,
+    DeliveryState, DeliveryStore, EndReason, Lane, LaneId, LaneMode, Lease, Next, Renew, Replay,
+    Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
 };
 use crate::error::{Code, Error, Result};
 use crate::id::{DeliveryId, OrgId, ResourceId, SessionId};
@@ -29,7 +29,7 @@ pub(super) struct Deliveries {
     pub(super) ready: BTreeSet<(LaneId, Timestamp, DeliveryId)>,
     pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
     of_org: BTreeSet<(OrgId, DeliveryId)>,
-    leased: BTreeSet<(SessionId, DeliveryId)>,
+    pub(super) leased: BTreeSet<(SessionId, DeliveryId)>,
     expiring: BTreeSet<(Timestamp, DeliveryId)>,
     counts: BTreeMap<&'static str, (DeliveryState, u64)>,
     sessions: BTreeMap<SessionId, u64>,
@@ -124,7 +124,10 @@ impl Deliveries {
         self.lanes.iter().filter(|lane| wanted(lane)).map(|lane| lane.id).collect()
     }
 
-    fn ready_of(&self, lane: LaneId) -> impl Iterator<Item = &(LaneId, Timestamp, DeliveryId)> {
+    pub(super) fn ready_of(
+        &self,
+        lane: LaneId,
+    ) -> impl Iterator<Item = &(LaneId, Timestamp, DeliveryId)> {
         self.ready.range((lane, Timestamp::EPOCH, FIRST)..=(lane, Timestamp::MAX, LAST))
     }
 
@@ -144,7 +147,11 @@ impl Deliveries {
         self.head(lane).map(|(_, due)| due)
     }
 
-    fn edit(&mut self, id: DeliveryId, change: impl FnOnce(&mut Delivery)) -> Option<Delivery> {
+    pub(super) fn edit(
+        &mut self,
+        id: DeliveryId,
+        change: impl FnOnce(&mut Delivery),
+    ) -> Option<Delivery> {
         let mut row = self.rows.get(&id)?.clone();
         self.unindex(&row);
         let lane = row.lane;
@@ -371,14 +378,9 @@ impl Deliveries {
         Ok(row)
     }
 
-    fn cancel(
-        &mut self,
-        org: &OrgId,
-        id: DeliveryId,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Delivery> {
-        let row = self.find(org, id)?;
+    fn cancel(&mut self, cancel: Cancel) -> Result<Delivery> {
+        let Cancel { org, delivery: id, reason, now, .. } = cancel;
+        let row = self.find(&org, id)?;
         if row.state != DeliveryState::Ready {
             return Err(state_conflict(row, "called off while it is ready"));
         }
@@ -500,17 +502,21 @@ impl DeliveryStore for MemoryStore {
     }
 
     async fn replay(&self, replay: Replay) -> Result<Delivery> {
-        self.lock().deliveries.replay(&replay)
+        let state = &mut *self.lock();
+        let made = state.deliveries.rows.contains_key(&replay.id);
+        let delivery = state.deliveries.replay(&replay)?;
+        if let Some(note) = replay.note().filter(|_| !made) {
+            state.resources.note(note?);
+        }
+        Ok(delivery)
     }
 
-    async fn cancel(
-        &self,
-        org: &OrgId,
-        id: DeliveryId,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Delivery> {
-        self.lock().deliveries.cancel(org, id, reason, now)
+    async fn cancel(&self, cancel: Cancel) -> Result<Delivery> {
+        let state = &mut *self.lock();
+        let note = cancel.note()?;
+        let delivery = state.deliveries.cancel(cancel)?;
+        state.resources.note(note);
+        Ok(delivery)
     }
 
     async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
