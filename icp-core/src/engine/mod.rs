@@ -7,6 +7,7 @@ mod config;
 pub(crate) mod core;
 pub(crate) mod duty;
 mod explain;
+mod pause;
 mod running;
 mod session;
 pub(crate) mod supervise;

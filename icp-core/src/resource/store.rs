@@ -115,7 +115,19 @@ pub enum Effect {
         integration: ResourceId,
         /// How many deliveries of a parallel lane may be leased at once.
         max_in_flight: u32,
-        /// Whether the lanes rest: what is leased ends, nothing more is claimed.
+        /// Whether the lanes rest, those made later too: what is leased ends, nothing more is
+        /// claimed.
+        paused: bool,
+    },
+    /// Lets the lanes of an integration, or of the whole organization, rest or go on: those that
+    /// are there, and those that are made later.
+    ///
+    /// It stands beside [`Lanes`](Self::Lanes): a lane rests as long as its integration is off,
+    /// or is paused, or its organization is.
+    Pause {
+        /// The integration; `None` for the organization.
+        integration: Option<ResourceId>,
+        /// Whether they rest: what is leased ends, nothing more is claimed.
         paused: bool,
     },
     /// Sets the share of every lane of the organization, 1 to 100.
@@ -134,6 +146,7 @@ impl Effect {
             Self::Lanes { integration, max_in_flight, .. } => {
                 Self::Lanes { integration, max_in_flight, paused: false }
             }
+            Self::Pause { integration, .. } => Self::Pause { integration, paused: false },
             other @ Self::Weight { .. } => other,
         }
     }

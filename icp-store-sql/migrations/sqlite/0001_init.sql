@@ -110,6 +110,14 @@ CREATE TABLE icp_lane (
     blocked_until INTEGER,
     paused INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+-- `paused` adds up why a lane rests: 1 its integration is off, 2 it is paused, 4 its organization is.
+-- The same reasons by integration, and by '' for all of an organization, for lanes yet to be made.
+CREATE TABLE icp_rest (
+    org TEXT NOT NULL,
+    integration TEXT NOT NULL,
+    why INTEGER NOT NULL,
+    PRIMARY KEY (org, integration, why)
+) STRICT, WITHOUT ROWID;
 -- Lanes that are full, blocked or paused are not in the claimer's index, so they cost nothing.
 CREATE INDEX icp_lane_eligible ON icp_lane (pass, id)
     WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < max_in_flight;

@@ -161,10 +161,10 @@ pub(crate) const CHARGE: (&str, &str) = (
      in_flight = v.in_flight, blocked_until = v.blocked FROM v WHERE l.id = v.id",
 );
 
-/// Writes new lanes.
+/// Writes new lanes, at rest where there is a reason.
 pub(crate) fn put(script: &mut Script, lanes: &[Lane]) {
     for chunk in exact(lanes) {
-        script.rows(PUT.0, chunk.len(), 13, PUT.1);
+        script.rows(PUT.0, chunk.len(), 12, PUT.1);
         for lane in chunk {
             script
                 .bind(lane.id.to_bytes().to_vec())
@@ -178,15 +178,17 @@ pub(crate) fn put(script: &mut Script, lanes: &[Lane]) {
                 .bind(lane.next_due.map(Timestamp::as_millis))
                 .bind(lane.in_flight)
                 .bind(lane.max_in_flight)
-                .bind(lane.blocked_until.map(Timestamp::as_millis))
-                .bind(lane.paused);
+                .bind(lane.blocked_until.map(Timestamp::as_millis));
         }
     }
     script.expect(lanes.len());
 }
 
 pub(crate) const PUT: (&str, &str) = (
-    "INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
-     next_due, in_flight, max_in_flight, blocked_until, paused) VALUES ",
-    "",
+    "WITH v (id, org, integration, order_key, fifo, weight, pass, runnable, next_due, in_flight, \
+     max_in_flight, blocked_until) AS (VALUES ",
+    ") INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
+     next_due, in_flight, max_in_flight, blocked_until, paused) SELECT v.*, \
+     (SELECT coalesce(sum(r.why), 0) FROM icp_rest r WHERE r.org = v.org \
+        AND r.integration IN (v.integration, '')) FROM v",
 );

@@ -26,6 +26,7 @@ mod outbox;
 mod plan;
 mod rescue;
 mod resource;
+mod rest;
 mod row;
 mod settle;
 mod statement;

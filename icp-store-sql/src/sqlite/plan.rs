@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnectio
 use super::statement::rows;
 use super::{
     aside, cancel, claim, delivery, event, ingest, lane, migrate, note, outbox, rescue, resource,
-    settle,
+    rest, settle,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -46,7 +46,13 @@ fn statements() -> Vec<String> {
         many((ingest::FORGET_OUTBOX, ")"), 1),
         many((lane::LOOK_UP, &lane::look_up_sql()), 2),
         many(lane::CHARGE, 6),
-        many(lane::PUT, 13),
+        many(lane::PUT, 12),
+        rest::NOTE.to_owned(),
+        rest::FORGET.to_owned(),
+        many(rest::RESTING, 2),
+        rest::change_one_sql(&ResourceId::new("crm").unwrap()),
+        rest::change_all_sql(),
+        resource::LAST_REVISION.to_owned(),
         many(lane::APPLY, 5),
         many(settle::HELD, 3),
         many(settle::DELIVERED, 3),

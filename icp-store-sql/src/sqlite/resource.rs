@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::error::Failure;
+use super::rest::{self, Why};
 use super::row::{self, more_than};
 use super::{SqliteStore, commit, read};
 
@@ -322,21 +323,19 @@ async fn take_effect(
     match effect {
         Effect::Lanes { integration, max_in_flight, paused } => {
             sqlx::query(
-                "UPDATE icp_lane AS l SET \
-                 max_in_flight = CASE WHEN l.fifo THEN l.max_in_flight ELSE ?1 END, \
-                 runnable = CASE WHEN l.paused AND NOT ?2 AND EXISTS (SELECT 1 FROM icp_delivery \
-                    d WHERE d.lane = l.id AND d.state = 0) THEN 1 ELSE l.runnable END, \
-                 pass = CASE WHEN l.paused AND NOT ?2 THEN max(l.pass, coalesce((SELECT \
-                    min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0), l.pass)) \
-                    ELSE l.pass END, \
-                 paused = ?2 WHERE l.org = ?3 AND l.integration = ?4",
+                "UPDATE icp_lane SET max_in_flight = ? \
+                 WHERE org = ? AND integration = ? AND fifo = 0",
             )
             .bind(*max_in_flight)
-            .bind(*paused)
             .bind(org.as_str().to_owned())
             .bind(integration.as_str().to_owned())
-            .execute(conn)
+            .execute(&mut *conn)
             .await?;
+            rest::set(conn, org, Why::Off(integration), *paused).await?;
+        }
+        Effect::Pause { integration, paused } => {
+            let why = integration.as_ref().map_or(Why::Organization, Why::Paused);
+            rest::set(conn, org, why, *paused).await?;
         }
         Effect::Weight { weight } => {
             sqlx::query("UPDATE icp_lane SET weight = ? WHERE org = ?")

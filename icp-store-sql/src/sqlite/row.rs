@@ -300,7 +300,7 @@ impl LaneRow<'_> {
             in_flight: self.in_flight,
             max_in_flight: self.max_in_flight,
             blocked_until: self.blocked_until.map(Timestamp::from_millis),
-            paused: self.paused == 1,
+            paused: self.paused != 0,
         })
     }
 }

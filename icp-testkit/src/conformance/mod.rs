@@ -25,6 +25,7 @@ mod delivery;
 mod event;
 mod lane;
 mod order;
+mod pause;
 mod resource;
 mod session;
 mod world;
@@ -199,6 +200,15 @@ registry! {
         block_keeps_order_without_a_gap,
         skip_after_breaks_order_only_for_those_set_aside,
         dead_letter_keeps_order_and_moves_on,
+    }
+    pause {
+        holds_an_integration_and_lets_it_go_on_in_order,
+        holds_a_whole_organization,
+        reasons_stand_beside_each_other,
+        holds_lanes_that_are_made_later,
+        nothing_is_handed_over_to_a_new_lane_at_rest,
+        what_is_under_way_ends_and_keeps_its_tries,
+        one_that_steps_aside_rests_too,
     }
     resource {
         is_read_back_whole,

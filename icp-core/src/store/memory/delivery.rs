@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::event::Events;
-use super::lane::{Lanes, room};
+use super::lane::{Lanes, Rest, room};
 use super::{MemoryStore, audit};
 use crate::delivery::{
     Attempt, Audit, Cancel, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery,
@@ -89,6 +89,8 @@ impl Deliveries {
         paused: bool,
         now: Timestamp,
     ) {
+        self.lanes.rest(org, Rest::Off(integration.clone()), paused);
+        let paused = self.lanes.rests(org, integration);
         for id in self.lanes_where(|lane| lane.org == *org && lane.integration == *integration) {
             self.lanes.edit(id, |lane| {
                 lane.paused = paused;
@@ -96,6 +98,27 @@ impl Deliveries {
                     lane.max_in_flight = max_in_flight;
                 }
             });
+            self.refresh(id, now);
+        }
+    }
+
+    pub(super) fn pause(
+        &mut self,
+        org: &OrgId,
+        integration: Option<&ResourceId>,
+        paused: bool,
+        now: Timestamp,
+    ) {
+        let why = integration.map_or(Rest::Organization, |id| Rest::Paused(id.clone()));
+        self.lanes.rest(org, why, paused);
+        let meant = |lane: &Lane| {
+            lane.org == *org
+                && integration.is_none_or(|integration| *integration == lane.integration)
+        };
+        for id in self.lanes_where(meant) {
+            let lane = self.lanes.get(&id);
+            let paused = lane.is_some_and(|lane| self.lanes.rests(org, &lane.integration));
+            self.lanes.edit(id, |lane| lane.paused = paused);
             self.refresh(id, now);
         }
     }

@@ -118,6 +118,9 @@ impl State {
             Effect::Lanes { integration, max_in_flight, paused } => {
                 self.deliveries.configure(org, integration, *max_in_flight, *paused, now);
             }
+            Effect::Pause { integration, paused } => {
+                self.deliveries.pause(org, integration.as_ref(), *paused, now);
+            }
             Effect::Weight { weight } => self.deliveries.weigh(org, *weight),
         }
     }
