@@ -17,7 +17,10 @@ use tower_http::trace::TraceLayer;
 
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
-use crate::{audit, auth, deliveries, events, lanes, openapi, ops, resources};
+use crate::{
+    audit, auth, cancellations, deliveries, events, integrations, lanes, openapi, ops,
+    organizations, resources,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -56,6 +59,9 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());
+    all.extend(cancellations::endpoints());
+    all.extend(integrations::endpoints());
+    all.extend(organizations::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all

@@ -22,7 +22,7 @@ pub use entry::{Entry, OrgEntry};
 pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use note::{Note, NoteStore};
-pub use service::Resources;
+pub use service::{BulkAction, BulkItem, Duplicate, MAX_BULK, Resources};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
 pub(crate) use validate::Structure;
 pub use validate::{Violations, escape};

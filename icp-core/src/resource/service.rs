@@ -1,6 +1,11 @@
 //! Configuration as people use it: documents by kind, checked, sealed and masked.
 
+mod bulk;
+mod duplicate;
 mod pause;
+
+pub use bulk::{BulkAction, BulkItem, MAX_BULK};
+pub use duplicate::Duplicate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
