@@ -91,7 +91,7 @@ impl Resources {
             (secret.clone(), FreshKey { secret: Some(secret), public: None })
         };
         let profile = self.services.profiles.get(&signing.profile);
-        if !profile.is_some_and(|profile| profile.check(&secret).is_ok()) {
+        if profile.is_none_or(|profile| profile.check(&secret).is_err()) {
             let message = format!(
                 "no key can be made up for the signing profile `{}`; create the copy yourself",
                 signing.profile
