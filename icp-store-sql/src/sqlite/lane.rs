@@ -76,7 +76,8 @@ pub(crate) const APPLY: (&str, &str) = (
     "UPDATE icp_lane AS l SET
         in_flight = max(0, l.in_flight - v.column2),
         pass = CASE WHEN v.column3 AND NOT l.runnable
-            THEN max(l.pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1), l.pass))
+            THEN max(l.pass, coalesce((SELECT min(pass) FROM icp_lane
+                WHERE runnable = 1 AND paused = 0), l.pass))
             ELSE l.pass END,
         runnable = max(l.runnable, v.column3),
         next_due = CASE WHEN l.runnable OR v.column3 THEN NULL
@@ -102,8 +103,8 @@ pub(crate) const LOOK_UP: &str = "WITH v (id, org) AS (VALUES ";
 pub(crate) fn look_up_sql() -> String {
     format!(
         "), o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
-            WHERE r.org = v.org AND r.runnable = 1) FROM v GROUP BY org) \
-         SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1), \
+            WHERE r.org = v.org AND r.runnable = 1 AND r.paused = 0) FROM v GROUP BY org) \
+         SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0), \
          EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
          json_group_array(json_array(hex(v.id), (SELECT busy FROM o WHERE o.org = v.org), \
             l.id IS NOT NULL, {LANE})) \

@@ -209,6 +209,7 @@ registry! {
         nothing_is_handed_over_to_a_new_lane_at_rest,
         what_is_under_way_ends_and_keeps_its_tries,
         one_that_steps_aside_rests_too,
+        lanes_at_rest_lend_nobody_credit,
     }
     resource {
         is_read_back_whole,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use icp_core::delivery::{
     Delivery, DeliveryState, LaneId, Lease, Next, Rescue, RescueOf, Settle, Settled,
@@ -128,8 +128,8 @@ struct History {
     secs: u64,
 }
 
-const KEYS: usize = 12;
-const EACH: usize = 12;
+const KEYS: usize = 40;
+const EACH: usize = 25;
 
 impl History {
     async fn run(world: World, choice: OnFailure, seed: u64) -> Self {
@@ -140,9 +140,12 @@ impl History {
             if round < EACH {
                 history.publish(round).await;
             }
-            let limit = 1 + usize::try_from(history.dice.roll(20)).unwrap();
+            let limit = 1 + usize::try_from(history.dice.roll(60)).unwrap();
             let taken = history.world.take_at(session, limit, history.secs).await;
             let idle = taken.is_empty();
+            let ordered = taken.iter().filter(|claimed| !claimed.delivery.out_of_order);
+            let lanes: BTreeSet<LaneId> = ordered.clone().map(|c| c.delivery.lane).collect();
+            assert_eq!(lanes.len(), ordered.count(), "one of a key at a time");
             for claimed in &taken {
                 history.note(&claimed.delivery);
             }
@@ -156,10 +159,13 @@ impl History {
                 }
             }
             history.secs += 1 + history.dice.roll(4);
-            history.world.assert_clean().await;
+            if round % 16 == 0 {
+                history.world.assert_clean().await;
+            }
             let open = history.world.counts().await.unwrap();
             let open = open.iter().any(|(state, count)| !state.is_final() && *count > 0);
             if round >= EACH && idle && !open {
+                history.world.assert_clean().await;
                 return history;
             }
         }

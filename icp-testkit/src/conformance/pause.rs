@@ -141,3 +141,20 @@ pub(super) async fn one_that_steps_aside_rests_too(world: World) {
     assert_eq!(ids(&world.take_at(session, 9, 6).await), [head.id]);
     world.assert_clean().await;
 }
+
+pub(super) async fn lanes_at_rest_lend_nobody_credit(world: World) {
+    let session = world.session().await;
+    world.fill("acme", "hook", 5).await;
+    pause(&world, None, true, 0).await;
+    world.fill("gamma", "hook", 1).await;
+    let idle = world.take_one(session).await;
+    world.finish(&idle, Next::Delivered, 0).await;
+    world.fill("beta", "hook", 200).await;
+    assert_eq!(world.take(session, 100).await.len(), 100);
+    world.fill("gamma", "hook", 50).await;
+    let mut woken = 0;
+    for _ in 0..20 {
+        woken += usize::from(world.take_one(session).await.org == org("gamma"));
+    }
+    assert!((9..=11).contains(&woken), "{woken} of 20");
+}
