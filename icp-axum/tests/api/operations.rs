@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
+use icp_core::secret::SystemEntropy;
+use icp_core::signing::standard::generate_keypair;
 use serde_json::{Value, json};
 
 use crate::harness::{Api, orders};
@@ -177,4 +179,17 @@ async fn many_integrations_are_switched_each_with_its_outcome() {
         let problem = refused.problem(400, "resource_invalid");
         assert_eq!(problem["violations"][0]["pointer"], "/ids");
     }
+}
+
+#[tokio::test]
+async fn a_copy_of_what_signs_with_a_pair_shows_its_public_half() {
+    let api = Api::with_orders().await;
+    let (secret, public) = generate_keypair(&SystemEntropy).unwrap();
+    let signing = json!({"spec": {"signing": {"keys": [{"secret": secret.expose()}]}}});
+    api.send("PATCH", ONE, &[], signing).await.expect(200);
+    let copied = api.call("POST", &format!("{ONE}/duplicate"), &[], "").await;
+    let answer = copied.expect(201);
+    let fresh = answer["signing_public_key"].as_str().unwrap();
+    assert!(fresh.starts_with("whpk_") && fresh != public);
+    assert!(!copied.text.contains("whsk_") && answer["signing_secret"].is_null());
 }
