@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use icp_testkit::receiver::{Reaction, Receiver};
+use icp_testkit::receiver::{Behaviour, Reaction, Receiver};
 
 /// Runs an example and answers what it printed.
 async fn run(name: &str, argument: String) -> String {
@@ -25,6 +25,24 @@ async fn embed_delivers_one_event() {
     let printed = run("embed", receiver.url("/hook")).await;
     assert!(printed.contains("delivered: 1"), "{printed}");
     assert_eq!(receiver.seen().count("/hook"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_pauses_calls_off_and_copies() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/hook", Behaviour::script([Reaction::Status(500)]));
+    let printed = run("operate", receiver.url("/hook")).await;
+    for line in [
+        "1 called off",
+        "delivered after 2 tries, out of order",
+        "cancelled after 0 tries",
+        "copied as \"crm (Copy)\"",
+        "operator:ada pause integration crm",
+        "operator:ada cancel_deliveries organization acme",
+    ] {
+        assert!(printed.contains(line), "no `{line}` in {printed}");
+    }
+    assert_eq!(receiver.seen().count("/hook"), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

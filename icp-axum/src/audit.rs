@@ -16,7 +16,7 @@ const LIST: &[&str] = &["limit", "cursor", "kind", "id"];
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/api/v1/organizations/{org}/audit", list)
-            .named("listAuditEntries", "Lists changes of configuration, newest first")
+            .named("listAuditEntries", "Lists who changed what, newest first")
             .query(LIST)
             .answers::<Listing<AuditEntry>>(200),
     ]

@@ -116,12 +116,13 @@ async fn attempts(
 
 async fn replay(
     State(engine): State<Engine>,
+    Caller(actor): Caller,
     params: Params,
     query: Query,
     requested: Location,
 ) -> Result<Response> {
     query.only(&[])?;
-    let delivery = engine.replay(&params.org()?, params.parse("id")?).await?;
+    let delivery = engine.replay(&params.org()?, params.parse("id")?, &actor).await?;
     let location = (LOCATION, requested.beside(2, delivery.id));
     Ok((StatusCode::CREATED, [location], Json(DeliveryView::from(delivery))).into_response())
 }
@@ -136,5 +137,6 @@ async fn cancel(
     query.only(&[])?;
     let reason = cancel.and_then(|Body(cancel)| cancel.reason);
     let reason = reason.unwrap_or_else(|| format!("called off by {}", actor.name));
-    Ok(Json(engine.cancel(&params.org()?, params.parse("id")?, &reason).await?.into()))
+    let cancelled = engine.cancel(&params.org()?, params.parse("id")?, &reason, &actor).await?;
+    Ok(Json(cancelled.into()))
 }

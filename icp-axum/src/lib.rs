@@ -13,13 +13,16 @@
 
 mod audit;
 mod auth;
+mod cancellations;
 mod deliveries;
 mod endpoint;
 mod events;
 mod extract;
+mod integrations;
 mod lanes;
 mod openapi;
 mod ops;
+mod organizations;
 mod page;
 mod problem;
 mod replays;

@@ -17,7 +17,10 @@ use tower_http::trace::TraceLayer;
 
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
-use crate::{audit, auth, deliveries, events, lanes, openapi, ops, replays, resources};
+use crate::{
+    audit, auth, cancellations, deliveries, events, integrations, lanes, openapi, ops,
+    organizations, replays, resources,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,6 +60,9 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());
     all.extend(replays::endpoints());
+    all.extend(cancellations::endpoints());
+    all.extend(integrations::endpoints());
+    all.extend(organizations::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all

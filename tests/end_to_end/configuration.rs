@@ -74,7 +74,11 @@ async fn a_deleted_integration_cancels_its_deliveries(backend: Backend) {
     assert_eq!(stage.receiver.seen().count("/crm"), 1);
     let cancelled = stage.deliveries().await;
     let cancelled = cancelled.iter().find(|d| d.state == DeliveryState::Cancelled).unwrap();
-    let refused = stage.engine.replay(&stage.org, cancelled.id).await.unwrap_err();
+    let refused = stage
+        .engine
+        .replay(&stage.org, cancelled.id, &icp::resource::Actor::host())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::IntegrationNotFound);
     stage.end().await;
 }

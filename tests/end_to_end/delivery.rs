@@ -114,7 +114,8 @@ async fn what_is_exhausted_is_dead_and_can_be_replayed(backend: Backend) {
     assert_eq!(letters.items, std::slice::from_ref(&dead));
 
     stage.receiver.behave("/crm", Reaction::OK);
-    let replay = stage.engine.replay(&stage.org, dead.id).await.unwrap();
+    let replay =
+        stage.engine.replay(&stage.org, dead.id, &icp::resource::Actor::host()).await.unwrap();
     assert_eq!(replay.replay_of, Some(dead.id));
     assert_ne!(replay.id, dead.id);
     stage.reaches(replay.id, DeliveryState::Delivered).await;

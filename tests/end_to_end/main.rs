@@ -28,6 +28,7 @@ mod configuration;
 mod delivery;
 mod engines;
 mod notices;
+mod operations;
 mod poison;
 mod replay;
 mod secrets;

@@ -31,6 +31,8 @@ pub(crate) struct DeliveryView {
     expires_at: Option<Timestamp>,
     /// The ended delivery it repeats.
     replay_of: Option<DeliveryId>,
+    /// Whether it lost its place in order: it failed, and those behind it went on.
+    out_of_order: bool,
     /// Why it ended, or why it is being tried again.
     reason: Option<EndReason>,
     /// When it was made.
@@ -53,6 +55,7 @@ impl From<Delivery> for DeliveryView {
             rescues: delivery.rescues,
             expires_at: delivery.expires_at,
             replay_of: delivery.replay_of,
+            out_of_order: delivery.out_of_order,
             reason: delivery.reason,
             created_at: delivery.created_at,
             updated_at: delivery.updated_at,

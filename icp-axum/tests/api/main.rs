@@ -3,6 +3,7 @@
 mod deliveries;
 mod events;
 mod harness;
+mod operations;
 mod ops;
 mod refusals;
 mod replays;

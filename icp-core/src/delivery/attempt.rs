@@ -9,7 +9,9 @@ use crate::engine::duty::watch;
 use crate::error::{Code, Error};
 use crate::event::TraceContext;
 use crate::integration::retry::{Decision, Past, RetrySpec};
-use crate::integration::{Bound, Failure, Hint, IntegrationSpec, Judgement, Outgoing, Sent};
+use crate::integration::{
+    Bound, Failure, Hint, IntegrationSpec, Judgement, OnFailure, Outgoing, Sent, order,
+};
 use crate::notice;
 use crate::resource::Spec;
 use crate::time::Timestamp;
@@ -64,11 +66,10 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
 /// The ending of an attempt that broke off.
 pub(crate) async fn broken(core: &Core, work: &Work, failure: Failure) -> Ending {
     let now = core.clock.now();
-    let retry = match target(core, work).await {
-        Ok((_, bound)) => bound.integration.retry.clone(),
-        Err(_) => RetrySpec::default(),
-    };
-    failed(work, &retry, failure, None, now, now)
+    match target(core, work).await {
+        Ok((_, bound)) => failed(core, work, &bound, failure, None, now, now).await,
+        Err(_) => retried(work, &RetrySpec::default(), failure, None, now, now),
+    }
 }
 
 fn still_held(core: &Core, work: &Work) -> bool {
@@ -145,7 +146,7 @@ async fn attempt(
                     Outcome::Dropped { reason } => return skipped(work, now, reason),
                 },
                 Err(error) => {
-                    return failed(work, &integration.retry, untransformed(error), None, now, now);
+                    return failed(core, work, bound, untransformed(error), None, now, now).await;
                 }
             }
         }
@@ -202,7 +203,7 @@ async fn judged(
             if failure.hint == Hint::Gone {
                 switch_off(core, work, view).await;
             }
-            failed(work, &bound.integration.retry, failure, Some(&sent), started, now)
+            failed(core, work, bound, failure, Some(&sent), started, now).await
         }
     }
 }
@@ -225,7 +226,29 @@ async fn switch_off(core: &Core, work: &Work, view: &OrgView) {
     }
 }
 
-fn failed(
+/// The ending of a failed try: by the retry policy, then by what is due to those behind it.
+async fn failed(
+    core: &Core,
+    work: &Work,
+    bound: &Bound,
+    failure: Failure,
+    sent: Option<&Sent>,
+    started: Timestamp,
+    now: Timestamp,
+) -> Ending {
+    let integration = &bound.integration;
+    let mut ending = retried(work, &integration.retry, failure, sent, started, now);
+    if integration.on_failure != OnFailure::Block {
+        // The share is set anew with each change of the organization; this is for a new lane.
+        let weight = core.org(&work.delivery.org).await.map_or(1, |org| org.organization.weight);
+        let (most, rules) = (integration.max_in_flight, integration.rules);
+        let beside = order::unordered(&work.delivery, most, weight, rules);
+        ending.next = integration.on_failure.after_failure(&work.delivery, ending.next, beside);
+    }
+    ending
+}
+
+fn retried(
     work: &Work,
     retry: &RetrySpec,
     failure: Failure,

@@ -1,10 +1,12 @@
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::health::{LaneHealth, LaneRules, Pace};
+use crate::error::{Code, Error};
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
@@ -47,6 +49,43 @@ impl fmt::Display for LaneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("lane_")?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for LaneId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = text.strip_prefix("lane_").filter(|digits| {
+            digits.len() == 32 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        let bits = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        bits.map(|bits| Self(bits.to_be_bytes())).ok_or_else(|| {
+            Error::new(Code::IdInvalid, "a lane is named by `lane_` and 32 hexadecimal digits")
+        })
+    }
+}
+
+impl Serialize for LaneId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LaneId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for LaneId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LaneId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^lane_[0-9a-f]{32}$" })
     }
 }
 
@@ -133,6 +172,15 @@ mod tests {
             plain,
             LaneId::of(&OrgId::new("ab").unwrap(), &ResourceId::new("x").unwrap(), None)
         );
+    }
+
+    #[test]
+    fn names_of_lanes_round_trip() {
+        let lane = LaneId::from_bytes([0x0a; 16]);
+        assert_eq!(lane.to_string().parse::<LaneId>().unwrap(), lane);
+        for bad in ["", "lane_", "0a0a", "lane_+a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a", "LANE_00"] {
+            assert_eq!(bad.parse::<LaneId>().unwrap_err().code(), Code::IdInvalid, "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One event on its way to one integration: states, lanes, leases, attempts.
 
 pub(crate) mod attempt;
+mod cancel;
 pub(crate) mod dispatch;
 pub mod health;
 mod lane;
@@ -14,12 +15,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use cancel::{
+    CancelBatch, CancelPlace, CancelStore, Cancellable, CancelledMany, CancelledSome,
+    DeliveryFilter,
+};
 pub use lane::{Lane, LaneId, LaneMode};
 pub use sight::{LaneBacklog, LaneState, LaneStatus, LaneStore, LaneTotals};
 pub use state::{DeliveryState, EndReason, Next};
 pub use store::{
-    Audit, Claim, Claimed, ClaimedDelivery, DeliveryQuery, DeliveryStore, Renew, Replay, Rescue,
-    RescueOf, Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
+    Audit, Cancel, Claim, Claimed, ClaimedDelivery, DeliveryQuery, DeliveryStore, Renew, Replay,
+    Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
 };
 
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
@@ -58,6 +63,8 @@ pub struct Delivery {
     pub expires_at: Option<Timestamp>,
     /// The ended delivery it repeats.
     pub replay_of: Option<DeliveryId>,
+    /// Whether it lost its place in order: it failed, and those behind it went on.
+    pub out_of_order: bool,
     /// Why it ended, or why it is being tried again.
     pub reason: Option<EndReason>,
     /// When it was made.

@@ -123,7 +123,7 @@ fn count(core: &Arc<Core>, settlements: &[Settlement], settled: &[Settled]) {
             continue;
         }
         match &settlement.next {
-            Next::Retry { due_at, .. } => {
+            Next::Retry { due_at, .. } | Next::StepAside { due_at, .. } => {
                 core.metrics.retried.inc();
                 due += usize::from(*due_at <= now);
                 soon |= core.is_soon(*due_at, now);

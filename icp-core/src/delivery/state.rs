@@ -4,6 +4,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error};
+use crate::event::LaneSeed;
 use crate::time::Timestamp;
 
 /// Where a delivery stands.
@@ -113,6 +114,16 @@ pub enum Next {
         /// Whether the receiver asked to wait; counted apart.
         throttled: bool,
     },
+    /// It is tried again at `due_at`, and loses its place in order: it goes over to `lane`,
+    /// which keeps none, and is `out_of_order` from then on. The try counts.
+    StepAside {
+        /// When.
+        due_at: Timestamp,
+        /// Why.
+        reason: EndReason,
+        /// The integration's lane without order; made where it is missing.
+        lane: LaneSeed,
+    },
     /// It ends as a dead letter.
     Dead {
         /// Why.
@@ -137,7 +148,9 @@ impl Next {
     #[must_use]
     pub const fn state(&self) -> DeliveryState {
         match self {
-            Self::Retry { .. } | Self::Refund { .. } => DeliveryState::Ready,
+            Self::Retry { .. } | Self::Refund { .. } | Self::StepAside { .. } => {
+                DeliveryState::Ready
+            }
             Self::Delivered => DeliveryState::Delivered,
             Self::Dead { .. } => DeliveryState::Dead,
             Self::Skipped { .. } => DeliveryState::Skipped,
@@ -151,6 +164,7 @@ impl Next {
     pub const fn reason(&self) -> Option<&EndReason> {
         match self {
             Self::Retry { reason, .. }
+            | Self::StepAside { reason, .. }
             | Self::Dead { reason }
             | Self::Skipped { reason }
             | Self::Cancelled { reason } => Some(reason),

@@ -8,6 +8,7 @@ use super::{Attempt, Delivery, DeliveryState, EndReason, Lane, LaneId, Lease, Ne
 use crate::error::Result;
 use crate::event::Event;
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
+use crate::resource::{Actor, Note};
 use crate::store::{Page, PageQuery};
 use crate::time::Timestamp;
 
@@ -81,7 +82,8 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     async fn sweep(&self, sweep: Sweep) -> Result<Swept>;
 
     /// Makes a new delivery of the same event and integration as an ended one, linked to it.
-    /// Repeated with the same new id it answers the delivery that was made.
+    /// Repeated with the same new id it answers the delivery that was made, and writes no second
+    /// audit row.
     ///
     /// # Errors
     ///
@@ -89,18 +91,12 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// [`DeliveryStateConflict`](crate::Code::DeliveryStateConflict) where it has not ended.
     async fn replay(&self, replay: Replay) -> Result<Delivery>;
 
-    /// Calls off a ready delivery. A leased one is not touched.
+    /// Calls off a ready delivery, with an audit row. A leased one is not touched.
     ///
     /// # Errors
     ///
     /// As [`replay`](DeliveryStore::replay), the other way round.
-    async fn cancel(
-        &self,
-        org: &OrgId,
-        id: DeliveryId,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Delivery>;
+    async fn cancel(&self, cancel: Cancel) -> Result<Delivery>;
 
     /// One delivery of an organization.
     async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>>;
@@ -277,8 +273,69 @@ pub struct Replay {
     pub id: DeliveryId,
     /// When the new one ends as expired.
     pub expires_at: Option<Timestamp>,
+    /// Who asks for it, for the audit row; `None` where the caller writes one row for many.
+    pub actor: Option<Actor>,
     /// The engine's time; the new one is due at once.
     pub now: Timestamp,
+}
+
+/// Which delivery to call off.
+#[derive(Clone, Debug)]
+pub struct Cancel {
+    /// The organization.
+    pub org: OrgId,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Why.
+    pub reason: EndReason,
+    /// Who asks for it, for the audit row.
+    pub actor: Actor,
+    /// The engine's time.
+    pub now: Timestamp,
+}
+
+impl Replay {
+    /// The audit row, where one is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Within: never for an id of a delivery, which always makes a name.
+    pub fn note(&self) -> Option<Result<Note>> {
+        let actor = self.actor.clone()?;
+        let text = format!("as {}", self.id);
+        Some(noted(&self.org, self.delivery, "replay", actor, text, self.now))
+    }
+}
+
+impl Cancel {
+    /// The audit row.
+    ///
+    /// # Errors
+    ///
+    /// Never for an id of a delivery, which always makes a name.
+    pub fn note(&self) -> Result<Note> {
+        let actor = self.actor.clone();
+        noted(&self.org, self.delivery, "cancel", actor, self.reason.message.clone(), self.now)
+    }
+}
+
+fn noted(
+    org: &OrgId,
+    delivery: DeliveryId,
+    action: &str,
+    actor: Actor,
+    note: String,
+    now: Timestamp,
+) -> Result<Note> {
+    Ok(Note {
+        org: org.clone(),
+        actor,
+        action: action.to_owned(),
+        kind: "delivery".to_owned(),
+        id: ResourceId::new(delivery.to_string())?,
+        note: Some(note),
+        now,
+    })
 }
 
 /// Which deliveries to list.

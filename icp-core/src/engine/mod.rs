@@ -2,10 +2,12 @@
 
 mod batch;
 mod builder;
+mod cancel;
 mod config;
 pub(crate) mod core;
 pub(crate) mod duty;
 mod explain;
+mod pause;
 mod replay;
 mod running;
 mod session;
@@ -27,12 +29,12 @@ pub use supervise::DutyState;
 use self::core::Core;
 use crate::access::ApiKeyRecord;
 use crate::delivery::{
-    Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, EndReason, Lane, LaneStatus, Replay,
+    Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, Lane, LaneStatus, Replay,
 };
 use crate::error::{Code, Error, Result};
 use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent, Published};
 use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
-use crate::resource::Resources;
+use crate::resource::{Actor, Resources};
 use crate::store::{Page, Store, StoreInfo};
 use crate::telemetry::Metrics;
 use crate::time::{Clock, Timestamp};
@@ -203,7 +205,7 @@ impl Engine {
     ///
     /// [`Code::DeliveryNotFound`], [`Code::DeliveryStateConflict`] where it has not ended,
     /// [`Code::IntegrationNotFound`], and those of the store.
-    pub async fn replay(&self, org: &OrgId, id: DeliveryId) -> Result<Delivery> {
+    pub async fn replay(&self, org: &OrgId, id: DeliveryId, actor: &Actor) -> Result<Delivery> {
         let old = self.delivery(org, id).await?;
         if self.core.org(org).await?.matching.bound(&old.integration).is_none() {
             let message = format!("the integration `{}` was deleted", old.integration);
@@ -214,21 +216,12 @@ impl Engine {
             delivery: id,
             id: DeliveryId::generate(self.core.ids.as_ref()),
             expires_at: None,
+            actor: Some(actor.clone()),
             now: self.now(),
         };
         let delivery = self.core.store.replay(replay).await?;
         self.core.announce(1);
         Ok(delivery)
-    }
-
-    /// Calls off a delivery that is not under way.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::DeliveryNotFound`], [`Code::DeliveryStateConflict`], and those of the store.
-    pub async fn cancel(&self, org: &OrgId, id: DeliveryId, why: &str) -> Result<Delivery> {
-        let reason = EndReason::new("cancelled", why.chars().take(500).collect::<String>());
-        self.core.store.cancel(org, id, reason, self.now()).await
     }
 
     /// Checks the delivery protocol's invariants on everything stored; read-only.

@@ -5,6 +5,7 @@ pub mod connector;
 pub mod filter;
 pub mod http;
 pub mod matching;
+pub mod order;
 pub mod pattern;
 pub mod retry;
 pub mod spec;
@@ -13,4 +14,5 @@ pub use connector::{
     Binding, Connector, Connectors, Failure, Hint, Integration, Judgement, Outgoing, Sent,
 };
 pub use matching::{Bound, MatchIndex, MatchReason};
+pub use order::OnFailure;
 pub use spec::{CompiledIntegration, IntegrationSpec};

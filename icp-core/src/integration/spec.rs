@@ -11,7 +11,7 @@ use super::auth::{Auth, AuthSpec};
 use super::filter::{CompiledFilter, Filter};
 use super::pattern::{EventPattern, PatternSet};
 use super::retry::RetrySpec;
-use super::{Binding, Connector, Integration};
+use super::{Binding, Connector, Integration, OnFailure};
 use crate::delivery::LaneMode;
 use crate::delivery::health::{BreakerSpec, LaneRules, RateLimit};
 use crate::egress::AddressPolicy;
@@ -61,6 +61,10 @@ pub struct IntegrationSpec {
     /// `none`.
     #[serde(default)]
     pub ordering: Ordering,
+    /// What a failed delivery does to those behind it; only with the ordering `by_key`. Default
+    /// `block`.
+    #[serde(default, skip_serializing_if = "is_block")]
+    pub on_failure: OnFailure,
     /// How many deliveries may be under way at once, 1 to 1,000. Default 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 1000))]
@@ -101,6 +105,11 @@ fn ten() -> u32 {
     10
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_block(choice: &OnFailure) -> bool {
+    *choice == OnFailure::Block
+}
+
 /// Whether events of units below an integration's own take part.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,8 +128,8 @@ pub enum Ordering {
     /// It does not.
     #[default]
     None,
-    /// Events with the same ordering key go one after the other; a failed one holds up those
-    /// behind it until it is delivered or dead. Events without a key keep no order.
+    /// Events with the same ordering key go one after the other; what a failed one does to
+    /// those behind it says `on_failure`. Events without a key keep no order.
     ByKey,
 }
 
@@ -158,6 +167,8 @@ impl Spec for IntegrationSpec {
         }
         violations.extend("", self.retry.validate("/retry"));
         violations.extend("", self.failing.validate("/failing"));
+        let ordered = self.ordering == Ordering::ByKey;
+        violations.extend("", self.on_failure.validate("/on_failure", ordered));
     }
 
     fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
@@ -209,6 +220,7 @@ impl Spec for IntegrationSpec {
                 .transpose()
                 .map_err(unusable)?,
             ordering: self.ordering,
+            on_failure: self.on_failure,
             max_in_flight: self.max_in_flight,
             rules: self.rules(),
             retry: self.retry.clone(),
@@ -280,6 +292,8 @@ pub struct CompiledIntegration {
     pub plan: Option<Plan>,
     /// Whether it keeps order.
     pub ordering: Ordering,
+    /// What a failed delivery does to those behind it.
+    pub on_failure: OnFailure,
     /// How many deliveries may be under way at once.
     pub max_in_flight: u32,
     /// How its lanes treat their receiver.

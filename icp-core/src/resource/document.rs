@@ -11,7 +11,8 @@ use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
-const MAX_NAME: usize = 128;
+/// The most characters of a name.
+pub(super) const MAX_NAME: usize = 128;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY: usize = 64;
 const MAX_LABEL_VALUE: usize = 256;

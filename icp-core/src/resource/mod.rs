@@ -6,6 +6,7 @@ mod entry;
 pub(crate) mod fixture;
 mod index;
 mod kind;
+mod note;
 mod service;
 mod store;
 mod validate;
@@ -20,7 +21,8 @@ pub use document::{Document, Draft};
 pub use entry::{Entry, OrgEntry};
 pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
-pub use service::Resources;
+pub use note::{Note, NoteStore};
+pub use service::{BulkAction, BulkItem, Duplicate, MAX_BULK, Resources};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
 pub(crate) use validate::Structure;
 pub use validate::{Violations, escape};
@@ -28,7 +30,7 @@ pub use validate::{Violations, escape};
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
-/// The store-wide number of a configuration write; a later write has a larger number.
+/// The store-wide number of a write that has an audit row; a later write has a larger number.
 #[derive(
     Clone,
     Copy,

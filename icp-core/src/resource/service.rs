@@ -1,5 +1,12 @@
 //! Configuration as people use it: documents by kind, checked, sealed and masked.
 
+mod bulk;
+mod duplicate;
+mod pause;
+
+pub use bulk::{BulkAction, BulkItem, MAX_BULK};
+pub use duplicate::Duplicate;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -206,7 +213,8 @@ impl Resources {
             self.refuse_while_used(org).await?;
         }
         // A spec that cannot be read any more can still be deleted.
-        let effects = kind.effects(id, &record.spec).unwrap_or_default();
+        let mut effects = kind.effects(id, &record.spec).unwrap_or_default();
+        effects.extend(pause::effect(&record));
         let effects = effects.into_iter().map(Effect::of_deletion).collect();
         record.deleted = true;
         let change = Change { record, expect, action: "delete".into(), effects };
@@ -287,9 +295,8 @@ impl Resources {
                 Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
                 _ => return Ok(()),
             }
-            record.status = serde_json::json!({
-                SWITCHED_OFF: { "reason": reason, "at": self.clock.now() },
-            });
+            let why = serde_json::json!({ "reason": reason, "at": self.clock.now() });
+            set_status(&mut record, SWITCHED_OFF, Some(why));
             let effects = kind.effects(id, &record.spec)?;
             let expect = Expect::Revision(record.revision);
             let change = Change { record, expect, action: "switch_off".into(), effects };
@@ -416,9 +423,23 @@ impl Resources {
 
 /// Why an integration was switched off is over once somebody switched it on again.
 fn forget_switched_off(record: &mut Record) {
-    let enabled = record.spec.get("enabled") == Some(&Value::Bool(true));
-    if enabled && record.status.get(SWITCHED_OFF).is_some() {
-        record.status = Value::Null;
+    if record.spec.get("enabled") == Some(&Value::Bool(true)) {
+        set_status(record, SWITCHED_OFF, None);
+    }
+}
+
+/// Notes something about a resource, or forgets it; the rest of its status stays.
+fn set_status(record: &mut Record, key: &str, value: Option<Value>) {
+    let mut status = match std::mem::take(&mut record.status) {
+        Value::Object(status) => status,
+        _ => Map::new(),
+    };
+    match value {
+        Some(value) => drop(status.insert(key.to_owned(), value)),
+        None => drop(status.remove(key)),
+    }
+    if !status.is_empty() {
+        record.status = Value::Object(status);
     }
 }
 

@@ -15,7 +15,8 @@ use crate::time::Timestamp;
 pub trait ResourceStore: Debug + Send + Sync + 'static {
     /// Makes all changes in one transaction, or none.
     ///
-    /// Writes are serialized: each change takes the next store-wide revision, and a later
+    /// Writes are serialized: each change takes the next store-wide revision, counted on from
+    /// those of changes and of [notes](super::NoteStore), and a later
     /// revision is never visible before an earlier one. With each change its history version,
     /// its audit row and its effects are written. The answer has one record for each change, in
     /// order. In each record handed in, `revision`, `version`, `created_at` and `updated_at`
@@ -115,7 +116,19 @@ pub enum Effect {
         integration: ResourceId,
         /// How many deliveries of a parallel lane may be leased at once.
         max_in_flight: u32,
-        /// Whether the lanes rest: what is leased ends, nothing more is claimed.
+        /// Whether the lanes rest, those made later too: what is leased ends, nothing more is
+        /// claimed.
+        paused: bool,
+    },
+    /// Lets the lanes of an integration, or of the whole organization, rest or go on: those that
+    /// are there, and those that are made later.
+    ///
+    /// It stands beside [`Lanes`](Self::Lanes): a lane rests as long as its integration is off,
+    /// or is paused, or its organization is.
+    Pause {
+        /// The integration; `None` for the organization.
+        integration: Option<ResourceId>,
+        /// Whether they rest: what is leased ends, nothing more is claimed.
         paused: bool,
     },
     /// Sets how every lane of an integration treats its receiver. Where that changes, what the
@@ -146,6 +159,7 @@ impl Effect {
                 Self::Lanes { integration, max_in_flight, paused: false }
             }
             Self::Rules { integration, .. } => Self::Rules { integration, rules: LaneRules::off() },
+            Self::Pause { integration, .. } => Self::Pause { integration, paused: false },
             other @ Self::Weight { .. } => other,
         }
     }
@@ -190,4 +204,6 @@ pub struct AuditEntry {
     pub before: Option<String>,
     /// Lower-case hex SHA-256 of the spec after; `None` for a deletion.
     pub after: Option<String>,
+    /// What the action does not tell, for people.
+    pub note: Option<String>,
 }

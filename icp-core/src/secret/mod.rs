@@ -15,4 +15,6 @@ pub use keys::{Key, KeyProvider, LocalKeys};
 pub use seal::{SealContext, SealedBytes, Sealer};
 pub use text::{SecretBytes, SecretString};
 pub use value::{MASK, Secret};
-pub use visit::{MaskAll, Opener, Owner, Place, Previous, RefuseSealed, SealAll, SecretVisitor};
+pub use visit::{
+    MaskAll, Opener, Owner, Place, Previous, RefuseSealed, Reseal, SealAll, SecretVisitor,
+};

@@ -174,6 +174,31 @@ impl<'a> Opener<'a> {
     }
 }
 
+/// Seals the stored secrets of one record anew for another, where they open as they did before.
+#[derive(Clone, Copy, Debug)]
+pub struct Reseal<'a> {
+    sealer: &'a Sealer,
+    from: Owner<'a>,
+    to: Owner<'a>,
+}
+
+impl<'a> Reseal<'a> {
+    /// Takes secrets from `from` over to `to`.
+    #[must_use]
+    pub fn new(sealer: &'a Sealer, from: Owner<'a>, to: Owner<'a>) -> Self {
+        Self { sealer, from, to }
+    }
+}
+
+impl SecretVisitor for Reseal<'_> {
+    fn secret(&mut self, place: Place<'_>, secret: &mut Secret) -> Result<()> {
+        let text = Opener::new(self.sealer, self.from).open(place.slot, secret)?;
+        let context = self.to.context(place.slot);
+        *secret = Secret::Sealed(self.sealer.seal(&context, text.expose().as_bytes())?);
+        Ok(())
+    }
+}
+
 fn unusable(slot: &str, what: &str) -> Error {
     Error::new(Code::SecretInvalid, format!("the secret `{slot}` {what}; enter it again"))
 }
@@ -261,6 +286,25 @@ mod tests {
         let error = spec.visit_secrets(&mut RefuseSealed).unwrap_err();
         assert_eq!(error.list()[0].code, "secret_sealed");
         assert_eq!(error.list()[0].pointer, "/token");
+    }
+
+    #[test]
+    fn resealed_secrets_open_for_the_other_record_only() {
+        let sealer = sealer();
+        let other = Owner { id: "two", ..OWNER };
+        let spec = Spec { token: Secret::plain("t"), keys: vec![("a", Secret::plain("k"))] };
+        let stored = sealed(&sealer, spec, None).unwrap();
+        let mut copy = stored.clone();
+        copy.visit_secrets(&mut Reseal::new(&sealer, OWNER, other)).unwrap();
+        let open = |owner, slot, secret| Opener::new(&sealer, owner).open(slot, secret);
+        assert_eq!(open(other, "token", &copy.token).unwrap().expose(), "t");
+        assert_eq!(open(other, "keys", &copy.keys[0].1).unwrap().expose(), "k");
+        for (owner, secret) in [(OWNER, &copy.token), (other, &stored.token)] {
+            assert_eq!(open(owner, "token", secret).unwrap_err().code(), Code::KeyUnreadable);
+        }
+        let mut masked = Spec { token: Secret::Masked, keys: vec![] };
+        let error = masked.visit_secrets(&mut Reseal::new(&sealer, OWNER, other)).unwrap_err();
+        assert_eq!(error.code(), Code::SecretInvalid);
     }
 
     #[test]

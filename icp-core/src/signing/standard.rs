@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 
 mod key;
 
+pub(crate) use key::is_private;
 use key::{SigningKey, VerifyingKey};
 pub use key::{generate_keypair, generate_secret};
 

@@ -20,16 +20,23 @@ use serde::{Deserialize, Serialize};
 pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
-use crate::delivery::{DeliveryStore, LaneStore};
+use crate::delivery::{CancelStore, DeliveryStore, LaneStore};
 use crate::error::Result;
 use crate::event::EventStore;
 use crate::replay::ReplayStore;
-use crate::resource::ResourceStore;
+use crate::resource::{NoteStore, ResourceStore};
 
 /// Everything an engine needs to keep.
 #[async_trait]
 pub trait Store:
-    ResourceStore + EventStore + DeliveryStore + LaneStore + ReplayStore + AccessStore
+    ResourceStore
+    + NoteStore
+    + EventStore
+    + DeliveryStore
+    + LaneStore
+    + CancelStore
+    + ReplayStore
+    + AccessStore
 {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;

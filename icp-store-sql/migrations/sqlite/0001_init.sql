@@ -118,11 +118,19 @@ CREATE TABLE icp_lane (
 ) STRICT, WITHOUT ROWID;
 -- Rules that are the default and health that is good are null. Of what a lane may lease at most,
 -- `allowed` is what its health leaves.
+-- `paused` adds up why a lane rests: 1 its integration is off, 2 it is paused, 4 its organization is.
+-- The same reasons by integration, and by '' for all of an organization, for lanes yet to be made.
+CREATE TABLE icp_rest (
+    org TEXT NOT NULL,
+    integration TEXT NOT NULL,
+    why INTEGER NOT NULL,
+    PRIMARY KEY (org, integration, why)
+) STRICT, WITHOUT ROWID;
 -- Lanes that are full, blocked or paused are not in the claimer's index, so they cost nothing.
 CREATE INDEX icp_lane_eligible ON icp_lane (pass, id)
     WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < allowed;
-CREATE INDEX icp_lane_pass ON icp_lane (pass) WHERE runnable = 1;
-CREATE INDEX icp_lane_busy ON icp_lane (org) WHERE runnable = 1;
+CREATE INDEX icp_lane_pass ON icp_lane (pass) WHERE runnable = 1 AND paused = 0;
+CREATE INDEX icp_lane_busy ON icp_lane (org) WHERE runnable = 1 AND paused = 0;
 CREATE INDEX icp_lane_due ON icp_lane (next_due) WHERE next_due IS NOT NULL;
 CREATE INDEX icp_lane_blocked ON icp_lane (blocked_until) WHERE blocked_until IS NOT NULL;
 CREATE INDEX icp_lane_ill ON icp_lane (id) WHERE health IS NOT NULL;
@@ -195,7 +203,8 @@ CREATE TABLE icp_audit (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     spec_before TEXT,
-    spec_after TEXT
+    spec_after TEXT,
+    note TEXT
 ) STRICT;
 CREATE INDEX icp_audit_org ON icp_audit (org, revision);
 

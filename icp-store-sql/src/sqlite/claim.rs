@@ -66,7 +66,8 @@ pub(crate) const SLEEPERS: &str = "SELECT EXISTS (SELECT 1 FROM icp_session WHER
 pub(crate) const UNBLOCK: &str =
     "UPDATE icp_lane SET blocked_until = NULL WHERE blocked_until <= ?";
 pub(crate) const WAKE: &str = "UPDATE icp_lane SET runnable = 1, next_due = NULL, \
-     pass = max(pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1), pass)) \
+     pass = max(pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1 \
+     AND paused = 0), pass)) \
      WHERE next_due <= ?";
 
 async fn turn_on(conn: &mut SqliteConnection, claim: &Claim) -> Result<(), Failure> {
@@ -99,7 +100,7 @@ pub(crate) fn eligible_sql() -> String {
             INDEXED BY icp_lane_eligible WHERE {ELIGIBLE} \
             ORDER BY pass, id LIMIT ?), \
          o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
-            WHERE r.org = p.org AND r.runnable = 1) FROM p GROUP BY org) \
+            WHERE r.org = p.org AND r.runnable = 1 AND r.paused = 0) FROM p GROUP BY org) \
          SELECT json_group_array(json_array({LANE}, (SELECT busy FROM o WHERE o.org = p.org))) \
          FROM p CROSS JOIN icp_lane l ON l.id = p.id"
     )

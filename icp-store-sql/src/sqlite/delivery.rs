@@ -1,8 +1,7 @@
 use async_trait::async_trait;
 use icp_core::delivery::{
-    Attempt, Audit, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
-    EndReason, Lane, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled, Sweep,
-    Swept,
+    Attempt, Audit, Cancel, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
+    Lane, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled, Sweep, Swept,
 };
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, OrgId, SessionId};
@@ -15,7 +14,7 @@ use super::health::Health;
 use super::lane::Changes;
 use super::row::{self, DELIVERY, LANE};
 use super::statement::text;
-use super::{SqliteStore, attempt, audit, claim, commit, read, rescue, settle};
+use super::{SqliteStore, attempt, audit, claim, commit, note, read, rescue, settle};
 
 #[async_trait]
 impl DeliveryStore for SqliteStore {
@@ -70,14 +69,8 @@ impl DeliveryStore for SqliteStore {
         commit!(self, "replay", |tx| repeat(tx, &replay).await)
     }
 
-    async fn cancel(
-        &self,
-        org: &OrgId,
-        id: DeliveryId,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Delivery> {
-        commit!(self, "cancel", |tx| cancel(tx, org, id, &reason, now).await)
+    async fn cancel(&self, cancel: Cancel) -> Result<Delivery> {
+        commit!(self, "cancel", |tx| call_off(tx, &cancel).await)
     }
 
     async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
@@ -214,17 +207,16 @@ async fn repeat(conn: &mut SqliteConnection, replay: &Replay) -> Result<Delivery
     .await?;
     let mut changes = Changes::default();
     changes.of(old.lane.to_bytes()).wake = true;
-    changes.apply(conn).await?;
+    changes.apply(&mut *conn).await?;
+    if let Some(note) = replay.note() {
+        note::write(&mut *conn, &note?).await?;
+    }
     existing(conn, &replay.org, replay.id).await
 }
 
-async fn cancel(
-    conn: &mut SqliteConnection,
-    org: &OrgId,
-    id: DeliveryId,
-    reason: &EndReason,
-    now: Timestamp,
-) -> Result<Delivery, Failure> {
+async fn call_off(conn: &mut SqliteConnection, cancel: &Cancel) -> Result<Delivery, Failure> {
+    let Cancel { org, delivery: id, reason, now, .. } = cancel;
+    let (id, now) = (*id, *now);
     let mut delivery = existing(conn, org, id).await?;
     if delivery.state != DeliveryState::Ready {
         return Err(conflict(&delivery, "a ready one"));
@@ -243,8 +235,9 @@ async fn cancel(
     if fifo {
         let mut changes = Changes::default();
         changes.of(delivery.lane.to_bytes()).wake = true;
-        changes.apply(conn).await?;
+        changes.apply(&mut *conn).await?;
     }
+    note::write(conn, &cancel.note()?).await?;
     delivery.state = DeliveryState::Cancelled;
     delivery.reason = Some(reason.clone());
     delivery.updated_at = now;

@@ -10,6 +10,7 @@ use sqlx::{Row, SqliteConnection};
 use super::error::{Failure, corrupt};
 use super::lane::{self, Seen};
 use super::meter::Meters;
+use super::rest;
 use super::row::{self, Hex, PLAIN_EVENT, WHOLE_EVENT};
 use super::statement::{Script, exact, fitted, padded, text, values};
 
@@ -253,6 +254,8 @@ async fn write_deliveries(
     let direct = batch.direct.filter(|_| known);
     let known: HashSet<LaneId> =
         seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();
+    let resting =
+        if direct.is_some() { resting(conn, &all, &known).await? } else { HashSet::new() };
     let mut left = direct.map_or(0, |direct| direct.budget);
     let mut meters = if left > 0 {
         let new = all.iter().map(|(event, new)| (&event.org, &new.integration, &new.lane.rules));
@@ -266,7 +269,8 @@ async fn write_deliveries(
     for (event, new) in &all {
         let Some(seen) = seen.get_mut(&new.lane.id) else { continue };
         let (floor, busy) = (seen.floor, seen.runnable);
-        let lane = seen.lane.get_or_insert_with(|| sprout(&event.org, new));
+        let rests = resting.contains(&new.lane.id);
+        let lane = seen.lane.get_or_insert_with(|| sprout(&event.org, new, rests));
         if left > 0 && fits(lane, new, batch.now) && meters.room(lane, batch.now) > 0 {
             left -= 1;
             leased.insert(new.id);
@@ -287,7 +291,29 @@ async fn write_deliveries(
     Ok(leased)
 }
 
-pub(super) fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
+/// Which of the lanes to be made rest from the start, so that nothing is handed over. Only of
+/// those that could be: the store itself lets every lane rest that has to.
+async fn resting(
+    conn: &mut SqliteConnection,
+    all: &[(&Event, &NewDelivery)],
+    known: &HashSet<LaneId>,
+) -> Result<HashSet<LaneId>, Failure> {
+    let made: Vec<_> = all
+        .iter()
+        .filter(|(_, new)| new.lane.mode == LaneMode::Parallel && !known.contains(&new.lane.id))
+        .map(|(event, new)| (&event.org, &new.integration))
+        .collect();
+    if made.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let resting = rest::resting(conn, &made).await?;
+    let rests = |event: &Event, new: &NewDelivery| {
+        resting.contains(&(event.org.to_string(), new.integration.to_string()))
+    };
+    Ok(all.iter().filter(|(event, new)| rests(event, new)).map(|(_, new)| new.lane.id).collect())
+}
+
+pub(super) fn sprout(org: &OrgId, new: &NewDelivery, paused: bool) -> Lane {
     let LaneSeed { id, order_key, mode, max_in_flight, weight, rules } = new.lane.clone();
     Lane {
         id,
@@ -302,7 +328,7 @@ pub(super) fn sprout(org: &OrgId, new: &NewDelivery) -> Lane {
         in_flight: 0,
         max_in_flight,
         blocked_until: None,
-        paused: false,
+        paused,
         rules,
         health: LaneHealth::default(),
         pace: Pace::default(),

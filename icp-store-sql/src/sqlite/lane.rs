@@ -90,7 +90,8 @@ pub(crate) const APPLY: (&str, &str) = (
     "UPDATE icp_lane AS l SET
         in_flight = max(0, l.in_flight - v.column2),
         pass = CASE WHEN v.column3 AND NOT l.runnable
-            THEN max(l.pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1), l.pass))
+            THEN max(l.pass, coalesce((SELECT min(pass) FROM icp_lane
+                WHERE runnable = 1 AND paused = 0), l.pass))
             ELSE l.pass END,
         runnable = max(l.runnable, v.column3),
         next_due = CASE WHEN l.runnable OR v.column3 THEN NULL
@@ -120,8 +121,8 @@ pub(crate) const LOOK_UP: &str = "WITH v (id, org) AS (VALUES ";
 pub(crate) fn look_up_sql() -> String {
     format!(
         "), o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
-            WHERE r.org = v.org AND r.runnable = 1) FROM v GROUP BY org) \
-         SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1), \
+            WHERE r.org = v.org AND r.runnable = 1 AND r.paused = 0) FROM v GROUP BY org) \
+         SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0), \
          EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
          json_group_array(json_array(hex(v.id), (SELECT busy FROM o WHERE o.org = v.org), \
             l.id IS NOT NULL, {LANE})) \
@@ -179,10 +180,10 @@ pub(crate) const CHARGE: (&str, &str) = (
      in_flight = v.in_flight, blocked_until = v.blocked FROM v WHERE l.id = v.id",
 );
 
-/// Writes new lanes.
+/// Writes new lanes, at rest where there is a reason.
 pub(crate) fn put(script: &mut Script, lanes: &[Lane]) -> Result<(), Failure> {
     for chunk in exact(lanes) {
-        script.rows(PUT.0, chunk.len(), 15, PUT.1);
+        script.rows(PUT.0, chunk.len(), 14, PUT.1);
         for lane in chunk {
             script
                 .bind(lane.id.to_bytes().to_vec())
@@ -197,7 +198,6 @@ pub(crate) fn put(script: &mut Script, lanes: &[Lane]) -> Result<(), Failure> {
                 .bind(lane.in_flight)
                 .bind(lane.max_in_flight)
                 .bind(lane.blocked_until.map(Timestamp::as_millis))
-                .bind(lane.paused)
                 .bind(lane.allowed())
                 .bind(rules_text(&lane.rules)?);
         }
@@ -207,7 +207,10 @@ pub(crate) fn put(script: &mut Script, lanes: &[Lane]) -> Result<(), Failure> {
 }
 
 pub(crate) const PUT: (&str, &str) = (
-    "INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
-     next_due, in_flight, max_in_flight, blocked_until, paused, allowed, rules) VALUES ",
-    "",
+    "WITH v (id, org, integration, order_key, fifo, weight, pass, runnable, next_due, in_flight, \
+     max_in_flight, blocked_until, allowed, rules) AS (VALUES ",
+    ") INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
+     next_due, in_flight, max_in_flight, blocked_until, allowed, rules, paused) SELECT v.*, \
+     (SELECT coalesce(sum(r.why), 0) FROM icp_rest r WHERE r.org = v.org \
+        AND r.integration IN (v.integration, '')) FROM v",
 );

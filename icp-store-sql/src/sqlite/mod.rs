@@ -9,7 +9,9 @@
 //! ```
 
 mod access;
+mod aside;
 mod audit;
+mod cancel;
 mod claim;
 mod config;
 mod delivery;
@@ -20,12 +22,14 @@ mod ingest;
 mod lane;
 mod meter;
 mod migrate;
+mod note;
 mod outbox;
 #[cfg(test)]
 mod plan;
 mod replay;
 mod rescue;
 mod resource;
+mod rest;
 mod row;
 mod settle;
 mod sight;

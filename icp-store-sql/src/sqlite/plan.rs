@@ -1,6 +1,6 @@
 //! How SQLite goes about the statements: through an index, never over a whole table.
 
-use icp_core::delivery::{DeliveryQuery, DeliveryState};
+use icp_core::delivery::{DeliveryFilter, DeliveryQuery, DeliveryState};
 use icp_core::event::EventQuery;
 use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId};
 use icp_core::replay::{ReplayDeliveries, ReplayQuery, ReplayState};
@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnectio
 
 use super::statement::rows;
 use super::{
-    claim, delivery, event, health, ingest, lane, meter, migrate, outbox, replay, rescue, resource,
-    settle, sight,
+    aside, cancel, claim, delivery, event, health, ingest, lane, meter, migrate, note, outbox,
+    replay, rescue, resource, rest, settle, sight,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -49,7 +49,13 @@ fn statements() -> Vec<String> {
         many((ingest::FORGET_OUTBOX, ")"), 1),
         many((lane::LOOK_UP, &lane::look_up_sql()), 2),
         many(lane::CHARGE, 6),
-        many(lane::PUT, 15),
+        many(lane::PUT, 14),
+        rest::NOTE.to_owned(),
+        rest::FORGET.to_owned(),
+        many(rest::RESTING, 2),
+        rest::change_one_sql(&ResourceId::new("crm").unwrap()),
+        rest::change_all_sql(),
+        resource::LAST_REVISION.to_owned(),
         many(lane::APPLY, 8),
         many(meter::METERS, 2),
         many(meter::PUT_METERS, 3),
@@ -63,6 +69,8 @@ fn statements() -> Vec<String> {
         many(settle::HELD, 3),
         many(settle::DELIVERED, 3),
         many(settle::SETTLE, 9),
+        many(aside::BESIDE, 4),
+        many(aside::MOVE, 7),
         many(settle::RECORD, 12),
         many(settle::RENEW, 3),
         rescue::FORGET.to_owned(),
@@ -85,8 +93,13 @@ fn statements() -> Vec<String> {
         many(replay::step::PUT, 7),
         many(replay::step::LINK, 2),
         many(replay::step::FAN_OUT, 2),
+        note::PUT.to_owned(),
+        many(cancel::CANCEL, 1),
+        cancel::ready_sql(),
+        cancel::leased_sql(),
     ];
     all.extend(replays());
+    all.extend(filters().iter().map(|filter| cancel::lanes_sql(filter, &org())));
     all.extend(queries().iter().map(delivery::list_sql));
     all.extend(resources().iter_mut().map(|sql| sql.sql().as_str().to_owned()));
     all
@@ -126,6 +139,22 @@ fn resources() -> Vec<QueryBuilder<Sqlite>> {
         all.push(resource::changes_sql(Revision(u64::from(further)), 50));
     }
     all
+}
+
+fn org() -> OrgId {
+    OrgId::new("acme").unwrap()
+}
+
+/// All lanes, those of an integration, and one.
+fn filters() -> [DeliveryFilter; 3] {
+    let integration = ResourceId::new("crm").ok();
+    let ordering_key = Some("k".to_owned());
+    let one = DeliveryFilter { integration: integration.clone(), ..DeliveryFilter::default() };
+    [
+        DeliveryFilter::default(),
+        one.clone(),
+        DeliveryFilter { integration, ordering_key, ..DeliveryFilter::default() },
+    ]
 }
 
 /// Every combination of filters.

@@ -13,6 +13,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::error::Failure;
 use super::meter;
+use super::rest::{self, Why};
 use super::row::{self, more_than};
 use super::{SqliteStore, commit, read};
 
@@ -179,8 +180,18 @@ async fn head(conn: &mut SqliteConnection) -> Result<Revision, Failure> {
     Ok(Revision(revision.cast_unsigned()))
 }
 
+pub(crate) const LAST_REVISION: &str = "SELECT max(\
+     coalesce((SELECT max(revision) FROM icp_history), 0), \
+     coalesce((SELECT max(revision) FROM icp_audit), 0))";
+
+/// The last number given to a change or to a note.
+pub(super) async fn last_revision(conn: &mut SqliteConnection) -> Result<u64, Failure> {
+    let revision: i64 = sqlx::query(LAST_REVISION).fetch_one(conn).await?.try_get(0)?;
+    Ok(revision.cast_unsigned())
+}
+
 async fn write_all(conn: &mut SqliteConnection, write: &Write) -> Result<Vec<Record>, Failure> {
-    let Revision(mut revision) = head(conn).await?;
+    let mut revision = last_revision(conn).await?;
     let mut written = Vec::with_capacity(write.changes.len());
     for change in &write.changes {
         revision += 1;
@@ -313,23 +324,21 @@ async fn take_effect(
     match effect {
         Effect::Lanes { integration, max_in_flight, paused } => {
             sqlx::query(
-                "UPDATE icp_lane AS l SET \
-                 max_in_flight = CASE WHEN l.fifo THEN l.max_in_flight ELSE ?1 END, \
-                 allowed = CASE WHEN l.fifo OR l.health ->> '$.breaker.open' IS NOT NULL THEN 1 \
-                    ELSE min(?1, coalesce(l.health ->> '$.narrowed.limit', ?1)) END, \
-                 runnable = CASE WHEN l.paused AND NOT ?2 AND EXISTS (SELECT 1 FROM icp_delivery \
-                    d WHERE d.lane = l.id AND d.state = 0) THEN 1 ELSE l.runnable END, \
-                 pass = CASE WHEN l.paused AND NOT ?2 THEN max(l.pass, coalesce((SELECT \
-                    min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0), l.pass)) \
-                    ELSE l.pass END, \
-                 paused = ?2 WHERE l.org = ?3 AND l.integration = ?4",
+                "UPDATE icp_lane AS l SET max_in_flight = ?1, \
+                 allowed = CASE WHEN l.health ->> '$.breaker.open' IS NOT NULL THEN 1 \
+                    ELSE min(?1, coalesce(l.health ->> '$.narrowed.limit', ?1)) END \
+                 WHERE org = ?2 AND integration = ?3 AND fifo = 0",
             )
             .bind(*max_in_flight)
-            .bind(*paused)
             .bind(org.as_str().to_owned())
             .bind(integration.as_str().to_owned())
-            .execute(conn)
+            .execute(&mut *conn)
             .await?;
+            rest::set(conn, org, Why::Off(integration), *paused).await?;
+        }
+        Effect::Pause { integration, paused } => {
+            let why = integration.as_ref().map_or(Why::Organization, Why::Paused);
+            rest::set(conn, org, why, *paused).await?;
         }
         Effect::Rules { integration, rules } => {
             let changed = sqlx::query(
@@ -367,8 +376,8 @@ async fn audit_log(
     query: &AuditQuery,
 ) -> Result<Page<AuditEntry>, Failure> {
     let mut sql = QueryBuilder::<Sqlite>::new(
-        "SELECT revision, at, actor, request_id, action, kind, id, spec_before, spec_after \
-         FROM icp_audit WHERE org = ",
+        "SELECT revision, at, actor, request_id, action, kind, id, spec_before, spec_after, \
+         note FROM icp_audit WHERE org = ",
     );
     sql.push_bind(org.as_str().to_owned());
     if let Some(kind) = &query.kind {
@@ -396,5 +405,6 @@ fn entry(found: &SqliteRow) -> Result<AuditEntry, Failure> {
         id: row::resource_id(found, 6)?,
         before: found.try_get(7)?,
         after: found.try_get(8)?,
+        note: found.try_get(9)?,
     })
 }

@@ -23,11 +23,14 @@ use sqlx::sqlite::SqliteRow;
 use super::error::{Failure, corrupt};
 use super::statement::{Script, text};
 
+/// What `fifo` is of a delivery that lost its place in order; it is 1 of one that keeps it.
+pub(crate) const OUT_OF_ORDER: u8 = 2;
+
 /// A delivery as one JSON text: a column costs a row an allocation and a row costs a hop between
 /// threads, so hot reads bring many as one.
 pub(crate) const DELIVERY: &str = "json_array(hex(d.id), d.org, hex(d.event), d.integration, \
      hex(d.lane), d.state, d.due_at, d.epoch, d.tries, d.throttles, d.rescues, hex(d.owner), \
-     d.lease_until, d.expires_at, hex(d.replay_of), d.reason_code, d.reason_message, \
+     d.lease_until, d.expires_at, hex(d.replay_of), d.fifo, d.reason_code, d.reason_message, \
      d.created_at, d.updated_at)";
 /// An event without its body as one JSON text.
 pub(crate) const EVENT: &str = "json_array(hex(e.id), e.org, e.unit, e.event_type, \
@@ -125,6 +128,7 @@ pub(crate) struct DeliveryRow<'a> {
     lease_until: Option<i64>,
     expires_at: Option<i64>,
     replay_of: Hex,
+    fifo: u8,
     reason_code: Option<String>,
     reason_message: Option<String>,
     created_at: i64,
@@ -150,6 +154,7 @@ impl DeliveryRow<'_> {
             lease_until: self.lease_until.map(Timestamp::from_millis),
             expires_at: self.expires_at.map(Timestamp::from_millis),
             replay_of: self.replay_of.0.map(DeliveryId::from_bytes),
+            out_of_order: self.fifo == OUT_OF_ORDER,
             reason: self.reason_code.map(|code| EndReason { code, message }),
             created_at: Timestamp::from_millis(self.created_at),
             updated_at: Timestamp::from_millis(self.updated_at),
@@ -301,7 +306,7 @@ impl LaneRow<'_> {
             in_flight: self.in_flight,
             max_in_flight: self.max_in_flight,
             blocked_until: self.blocked_until.map(Timestamp::from_millis),
-            paused: self.paused == 1,
+            paused: self.paused != 0,
             rules: self.rules.unwrap_or_default(),
             health: self.health.unwrap_or_default(),
             pace: Pace { minute: self.minute, ended: self.ended, before: self.before },

@@ -4,6 +4,7 @@ use icp_core::delivery::{Attempt, DeliveryState, Next, Settle, Settled, Settleme
 use icp_core::time::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
+use super::aside;
 use super::error::Failure;
 use super::health::Health;
 use super::lane::Changes;
@@ -102,8 +103,12 @@ async fn end(
     health: &Health<'_>,
 ) -> Result<Script, Failure> {
     let mut script = Script::default();
+    let (aside, settled): (Vec<&Settlement>, Vec<&Settlement>) = settlements
+        .iter()
+        .partition(|settlement| matches!(settlement.next, Next::StepAside { .. }));
+    aside::write(&mut script, &aside, now);
     let (delivered, others): (Vec<&Settlement>, Vec<&Settlement>) =
-        settlements.iter().partition(|settlement| matches!(settlement.next, Next::Delivered));
+        settled.into_iter().partition(|settlement| matches!(settlement.next, Next::Delivered));
     for chunk in padded(&delivered) {
         script.rows(DELIVERED.0, chunk.len(), 3, DELIVERED.1);
         script.bind(row::state_code(DeliveryState::Delivered)).bind(now.as_millis());
@@ -159,6 +164,9 @@ fn follow(
         }
         if let Some(until) = settlement.block_lane_until {
             change.block(until);
+        }
+        if let Next::StepAside { due_at, lane, .. } = &settlement.next {
+            changes.of(lane.id.to_bytes()).ready(*due_at, now);
         }
         attempts.extend(settlement.attempt.as_ref().map(|attempt| (*settlement, attempt)));
         if let Some(notice) = &settlement.notice {

@@ -4,9 +4,10 @@ use icp_core::Code;
 use icp_core::delivery::{
     Delivery, DeliveryQuery, DeliveryState, Next, Replay, Settle, Settled, Sweep, Swept,
 };
+use icp_core::resource::Actor;
 use icp_core::store::PageQuery;
 
-use super::world::{World, at, ids, org, refund, res, retry, settlement, why};
+use super::world::{World, at, call_off, ids, org, refund, res, retry, settlement, why};
 
 pub(super) fn replay_of(world: &World, old: &Delivery) -> Replay {
     Replay {
@@ -14,6 +15,7 @@ pub(super) fn replay_of(world: &World, old: &Delivery) -> Replay {
         delivery: old.id,
         id: world.delivery_id(),
         expires_at: None,
+        actor: Some(Actor::host()),
         now: at(10),
     }
 }
@@ -288,18 +290,17 @@ pub(super) async fn only_what_has_ended_is_replayed(world: World) {
 pub(super) async fn only_a_ready_one_is_cancelled(world: World) {
     let session = world.session().await;
     let id = world.fill("acme", "hook", 1).await[0];
-    let acme = org("acme");
-    let foreign = world.cancel(&org("beta"), id, why("host"), at(1)).await.unwrap_err();
+    let foreign = world.cancel(call_off("beta", id, 1)).await.unwrap_err();
     assert_eq!(foreign.code(), Code::DeliveryNotFound);
     let row = world.take_one(session).await;
-    let refused = world.cancel(&acme, id, why("host"), at(1)).await.unwrap_err();
+    let refused = world.cancel(call_off("acme", id, 1)).await.unwrap_err();
     assert_eq!(refused.code(), Code::DeliveryStateConflict);
     assert_eq!(world.read(&row).await, row);
     world.finish(&row, retry(5), 1).await;
-    let off = world.cancel(&acme, id, why("host"), at(2)).await.unwrap();
+    let off = world.cancel(call_off("acme", id, 2)).await.unwrap();
     assert_eq!((off.state, off.reason.clone()), (DeliveryState::Cancelled, Some(why("host"))));
     assert_eq!(world.read(&row).await, off);
-    let again = world.cancel(&acme, id, why("host"), at(3)).await.unwrap_err();
+    let again = world.cancel(call_off("acme", id, 3)).await.unwrap_err();
     assert_eq!(again.code(), Code::DeliveryStateConflict);
     assert_eq!(world.take_at(session, 5, 99).await.len(), 0);
     world.assert_clean().await;

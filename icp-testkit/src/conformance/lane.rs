@@ -3,7 +3,7 @@ use icp_core::event::NewDelivery;
 use icp_core::id::SessionId;
 use icp_core::resource::Effect;
 
-use super::world::{World, at, claim, ids, org, res, retry, settlement};
+use super::world::{World, at, call_off, claim, ids, org, res, retry, settlement};
 
 async fn turns(world: &World, session: SessionId, turns: usize) -> Vec<String> {
     let mut order = Vec::new();
@@ -150,7 +150,7 @@ pub(super) async fn fifo_moves_on_when_its_head_is_called_off(world: World) {
     let first = world.put("acme", first).await;
     let second = world.put("acme", world.in_order("acme", "hook", "k")).await;
     assert_eq!(world.take_at(session, 9, 5).await.len(), 0);
-    world.cancel(&org("acme"), first, super::world::why("host"), at(6)).await.unwrap();
+    world.cancel(call_off("acme", first, 6)).await.unwrap();
     assert_eq!(ids(&world.take_at(session, 9, 7).await), [second]);
 }
 

@@ -20,10 +20,13 @@
 
 mod access;
 mod audit;
+mod cancel;
 mod delivery;
 mod event;
 mod health;
 mod lane;
+mod order;
+mod pause;
 mod replay;
 mod resource;
 mod session;
@@ -108,6 +111,15 @@ registry! {
         clean_after_every_transition,
         replays_do_not_count_as_fan_out,
         paused_lanes_are_not_asleep,
+    }
+    cancel {
+        a_batch_ends_what_the_filter_takes,
+        without_a_reason_it_only_counts,
+        each_part_of_the_filter_counts,
+        leased_ones_are_left_and_counted,
+        batches_keep_to_their_limit_and_go_on,
+        an_order_goes_on_behind_what_was_called_off,
+        another_organization_is_not_touched,
     }
     delivery {
         a_claim_leases,
@@ -206,6 +218,26 @@ registry! {
         effects_change_existing_lanes,
         the_next_moment_of_work_is_told,
     }
+    order {
+        a_failed_head_steps_aside,
+        stepping_aside_frees_the_next_at_once,
+        a_block_stays_with_the_order,
+        a_replay_of_one_set_aside_stays_beside,
+        stepping_aside_needs_the_lease,
+        block_keeps_order_without_a_gap,
+        skip_after_breaks_order_only_for_those_set_aside,
+        dead_letter_keeps_order_and_moves_on,
+    }
+    pause {
+        holds_an_integration_and_lets_it_go_on_in_order,
+        holds_a_whole_organization,
+        reasons_stand_beside_each_other,
+        holds_lanes_that_are_made_later,
+        nothing_is_handed_over_to_a_new_lane_at_rest,
+        what_is_under_way_ends_and_keeps_its_tries,
+        one_that_steps_aside_rests_too,
+        lanes_at_rest_lend_nobody_credit,
+    }
     replay {
         a_job_is_read_back_whole,
         lists_are_newest_first_and_paged,
@@ -242,6 +274,8 @@ registry! {
         operators_list_all_organizations,
         every_write_has_its_audit_row,
         the_audit_log_is_filtered_and_paged,
+        notes_stand_in_the_log_and_not_in_the_feed,
+        replays_and_cancellations_leave_a_note,
         concurrent_writes_get_distinct_revisions,
         one_of_two_writers_at_a_revision_wins,
     }

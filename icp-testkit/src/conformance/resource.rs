@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use icp_core::Code;
+use icp_core::delivery::Replay;
 use icp_core::id::ResourceId;
-use icp_core::resource::{Actor, AuditQuery, Expect, ListQuery, Record, Revision, Write};
+use icp_core::resource::{Actor, AuditQuery, Expect, ListQuery, Note, Record, Revision, Write};
 use icp_core::store::PageQuery;
 
-use super::world::{World, at, change, deletion, org, race, res, write};
+use super::world::{World, at, call_off, change, deletion, org, race, res, write};
 
 const KIND: &str = "integration";
 
@@ -259,4 +260,57 @@ pub(super) async fn one_of_two_writers_at_a_revision_wins(world: World) {
     .await;
     assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 1);
     assert!(done.iter().filter_map(|d| d.as_ref().err()).all(|c| *c == Code::RevisionConflict));
+}
+
+pub(super) async fn notes_stand_in_the_log_and_not_in_the_feed(world: World) {
+    let made = make(&world, "acme", "hook", 1).await;
+    let note = Note {
+        org: org("acme"),
+        actor: Actor { name: "key:key_1".into(), request_id: Some("req-1".into()) },
+        action: "cancel_deliveries".into(),
+        kind: KIND.into(),
+        id: res("hook"),
+        note: Some("5 called off".into()),
+        now: at(2),
+    };
+    let noted = world.note(note.clone()).await.unwrap();
+    let again = world.note(note.clone()).await.unwrap();
+    assert!(made.revision < noted && noted < again);
+    let other = make(&world, "acme", "other", 3).await;
+    assert!(other.revision > again, "numbers are given once");
+    let feed = world.changes(Revision::ZERO, 9).await.unwrap();
+    assert_eq!(
+        feed.iter().map(|r| r.revision).collect::<Vec<_>>(),
+        [made.revision, other.revision]
+    );
+    assert_eq!(world.head().await.unwrap(), other.revision);
+    let log = world.audit_log(&org("acme"), &AuditQuery::default()).await.unwrap().items;
+    let revisions: Vec<_> = log.iter().map(|entry| entry.revision).collect();
+    assert_eq!(revisions, [other.revision, again, noted, made.revision]);
+    let entry = &log[2];
+    assert_eq!((&entry.actor, &entry.action, &entry.note), (&note.actor, &note.action, &note.note));
+    assert_eq!((entry.at, entry.kind.as_str(), &entry.id), (at(2), KIND, &res("hook")));
+    assert_eq!((&entry.before, &entry.after), (&None, &None));
+    assert_eq!((&log[0].note, log[0].after.is_some()), (&None, true));
+}
+
+pub(super) async fn replays_and_cancellations_leave_a_note(world: World) {
+    let id = world.fill("acme", "hook", 1).await[0];
+    let off = world.cancel(call_off("acme", id, 1)).await.unwrap();
+    world.cancel(call_off("acme", id, 2)).await.unwrap_err();
+    let replay = super::delivery::replay_of(&world, &off);
+    let new = world.replay(replay.clone()).await.unwrap();
+    world.replay(replay.clone()).await.unwrap();
+    let silent = Replay { actor: None, id: world.delivery_id(), ..replay };
+    world.replay(silent).await.unwrap();
+    let query = AuditQuery {
+        kind: Some("delivery".into()),
+        id: ResourceId::new(id.to_string()).ok(),
+        ..AuditQuery::default()
+    };
+    let log = world.audit_log(&org("acme"), &query).await.unwrap().items;
+    let rows: Vec<_> = log.iter().map(|e| (e.action.as_str(), e.note.as_deref())).collect();
+    let made = format!("as {}", new.id);
+    assert_eq!(rows, [("replay", Some(made.as_str())), ("cancel", Some("for the test"))]);
+    assert_eq!((&log[1].actor, log[1].at), (&Actor::host(), at(1)));
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use icp_core::delivery::health::LaneRules;
 use icp_core::delivery::{
-    Attempt, AttemptOutcome, AttemptTimings, Claim, ClaimedDelivery, Delivery, EndReason, LaneId,
-    LaneMode, Lease, Next, Settle, Settled, Settlement,
+    Attempt, AttemptOutcome, AttemptTimings, Cancel, Claim, ClaimedDelivery, Delivery, EndReason,
+    LaneId, LaneMode, Lease, Next, Settle, Settled, Settlement,
 };
 use icp_core::event::{
     Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery, TraceContext,
@@ -50,6 +50,11 @@ pub(super) fn res(name: &str) -> ResourceId {
 
 pub(super) fn why(code: &str) -> EndReason {
     EndReason::new(code, "for the test")
+}
+
+pub(super) fn call_off(org_name: &str, delivery: DeliveryId, secs: u64) -> Cancel {
+    let (actor, now) = (Actor::host(), at(secs));
+    Cancel { org: org(org_name), delivery, reason: why("host"), actor, now }
 }
 
 pub(super) fn retry(secs: u64) -> Next {

@@ -16,6 +16,7 @@ fn code(decision: &Decision) -> &str {
     match &decision.next {
         Next::Dead { reason } => &reason.code,
         Next::Retry { .. } => "retry",
+        Next::StepAside { .. } => "step_aside",
         Next::Refund { .. } => "refund",
         Next::Expired => "expired",
         Next::Delivered | Next::Skipped { .. } | Next::Cancelled { .. } => "other",

@@ -46,6 +46,11 @@ pub fn generate_keypair(entropy: &dyn Entropy) -> Result<(SecretString, String)>
     Ok((secret.into(), format!("{PUBLIC}{}", STANDARD.encode(key.verifying_key().as_bytes()))))
 }
 
+/// Whether a secret is the private half of a pair.
+pub(crate) fn is_private(secret: &SecretString) -> bool {
+    secret.expose().starts_with(PRIVATE)
+}
+
 /// What signs: a scheduled HMAC key or an ed25519 key.
 pub(super) enum SigningKey {
     V1(Hmac<Sha256>),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::event::Events;
-use super::lane::Lanes;
+use super::lane::{Lanes, Rest};
 use super::{MemoryStore, audit};
 use crate::delivery::health::Meter;
 use crate::delivery::{
-    Attempt, Audit, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery, DeliveryState,
-    DeliveryStore, EndReason, Lane, LaneId, LaneMode, Lease, Next, Renew, Replay, Rescue, RescueOf,
-    Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
+    Attempt, Audit, Cancel, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery,
+    DeliveryState, DeliveryStore, EndReason, Lane, LaneId, LaneMode, Lease, Next, Renew, Replay,
+    Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
 };
 use crate::error::{Code, Error, Result};
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
@@ -32,7 +32,7 @@ pub(super) struct Deliveries {
     pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
     of_org: BTreeSet<(OrgId, DeliveryId)>,
     of_event: BTreeSet<(EventId, DeliveryId)>,
-    leased: BTreeSet<(SessionId, DeliveryId)>,
+    pub(super) leased: BTreeSet<(SessionId, DeliveryId)>,
     expiring: BTreeSet<(Timestamp, DeliveryId)>,
     counts: BTreeMap<&'static str, (DeliveryState, u64)>,
     sessions: BTreeMap<SessionId, u64>,
@@ -100,6 +100,8 @@ impl Deliveries {
         paused: bool,
         now: Timestamp,
     ) {
+        self.lanes.rest(org, Rest::Off(integration.clone()), paused);
+        let paused = self.lanes.rests(org, integration);
         for id in self.lanes_where(|lane| lane.org == *org && lane.integration == *integration) {
             self.lanes.edit(id, |lane| {
                 lane.paused = paused;
@@ -107,6 +109,27 @@ impl Deliveries {
                     lane.max_in_flight = max_in_flight;
                 }
             });
+            self.refresh(id, now);
+        }
+    }
+
+    pub(super) fn pause(
+        &mut self,
+        org: &OrgId,
+        integration: Option<&ResourceId>,
+        paused: bool,
+        now: Timestamp,
+    ) {
+        let why = integration.map_or(Rest::Organization, |id| Rest::Paused(id.clone()));
+        self.lanes.rest(org, why, paused);
+        let meant = |lane: &Lane| {
+            lane.org == *org
+                && integration.is_none_or(|integration| *integration == lane.integration)
+        };
+        for id in self.lanes_where(meant) {
+            let lane = self.lanes.get(&id);
+            let paused = lane.is_some_and(|lane| self.lanes.rests(org, &lane.integration));
+            self.lanes.edit(id, |lane| lane.paused = paused);
             self.refresh(id, now);
         }
     }
@@ -158,9 +181,14 @@ impl Deliveries {
         self.head(lane).map(|(_, due)| due)
     }
 
-    fn edit(&mut self, id: DeliveryId, change: impl FnOnce(&mut Delivery)) -> Option<Delivery> {
+    pub(super) fn edit(
+        &mut self,
+        id: DeliveryId,
+        change: impl FnOnce(&mut Delivery),
+    ) -> Option<Delivery> {
         let mut row = self.rows.get(&id)?.clone();
         self.unindex(&row);
+        let lane = row.lane;
         let was_leased = row.state == DeliveryState::Leased;
         change(&mut row);
         let is_leased = row.state == DeliveryState::Leased;
@@ -170,7 +198,7 @@ impl Deliveries {
         }
         self.index(&row);
         if was_leased != is_leased {
-            self.lanes.edit(row.lane, |lane| {
+            self.lanes.edit(lane, |lane| {
                 let left = lane.in_flight.saturating_sub(1);
                 lane.in_flight = if is_leased { lane.in_flight + 1 } else { left };
             });
@@ -273,8 +301,10 @@ impl Deliveries {
 
     fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Settled {
         let Settlement { lease, attempt, next, block_lane_until, .. } = settlement;
-        if !self.holds(lease) {
-            return Settled::Stale;
+        let held = self.rows.get(&lease.delivery).filter(|_| self.holds(lease));
+        let Some(lane) = held.map(|row| row.lane) else { return Settled::Stale };
+        if let (Next::StepAside { lane: beside, .. }, Some(row)) = (&next, held) {
+            self.lanes.ensure(&row.org, &row.integration, beside);
         }
         let Some(row) = self.edit(lease.delivery, |row| apply(row, &next, now)) else {
             return Settled::Stale;
@@ -284,11 +314,14 @@ impl Deliveries {
             self.attempts.insert((lease.delivery, lease.epoch), attempt);
         }
         if let Some(until) = block_lane_until {
-            self.lanes.edit(row.lane, |lane| {
+            self.lanes.edit(lane, |lane| {
                 lane.blocked_until = lane.blocked_until.max(Some(until));
             });
         }
-        self.refresh(row.lane, now);
+        self.refresh(lane, now);
+        if row.lane != lane {
+            self.refresh(row.lane, now);
+        }
         Settled::Recorded
     }
 
@@ -388,14 +421,9 @@ impl Deliveries {
         Ok(row)
     }
 
-    fn cancel(
-        &mut self,
-        org: &OrgId,
-        id: DeliveryId,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Delivery> {
-        let row = self.find(org, id)?;
+    fn cancel(&mut self, cancel: Cancel) -> Result<Delivery> {
+        let Cancel { org, delivery: id, reason, now, .. } = cancel;
+        let row = self.find(&org, id)?;
         if row.state != DeliveryState::Ready {
             return Err(state_conflict(row, "called off while it is ready"));
         }
@@ -435,6 +463,11 @@ fn apply(row: &mut Delivery, next: &Next, now: Timestamp) {
     row.updated_at = now;
     match next {
         Next::Retry { due_at, .. } => row.due_at = *due_at,
+        Next::StepAside { due_at, lane, .. } => {
+            row.due_at = *due_at;
+            row.lane = lane.id;
+            row.out_of_order = true;
+        }
         Next::Refund { due_at, throttled } => {
             row.due_at = *due_at;
             row.tries = row.tries.saturating_sub(1);
@@ -521,17 +554,21 @@ impl DeliveryStore for MemoryStore {
     }
 
     async fn replay(&self, replay: Replay) -> Result<Delivery> {
-        self.lock().deliveries.replay(&replay)
+        let state = &mut *self.lock();
+        let made = state.deliveries.rows.contains_key(&replay.id);
+        let delivery = state.deliveries.replay(&replay)?;
+        if let Some(note) = replay.note().filter(|_| !made) {
+            state.resources.note(note?);
+        }
+        Ok(delivery)
     }
 
-    async fn cancel(
-        &self,
-        org: &OrgId,
-        id: DeliveryId,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Delivery> {
-        self.lock().deliveries.cancel(org, id, reason, now)
+    async fn cancel(&self, cancel: Cancel) -> Result<Delivery> {
+        let state = &mut *self.lock();
+        let note = cancel.note()?;
+        let delivery = state.deliveries.cancel(cancel)?;
+        state.resources.note(note);
+        Ok(delivery)
     }
 
     async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {

@@ -170,6 +170,7 @@ pub(super) fn delivery_of(event: &Event, new: &NewDelivery, now: Timestamp) -> D
         lease_until: None,
         expires_at: event.expires_at,
         replay_of: None::<DeliveryId>,
+        out_of_order: false,
         reason: None,
         created_at: now,
         updated_at: now,

@@ -14,6 +14,18 @@ pub(super) struct Lanes {
     with_room: BTreeSet<(i64, LaneId)>,
     timers: BTreeSet<(Timestamp, LaneId)>,
     runnable_of: BTreeMap<OrgId, u32>,
+    rests: BTreeSet<(OrgId, Rest)>,
+}
+
+/// Why lanes rest.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Rest {
+    /// Their integration is off.
+    Off(ResourceId),
+    /// Their integration is paused.
+    Paused(ResourceId),
+    /// Their organization is paused.
+    Organization,
 }
 
 impl Lanes {
@@ -25,8 +37,25 @@ impl Lanes {
         self.rows.values()
     }
 
+    /// Notes or forgets why lanes rest; the lanes themselves are for the caller.
+    pub(super) fn rest(&mut self, org: &OrgId, why: Rest, paused: bool) {
+        let why = (org.clone(), why);
+        if paused {
+            self.rests.insert(why);
+        } else {
+            self.rests.remove(&why);
+        }
+    }
+
+    pub(super) fn rests(&self, org: &OrgId, integration: &ResourceId) -> bool {
+        let reasons =
+            [Rest::Off(integration.clone()), Rest::Paused(integration.clone()), Rest::Organization];
+        reasons.into_iter().any(|why| self.rests.contains(&(org.clone(), why)))
+    }
+
     /// Makes the lane where it is missing; an existing one is left as it is.
     pub(super) fn ensure(&mut self, org: &OrgId, integration: &ResourceId, seed: &LaneSeed) {
+        let paused = !self.rows.contains_key(&seed.id) && self.rests(org, integration);
         self.rows.entry(seed.id).or_insert_with(|| Lane {
             id: seed.id,
             org: org.clone(),
@@ -40,7 +69,7 @@ impl Lanes {
             in_flight: 0,
             max_in_flight: seed.max_in_flight,
             blocked_until: None,
-            paused: false,
+            paused,
             rules: seed.rules,
             health: LaneHealth::default(),
             pace: Pace::default(),

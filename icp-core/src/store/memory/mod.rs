@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod cancel;
 mod delivery;
 mod event;
 mod health;

@@ -10,8 +10,8 @@ use super::{MemoryStore, State};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{
-    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Record, ResourceStore, Revision,
-    Write,
+    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Note, NoteStore, Record,
+    ResourceStore, Revision, Write,
 };
 use crate::store::Page;
 use crate::time::Timestamp;
@@ -26,11 +26,36 @@ pub(super) struct Resources {
     versions: BTreeMap<Name, Vec<Arc<Record>>>,
     feed: BTreeMap<Revision, Arc<Record>>,
     audit: BTreeMap<(OrgId, Revision), AuditEntry>,
+    /// The last number given to a note.
+    noted: Revision,
 }
 
 impl Resources {
     fn head(&self) -> Revision {
         self.feed.last_key_value().map_or(Revision::ZERO, |(revision, _)| *revision)
+    }
+
+    /// The last number given to anything.
+    fn last_revision(&self) -> Revision {
+        self.head().max(self.noted)
+    }
+
+    pub(super) fn note(&mut self, note: Note) -> Revision {
+        let revision = Revision(self.last_revision().0 + 1);
+        let entry = AuditEntry {
+            revision,
+            at: note.now,
+            actor: note.actor,
+            action: note.action,
+            kind: note.kind,
+            id: note.id,
+            before: None,
+            after: None,
+            note: note.note,
+        };
+        self.audit.insert((note.org, revision), entry);
+        self.noted = revision;
+        revision
     }
 
     fn last(&self, name: &Name) -> Option<&Arc<Record>> {
@@ -48,7 +73,7 @@ impl Resources {
     fn plan(&self, write: &Write) -> Result<Vec<Planned>> {
         let mut planned: Vec<Planned> = Vec::with_capacity(write.changes.len());
         let mut latest: BTreeMap<Name, Arc<Record>> = BTreeMap::new();
-        let mut revision = self.head();
+        let mut revision = self.last_revision();
         for change in &write.changes {
             let name = name_of(&change.record);
             let before = latest.get(&name).or_else(|| self.last(&name)).cloned();
@@ -95,6 +120,9 @@ impl State {
             }
             Effect::Rules { integration, rules } => {
                 self.deliveries.rule(org, integration, *rules, now);
+            }
+            Effect::Pause { integration, paused } => {
+                self.deliveries.pause(org, integration.as_ref(), *paused, now);
             }
             Effect::Weight { weight } => self.deliveries.weigh(org, *weight),
         }
@@ -153,6 +181,7 @@ fn entry(write: &Write, change: &Change, live: Option<&Record>, record: &Record)
         id: record.id.clone(),
         before: live.map(|live| digest(&live.spec)),
         after: (!record.deleted).then(|| digest(&record.spec)),
+        note: None,
     }
 }
 
@@ -269,5 +298,12 @@ impl ResourceStore for MemoryStore {
             .cloned()
             .collect();
         Ok(Page::cut(items, limit))
+    }
+}
+
+#[async_trait]
+impl NoteStore for MemoryStore {
+    async fn note(&self, note: Note) -> Result<Revision> {
+        Ok(self.lock().resources.note(note))
     }
 }

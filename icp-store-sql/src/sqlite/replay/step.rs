@@ -121,7 +121,7 @@ async fn lanes(
         seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();
     for NewReplay { new, .. } in items {
         let Some(seen) = seen.get_mut(&new.lane.id) else { continue };
-        let lane = seen.lane.get_or_insert_with(|| ingest::sprout(org, new));
+        let lane = seen.lane.get_or_insert_with(|| ingest::sprout(org, new, false));
         ingest::enqueue(lane, new.due_at, seen.floor, now);
     }
     let lanes = seen.into_values().filter_map(|seen| seen.lane);

@@ -10,7 +10,9 @@ use crate::error::Result;
 use crate::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
 use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
 use crate::replay::*;
-use crate::resource::{AuditEntry, AuditQuery, ListQuery, Record, ResourceStore, Revision, Write};
+use crate::resource::{
+    AuditEntry, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision, Write,
+};
 use crate::store::{MemoryStore, Page, Store, StoreInfo};
 use crate::time::Timestamp;
 
@@ -194,14 +196,8 @@ impl DeliveryStore for GatedStore {
         self.inner.replay(replay).await
     }
 
-    async fn cancel(
-        &self,
-        org: &OrgId,
-        id: DeliveryId,
-        reason: EndReason,
-        now: Timestamp,
-    ) -> Result<Delivery> {
-        self.inner.cancel(org, id, reason, now).await
+    async fn cancel(&self, cancel: Cancel) -> Result<Delivery> {
+        self.inner.cancel(cancel).await
     }
 
     async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
@@ -290,5 +286,23 @@ impl AccessStore for GatedStore {
 
     async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
         self.inner.api_key(id).await
+    }
+}
+
+#[async_trait]
+impl NoteStore for GatedStore {
+    async fn note(&self, note: Note) -> Result<Revision> {
+        self.inner.note(note).await
+    }
+}
+
+#[async_trait]
+impl CancelStore for GatedStore {
+    async fn cancel_some(&self, batch: CancelBatch) -> Result<CancelledSome> {
+        self.inner.cancel_some(batch).await
+    }
+
+    async fn leased(&self, org: &OrgId, filter: &DeliveryFilter) -> Result<u64> {
+        self.inner.leased(org, filter).await
     }
 }

@@ -1,0 +1,172 @@
+//! What can be done with integrations beside changing their documents.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use icp_core::id::ResourceId;
+use icp_core::integration::IntegrationSpec;
+use icp_core::resource::{BulkAction, BulkItem, Document, Duplicate, MAX_BULK, Spec};
+use icp_core::{Code, Engine};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Caller;
+use crate::endpoint::Endpoint;
+use crate::extract::{Body, Input, Location, Params, Query};
+use crate::organizations::Pause;
+use crate::problem::{Problem, Result};
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let org = "/api/v1/organizations/{org}";
+    let one = format!("{org}/integrations/{{id}}");
+    vec![
+        Endpoint::post(format!("{one}/pause"), pause)
+            .named("pauseIntegration", "Holds the deliveries of the integration back")
+            .takes::<Pause>()
+            .answers::<Document>(200)
+            .of_kind(IntegrationSpec::KIND),
+        Endpoint::post(format!("{one}/resume"), resume)
+            .named("resumeIntegration", "Lets the deliveries of the integration go on")
+            .answers::<Document>(200)
+            .of_kind(IntegrationSpec::KIND),
+        Endpoint::post(format!("{one}/duplicate"), duplicate)
+            .named("duplicateIntegration", "Makes a copy with a signing secret of its own")
+            .answers::<DuplicateView>(201),
+        Endpoint::post(format!("{org}/bulk/integrations"), bulk)
+            .named("bulkIntegrations", "Switches on, switches off or deletes many integrations")
+            .takes::<Bulk>()
+            .answers::<BulkAnswer>(200),
+    ]
+}
+
+/// What to do with many integrations.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Bulk {
+    /// What is done to each.
+    action: BulkAction,
+    /// The integrations, 1 to 100.
+    #[schemars(length(min = 1, max = MAX_BULK))]
+    ids: Vec<ResourceId>,
+}
+
+impl Input for Bulk {
+    const INVALID: Code = Code::ResourceInvalid;
+}
+
+/// What became of each integration, in the order they were named.
+#[derive(Debug, JsonSchema, Serialize)]
+struct BulkAnswer {
+    /// How many are as asked for.
+    done: usize,
+    /// How many were refused.
+    refused: usize,
+    /// One item for each id.
+    results: Vec<BulkResult>,
+}
+
+/// What became of one integration.
+#[derive(Debug, JsonSchema, Serialize)]
+struct BulkResult {
+    /// The integration.
+    id: ResourceId,
+    /// The HTTP status the operation would have had alone.
+    status: u16,
+    /// The integration as it is now, where it was switched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Document>,
+    /// Why nothing was done to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+impl From<BulkItem> for BulkResult {
+    fn from(item: BulkItem) -> Self {
+        let (status, document, problem) = match item.outcome {
+            Ok(Some(document)) => (StatusCode::OK, Some(document), None),
+            Ok(None) => (StatusCode::NO_CONTENT, None, None),
+            Err(error) => {
+                let problem = Problem::from(error);
+                (problem.status(), None, Some(problem))
+            }
+        };
+        Self { id: item.id, status: status.as_u16(), document, problem }
+    }
+}
+
+/// A copy of an integration.
+#[derive(Debug, JsonSchema, Serialize)]
+struct DuplicateView {
+    /// The copy, its secrets masked.
+    integration: Document,
+    /// The copy's own signing secret, where the original signs with a shared one. It is shown
+    /// here and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
+    /// The public half of the copy's own signing key, where the original signs with a key pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_public_key: Option<String>,
+}
+
+impl From<Duplicate> for DuplicateView {
+    fn from(copy: Duplicate) -> Self {
+        Self {
+            integration: copy.document,
+            signing_secret: copy.signing_secret.map(|secret| secret.expose().to_owned()),
+            signing_public_key: copy.signing_public_key,
+        }
+    }
+}
+
+async fn pause(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    Body(pause): Body<Pause>,
+) -> Result<Json<Document>> {
+    query.only(&[])?;
+    let (org, id) = (params.org()?, params.parse("id")?);
+    Ok(Json(engine.pause_integration(&org, &id, &pause.reason, &actor).await?))
+}
+
+async fn resume(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+) -> Result<Json<Document>> {
+    query.only(&[])?;
+    Ok(Json(engine.resume_integration(&params.org()?, &params.parse("id")?, &actor).await?))
+}
+
+async fn duplicate(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    requested: Location,
+) -> Result<Response> {
+    query.only(&[])?;
+    let (org, id) = (params.org()?, params.parse("id")?);
+    let copy = engine.resources().duplicate(&org, &id, &actor).await?;
+    let location = (LOCATION, requested.beside(2, &copy.document.id));
+    Ok((StatusCode::CREATED, [location], Json(DuplicateView::from(copy))).into_response())
+}
+
+async fn bulk(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    Body(bulk): Body<Bulk>,
+) -> Result<Json<BulkAnswer>> {
+    query.only(&[])?;
+    let items = engine.resources().bulk(&params.org()?, bulk.action, &bulk.ids, &actor).await?;
+    let done = items.iter().filter(|item| item.outcome.is_ok()).count();
+    let refused = items.len() - done;
+    let results = items.into_iter().map(BulkResult::from).collect();
+    Ok(Json(BulkAnswer { done, refused, results }))
+}

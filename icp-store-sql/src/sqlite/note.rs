@@ -1,0 +1,35 @@
+use async_trait::async_trait;
+use icp_core::error::Result;
+use icp_core::resource::{Note, NoteStore, Revision};
+use sqlx::SqliteConnection;
+
+use super::error::Failure;
+use super::{SqliteStore, commit, resource};
+
+#[async_trait]
+impl NoteStore for SqliteStore {
+    async fn note(&self, note: Note) -> Result<Revision> {
+        commit!(self, "write an audit row", |tx| write(tx, &note).await)
+    }
+}
+
+pub(crate) const PUT: &str = "INSERT INTO icp_audit (revision, at, actor, request_id, action, \
+     org, kind, id, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Writes an audit row beside what else the transaction does.
+pub(super) async fn write(conn: &mut SqliteConnection, note: &Note) -> Result<Revision, Failure> {
+    let revision = Revision(resource::last_revision(conn).await? + 1);
+    sqlx::query(PUT)
+        .bind(revision.0.cast_signed())
+        .bind(note.now.as_millis())
+        .bind(note.actor.name.clone())
+        .bind(note.actor.request_id.clone())
+        .bind(note.action.clone())
+        .bind(note.org.as_str().to_owned())
+        .bind(note.kind.clone())
+        .bind(note.id.as_str().to_owned())
+        .bind(note.note.clone())
+        .execute(conn)
+        .await?;
+    Ok(revision)
+}
