@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use icp_testkit::receiver::Receiver;
+use icp_testkit::receiver::{Behaviour, Reaction, Receiver};
 
 /// Runs an example and answers what it printed.
 async fn run(name: &str, argument: String) -> String {
@@ -34,6 +34,16 @@ async fn a_rolled_back_order_is_not_told() {
     assert!(printed.contains("3 orders, 1 rolled back, 2 delivered"), "{printed}");
     let bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
     assert!(!bodies.iter().any(|body| body.as_ref() == br#"{"order":18}"#), "{bodies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_in_trouble_is_left_alone_and_gets_everything() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/hook", Behaviour::script(vec![Reaction::Status(500); 3]));
+    let printed = run("receiver_in_trouble", receiver.url("/hook")).await;
+    assert!(printed.contains("Open, 6 waiting"), "{printed}");
+    assert!(printed.ends_with("all delivered\n"), "{printed}");
+    assert_eq!(receiver.seen().count("/hook"), 9);
 }
 
 #[test]
