@@ -77,6 +77,16 @@ async fn an_endpoint_that_was_added_late_catches_up() {
     assert_eq!(receiver.seen().ids("/hook").len(), 12);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_in_trouble_is_left_alone_and_gets_everything() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/hook", Behaviour::script(vec![Reaction::Status(500); 3]));
+    let printed = run("receiver_in_trouble", receiver.url("/hook")).await;
+    assert!(printed.contains("Open, 6 waiting"), "{printed}");
+    assert!(printed.ends_with("all delivered\n"), "{printed}");
+    assert_eq!(receiver.seen().count("/hook"), 9);
+}
+
 #[test]
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../README.md");

@@ -96,8 +96,9 @@ impl Endpoint {
             },
             "signing": { "keys": [{ "secret": self.secret.expose() }] },
             "retry": { "schedule": { "type": "list", "delays_seconds": [0, 0, 1, 1, 1] } },
-            // With three of ten calls failing, five in a row are chance and no reason to wait.
-            "breaker": { "enabled": false },
+            "breaker": { "open_seconds": 1, "max_open_seconds": 1 },
+            // The receiver fails by chance: fewer calls at once would not help it.
+            "adaptive_concurrency": false,
         });
         if let (Some(spec), Some(more)) = (spec.as_object_mut(), self.more.as_object()) {
             spec.extend(more.clone());

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use icp_core::delivery::health::LaneRules;
+use icp_core::delivery::health::{BreakerSpec, LaneRules, RateLimit};
 use icp_core::delivery::{
-    Claim, Delivery, DeliveryStore, EndReason, LaneId, LaneMode, Lease, Next, Rescue, RescueOf,
-    Settle, Settled, Settlement, Sweep,
+    Attempt, AttemptOutcome, AttemptTimings, Claim, Delivery, DeliveryStore, EndReason, LaneId,
+    LaneMode, Lease, Next, Rescue, RescueOf, Settle, Settled, Settlement, Sweep,
 };
 use icp_core::event::{Direct, Event, EventStore, Ingest, IngestItem, LaneSeed, NewDelivery};
 use icp_core::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
@@ -74,14 +74,11 @@ impl Model {
         let mode = if key.is_some() { LaneMode::Fifo } else { LaneMode::Parallel };
         let id = LaneId::of(&org, &integration, key.as_deref());
         let room = if key.is_some() { 1 } else { 2 };
-        let lane = LaneSeed {
-            id,
-            order_key: key,
-            mode,
-            max_in_flight: room,
-            weight: 3,
-            rules: LaneRules::default(),
-        };
+        let rate_limit =
+            (lane >= 2).then_some(RateLimit { requests: 3, per_seconds: 10, burst: 2 });
+        let breaker = BreakerSpec { failures: 2, open_seconds: 5, ..BreakerSpec::default() };
+        let rules = LaneRules { breaker, rate_limit, ..LaneRules::default() };
+        let lane = LaneSeed { id, order_key: key, mode, max_in_flight: room, weight: 3, rules };
         let due_at = self.now + Duration::from_secs(delay.into());
         let new =
             NewDelivery { id: DeliveryId::from_bytes(self.bits()), integration, lane, due_at };
@@ -138,6 +135,7 @@ impl Model {
     }
 
     async fn settle(&mut self, lease: Lease, next: u8) -> Settled {
+        let attempt = self.attempt(lease, next);
         let reason = EndReason::new("test", "for the test");
         let due_at = self.now + Duration::from_secs(5);
         let block = (next == 3).then_some(due_at + Duration::from_secs(5));
@@ -151,13 +149,35 @@ impl Model {
         let settlement = Settlement {
             lease,
             lane: LaneId::from_bytes([0; 16]),
-            attempt: None,
+            attempt,
             next,
             block_lane_until: block,
             notice: None,
         };
         let settle = Settle { settlements: [settlement].into(), now: self.now };
         self.store.settle(settle).await.unwrap()[0]
+    }
+
+    /// What was tried, such that breakers open and lanes are narrowed.
+    fn attempt(&self, lease: Lease, next: u8) -> Option<Attempt> {
+        let (outcome, status) = match next {
+            0 | 1 => (AttemptOutcome::Delivered, 200),
+            2 => (AttemptOutcome::Failed("status_500".into()), 500),
+            3 => (AttemptOutcome::Failed("status_429".into()), 429),
+            4 => (AttemptOutcome::Failed("status_404".into()), 404),
+            _ => return None,
+        };
+        Some(Attempt {
+            delivery: lease.delivery,
+            epoch: lease.epoch,
+            number: 1,
+            started_at: self.now,
+            outcome,
+            status: Some(status),
+            timings: AttemptTimings::default(),
+            exchange: None,
+            message: None,
+        })
     }
 
     async fn step(&mut self, op: Op) {
@@ -215,6 +235,8 @@ impl Model {
                 let done = self.settle(Lease { delivery, epoch }, 0).await;
                 assert_eq!(done, Settled::Recorded);
             }
+            // Long enough for every breaker to let a probe go.
+            self.now = self.now + Duration::from_secs(3_600);
             if self.claim(self.sessions[0], 50).await == 0 {
                 break;
             }

@@ -27,6 +27,7 @@ pub(crate) use on_every_store;
 mod configuration;
 mod delivery;
 mod engines;
+mod lanes;
 mod notices;
 mod operations;
 mod poison;

@@ -10,9 +10,9 @@ use super::statement::{Script, exact, padded, text};
 pub(crate) const BESIDE: (&str, &str) = (
     "WITH v (id, ordered, max_in_flight, weight) AS (VALUES ",
     ") INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
-     next_due, in_flight, max_in_flight, blocked_until, paused) \
+     next_due, in_flight, max_in_flight, blocked_until, paused, allowed, rules) \
      SELECT v.id, l.org, l.integration, NULL, 0, v.weight, 0, 0, NULL, 0, v.max_in_flight, NULL, \
-     l.paused FROM v CROSS JOIN icp_lane l ON l.id = v.ordered WHERE true \
+     l.paused, v.max_in_flight, l.rules FROM v CROSS JOIN icp_lane l ON l.id = v.ordered WHERE true \
      ON CONFLICT (id) DO UPDATE SET weight = icp_lane.weight",
 );
 

@@ -88,6 +88,25 @@ pub(super) async fn a_success_between_failures_keeps_it_closed(world: World) {
     assert!(lane(&world, "hook").await.health.is_well(), "its window is over");
 }
 
+pub(super) async fn a_recovery_is_seen_between_those_of_others(world: World) {
+    let session = world.session().await;
+    world.fill("acme", "hook", 20).await;
+    work(&world, session, 0, &[500, 500, 500, 500]).await;
+    let row = world.take_at(session, 1, 4).await.remove(0).delivery;
+    world.fill("beta", "well", 2).await;
+    let well = world.take_at(session, 20, 4).await;
+    for claimed in well.iter().filter(|claimed| claimed.delivery.org == org("beta")) {
+        answer(&world, &claimed.delivery, 200, 5).await;
+    }
+    answer(&world, &row, 200, 5).await;
+    assert_eq!(lane(&world, "hook").await.health.breaker.failures, 0);
+    for claimed in well.iter().filter(|claimed| claimed.delivery.org == org("acme")).take(4) {
+        answer(&world, &claimed.delivery, 500, 6).await;
+    }
+    assert_eq!(lane(&world, "hook").await.health.breaker.state(at(6)), BreakerState::Closed);
+    world.assert_clean().await;
+}
+
 pub(super) async fn one_probe_goes_and_its_success_closes(world: World) {
     let session = world.session().await;
     let probe = opened(&world, session).await;

@@ -178,6 +178,7 @@ registry! {
         a_failing_lane_opens_and_gives_nothing,
         refusals_open_nothing,
         a_success_between_failures_keeps_it_closed,
+        a_recovery_is_seen_between_those_of_others,
         one_probe_goes_and_its_success_closes,
         one_of_racing_nodes_gets_the_probe,
         a_probe_may_be_handed_over_once,

@@ -72,11 +72,13 @@ impl Verdict {
             AttemptOutcome::Skipped => return None,
             AttemptOutcome::Failed(class) => class.as_str(),
         };
+        if class.starts_with("timeout") {
+            return Some(Self::Overloaded);
+        }
         match attempt.status {
             Some(429 | 503) => Some(Self::Overloaded),
             Some(500..) => Some(Self::Failed),
             Some(_) => Some(Self::Refused),
-            None if class.starts_with("timeout") => Some(Self::Overloaded),
             None if is_unsent(attempt, class) => None,
             None => Some(Self::Failed),
         }

@@ -77,6 +77,7 @@ fn what_an_attempt_says_of_its_receiver() {
         ("status_503", Some(503), Some(Overloaded)),
         ("status_500", Some(500), Some(Failed)),
         ("timeout_headers", None, Some(Overloaded)),
+        ("timeout_body", Some(200), Some(Overloaded)),
         ("connect_failed", None, Some(Failed)),
         ("dns_failed", None, Some(Failed)),
         ("tls_failed", None, Some(Failed)),

@@ -284,6 +284,8 @@ impl Deliveries {
             let Some((id, _)) = self.head(lane) else { break };
             let leased = self.lease(id, claim.session, claim.lease_until, claim.now, share);
             let Some(delivery) = leased else { break };
+            let lane = self.lanes.get(&delivery.lane);
+            claimed.throttled += u64::from(lane.is_some_and(|l| l.blocked_until.is_some()));
             if let Some(event) = events.get(delivery.event) {
                 let event = Arc::clone(event);
                 claimed.deliveries.push(ClaimedDelivery { delivery, event });

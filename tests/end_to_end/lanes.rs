@@ -1,0 +1,80 @@
+//! Lanes whose receivers fail, or take only so much.
+
+use std::time::Duration;
+
+use icp::delivery::health::BreakerState;
+use icp::delivery::{DeliveryState, LaneState};
+use icp::time::Timestamp;
+use icp_testkit::receiver::{Behaviour, Reaction};
+use serde_json::json;
+
+use crate::stage::{Backend, Stage};
+
+crate::on_every_store! {
+    a_failing_receiver_is_left_alone_and_probed,
+    a_rate_is_kept_and_costs_no_try,
+    another_rate_holds_at_once,
+}
+
+/// When each attempt began, in order.
+async fn starts(stage: &Stage) -> Vec<Timestamp> {
+    let mut starts = Vec::new();
+    for delivery in stage.deliveries().await {
+        let attempts = stage.engine.attempts(&stage.org, delivery.id).await.unwrap();
+        starts.extend(attempts.iter().map(|attempt| attempt.started_at));
+    }
+    starts.sort_unstable();
+    starts
+}
+
+async fn a_failing_receiver_is_left_alone_and_probed(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    let breaker = json!({ "failures": 3, "open_seconds": 1 });
+    let retry = json!({ "schedule": { "type": "list", "delays_seconds": [0, 0, 0, 0, 0] } });
+    let more = json!({ "breaker": breaker, "retry": retry, "max_in_flight": 1 });
+    stage.integration("crm", more).await;
+    stage.receiver.behave("/crm", Behaviour::script(vec![Reaction::Status(500); 4]));
+    for n in 0..5 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    let status = async || stage.engine.lane_statuses(&stage.org).await.unwrap().remove(0);
+    let open = async || Some(status().await).filter(|lane| lane.state == LaneState::Open);
+    let open = stage.until(open).await;
+    assert_eq!((open.breaker, open.waiting, open.lane.in_flight), (BreakerState::Open, 5, 0));
+    stage.settled(DeliveryState::Delivered, 5).await;
+    let starts = starts(&stage).await;
+    assert_eq!(starts.len(), 9);
+    assert!(starts[3].since(starts[2]) >= Duration::from_millis(800), "{starts:?}");
+    assert!(starts[4].since(starts[3]) >= Duration::from_millis(1_600), "{starts:?}");
+    assert_eq!(status().await.breaker, BreakerState::Closed);
+    stage.end().await;
+}
+
+async fn a_rate_is_kept_and_costs_no_try(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    let rate = json!({ "requests": 10, "per_seconds": 1, "burst": 2 });
+    stage.integration("crm", json!({ "rate_limit": rate })).await;
+    for n in 0..8 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    let rate = stage.engine.lane_statuses(&stage.org).await.unwrap().remove(0).rate.unwrap();
+    assert_eq!((rate.limit, rate.remaining), (2, 0));
+    stage.settled(DeliveryState::Delivered, 8).await;
+    let starts = starts(&stage).await;
+    assert!(starts[7].since(starts[0]) >= Duration::from_millis(550), "{starts:?}");
+    assert!(stage.deliveries().await.iter().all(|d| (d.tries, d.epoch) == (1, 1)));
+    stage.end().await;
+}
+
+async fn another_rate_holds_at_once(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    let rate = json!({ "requests": 1, "per_seconds": 86_400 });
+    stage.integration("crm", json!({ "rate_limit": rate })).await;
+    for n in 0..3 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    stage.settled(DeliveryState::Delivered, 1).await;
+    stage.change("crm", json!({ "rate_limit": null })).await;
+    stage.settled(DeliveryState::Delivered, 3).await;
+    stage.end().await;
+}
