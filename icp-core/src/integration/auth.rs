@@ -116,6 +116,17 @@ impl AuthSpec {
         found.list
     }
 
+    /// The names of the header fields that carry credentials.
+    pub(crate) fn headers(&self) -> Vec<HeaderName> {
+        let names: Vec<&str> = match self {
+            Self::None {} | Self::ApiKey { location: KeyLocation::Query, .. } => Vec::new(),
+            Self::ApiKey { name, .. } => vec![name],
+            Self::Basic { .. } | Self::Bearer { .. } => vec![AUTHORIZATION.as_str()],
+            Self::Headers { headers } => headers.keys().map(String::as_str).collect(),
+        };
+        names.into_iter().filter_map(|name| header_name(name).ok()).collect()
+    }
+
     /// Shows each secret to `visitor`. `at` is the pointer to this spec in its document.
     ///
     /// # Errors
