@@ -24,6 +24,7 @@ mod page;
 mod problem;
 mod resources;
 mod router;
+mod signing;
 
 pub use openapi::document as openapi;
 pub use problem::Problem;

@@ -17,7 +17,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
-use crate::{audit, auth, deliveries, events, lanes, openapi, ops, resources};
+use crate::{audit, auth, deliveries, events, lanes, openapi, ops, resources, signing};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -54,6 +54,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     let mut all = ops::endpoints();
     all.extend(openapi::endpoints());
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
+    all.extend(signing::endpoints());
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());
     all.extend(lanes::endpoints());

@@ -6,3 +6,4 @@ mod harness;
 mod ops;
 mod refusals;
 mod resources;
+mod signing;

@@ -20,6 +20,7 @@ pub use document::{Document, Draft};
 pub use entry::{Entry, OrgEntry};
 pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
+pub(crate) use service::Editing;
 pub use service::Resources;
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
 pub(crate) use validate::Structure;

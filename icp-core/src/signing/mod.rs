@@ -14,11 +14,13 @@ use crate::time::Timestamp;
 
 pub mod hmac_body;
 pub mod icplane;
+mod rotate;
 pub mod rotation;
 mod several;
 mod spec;
 pub mod standard;
 
+pub use rotate::{KEPT, MAX_OVERLAP, OVERLAP, Removal, Rotated, Rotation};
 pub use rotation::KeyRing;
 pub use several::Several;
 pub use spec::{SignatureSpec, SigningKeySpec, SigningSpec};

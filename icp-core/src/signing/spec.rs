@@ -90,6 +90,13 @@ struct Part<'a> {
     keys: &'a [SigningKeySpec],
 }
 
+/// The keys of one signature, to be changed.
+pub(super) struct Keys<'a> {
+    pub(super) slot: &'static str,
+    pub(super) profile: &'a str,
+    pub(super) list: &'a mut Vec<SigningKeySpec>,
+}
+
 impl SigningSpec {
     /// Every broken rule. `at` is the pointer to this spec in its document.
     ///
@@ -168,6 +175,17 @@ impl SigningSpec {
         let also = self.also.iter().map(|also| also.part().signer(opener, profiles));
         let all = std::iter::once(Ok(first)).chain(also).collect::<Result<_>>()?;
         Ok(Arc::new(Several::new(all)))
+    }
+
+    /// The keys of one signature, of the first where none is named, with what they are used for.
+    pub(super) fn keys_of(&mut self, signature: Option<&str>) -> Option<Keys<'_>> {
+        match signature {
+            None => Some(Keys { slot: SLOT, profile: &self.profile, list: &mut self.keys }),
+            Some(id) => {
+                let also = self.also.iter_mut().find(|also| also.id == id)?;
+                Some(Keys { slot: SLOT_ALSO, profile: &also.profile, list: &mut also.keys })
+            }
+        }
     }
 
     fn first(&self) -> Part<'_> {
