@@ -25,6 +25,7 @@ mod problem;
 mod resources;
 mod router;
 mod signing;
+mod trial;
 
 pub use openapi::document as openapi;
 pub use problem::Problem;

@@ -17,7 +17,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
-use crate::{audit, auth, deliveries, events, lanes, openapi, ops, resources, signing};
+use crate::{audit, auth, deliveries, events, lanes, openapi, ops, resources, signing, trial};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,6 +57,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(signing::endpoints());
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());
+    all.extend(trial::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all

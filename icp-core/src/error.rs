@@ -130,6 +130,8 @@ codes! {
     EventNotFound = "event_not_found", NotFound;
     /// There is no such delivery in the organization.
     DeliveryNotFound = "delivery_not_found", NotFound;
+    /// The delivery has no attempt of this number.
+    AttemptNotFound = "attempt_not_found", NotFound;
     /// The delivery is not in a state from which this can be done.
     DeliveryStateConflict = "delivery_state_conflict", Conflict;
     /// The integration no longer exists.

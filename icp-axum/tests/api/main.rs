@@ -7,3 +7,4 @@ mod ops;
 mod refusals;
 mod resources;
 mod signing;
+mod trial;

@@ -148,6 +148,7 @@ async fn attempt(core: &Core, work: &Work, bound: &Bound, now: Timestamp) -> End
         body,
         now,
         trace: trace.child(span(work)),
+        test: false,
     };
     let sent = bound.target.send(outgoing).await;
     judged(core, work, bound, sent, now).await

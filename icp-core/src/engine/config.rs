@@ -47,6 +47,9 @@ pub struct EngineConfig {
     pub sweep: Duration,
     /// How often the outbox is read where nothing hints at a row. Default 250 ms.
     pub relay: Duration,
+    /// How many test deliveries this node makes for one organization in a minute. Default 20; with
+    /// 0 it makes none.
+    pub tests_per_minute: u32,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
 }
@@ -72,6 +75,7 @@ impl Default for EngineConfig {
             feed: Duration::from_millis(500),
             sweep: Duration::from_secs(5),
             relay: Duration::from_millis(250),
+            tests_per_minute: 20,
             index_capacity: 10_000,
         }
     }

@@ -23,6 +23,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::time::{Clock, Timestamp};
 use crate::transform::Transformer;
+use crate::trial::Gate;
 
 /// What the parts of one engine share.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) transformer: Arc<dyn Transformer>,
     pub(crate) session: Session,
     pub(crate) duties: Duties,
+    pub(crate) tests: Gate,
     pub(crate) publisher: Batcher<Incoming, Accepted>,
     pub(crate) settler: Batcher<Outcome, ()>,
     /// Room for attempts on this node.
@@ -111,6 +113,7 @@ impl Core {
                 suspects: Semaphore::new(1),
                 metrics: Metrics::new(),
                 duties: Duties::default(),
+                tests: Gate::new(config.tests_per_minute),
                 due: Notify::new(),
                 waiting: AtomicI64::new(0),
                 running: AtomicBool::new(false),

@@ -259,6 +259,12 @@ pub struct CompiledIntegration {
 }
 
 impl CompiledIntegration {
+    /// Whether its requests are signed.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.signer.is_some()
+    }
+
     /// Binds the target under the organization's address policy.
     ///
     /// # Errors

@@ -1,7 +1,13 @@
+use std::any::Any;
+use std::sync::Arc;
+
+use serde_json::Value;
+
 use super::{Change, Document, Expect, Resources, Revision, Spec, SpecContext};
 use crate::error::Result;
 use crate::id::{IdSource, OrgId, ResourceId};
 use crate::resource::Actor;
+use crate::resource::entry::typed;
 use crate::resource::kind::{stored, to_value};
 use crate::secret::{Previous, SealAll};
 use crate::time::Timestamp;
@@ -42,6 +48,24 @@ impl Resources {
         let effects = spec.effects(id);
         let change = Change { record, expect, action: action.to_owned(), effects };
         Ok((Document::of(&**kind, self.write(change, actor).await?)?, answer))
+    }
+
+    /// A spec that is not saved, checked and compiled as if it were: for one use.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) with everything that is wrong, and
+    /// those of [`Spec::compile`].
+    pub(crate) fn compile_draft<S: Spec, T: Any + Send + Sync>(
+        &self,
+        org: &OrgId,
+        id: &ResourceId,
+        spec: &Value,
+    ) -> Result<Arc<T>> {
+        let kind = self.kinds.get(S::KIND)?;
+        let context = SpecContext { org, kind: kind.name(), id, services: &self.services };
+        let admitted = kind.admit(&context, spec, None)?;
+        typed(&kind.compile(&context, &admitted.spec)?)
     }
 }
 
