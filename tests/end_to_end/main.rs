@@ -29,3 +29,4 @@ mod delivery;
 mod engines;
 mod secrets;
 mod transaction;
+mod trial;

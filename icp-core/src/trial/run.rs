@@ -23,6 +23,8 @@ pub(crate) async fn test(
     of: TestOf,
     sample: Sample,
 ) -> Result<TestReport> {
+    // Organizations that do not exist must not take the place of those that do.
+    core.org(org).await?;
     core.tests.admit(org, core.clock.monotonic())?;
     let trial = Trial::of(core, org, of, sample).await?;
     let mut report = trial.report();
