@@ -27,6 +27,7 @@ pub(crate) use on_every_store;
 mod configuration;
 mod delivery;
 mod engines;
+mod rotation;
 mod secrets;
 mod transaction;
 mod trial;
