@@ -30,6 +30,8 @@ const RESERVED: [&str; 10] = [
 /// The longest name of a query parameter, and the most headers.
 const MAX_NAME: usize = 128;
 const MAX_HEADERS: usize = 50;
+/// The shortest credential that is looked for in answers, in bytes.
+const SHORTEST: usize = 6;
 
 /// The authentication scheme of an endpoint.
 ///
@@ -218,6 +220,24 @@ impl Auth {
             }
         }
         Ok(())
+    }
+}
+
+impl Auth {
+    /// The text with `***` in place of the credentials that a receiver repeats. Texts of fewer
+    /// than 6 bytes are left: they could be anything.
+    #[must_use]
+    pub fn redact(&self, text: String) -> String {
+        self.0.iter().fold(text, |text, part| {
+            let (Part::Header(_, secret) | Part::Query(_, secret)) = part;
+            let whole = secret.expose();
+            // A receiver may repeat a token without its scheme.
+            let token = whole.split_once(' ').map_or(whole, |(_, token)| token);
+            [whole, token].into_iter().fold(text, |text, secret| {
+                let found = secret.len() >= SHORTEST && text.contains(secret);
+                if found { text.replace(secret, "***") } else { text }
+            })
+        })
     }
 }
 

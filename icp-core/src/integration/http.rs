@@ -354,8 +354,11 @@ impl HttpIntegration {
             ..Exchange::default()
         };
         if let Some(response) = response {
-            exchange.response_headers = kept(&response.headers);
-            exchange.response_body = String::from_utf8_lossy(&response.body).into_owned();
+            let headers = kept(&response.headers).into_iter();
+            exchange.response_headers =
+                headers.map(|(name, value)| (name, self.auth.redact(value))).collect();
+            let body = String::from_utf8_lossy(&response.body).into_owned();
+            exchange.response_body = self.auth.redact(body);
             exchange.response_truncated = response.truncated;
         }
         exchange
