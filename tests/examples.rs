@@ -87,6 +87,18 @@ async fn a_receiver_in_trouble_is_left_alone_and_gets_everything() {
     assert_eq!(receiver.seen().count("/hook"), 9);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_secret_overlaps_with_the_one_before() {
+    let printed = run("rotate_secret", String::new()).await;
+    let expected = "request 1: the old secret fits
+request 2: the old secret fits
+request 2: the new secret fits
+request 3: the old secret does not fit
+request 3: the new secret fits
+";
+    assert_eq!(printed, expected);
+}
+
 #[test]
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../README.md");

@@ -15,7 +15,8 @@ use crate::endpoint::Endpoint;
 use crate::extract::{Body, Params, Query, header};
 use crate::page::{Listing, Pager};
 use crate::problem::{Problem, Result};
-use envelope::{Batch, Envelope, IDEMPOTENCY_KEY, Sender};
+use envelope::{Batch, IDEMPOTENCY_KEY};
+pub(crate) use envelope::{Envelope, Sender};
 use view::{BatchAnswer, BatchItem, EventSummaryView, EventView};
 
 const LIST: &[&str] = &["limit", "cursor", "type", "since", "until"];

@@ -7,7 +7,7 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use icp_core::id::ResourceId;
 use icp_core::integration::IntegrationSpec;
-use icp_core::resource::{BulkAction, BulkItem, Document, Duplicate, MAX_BULK, Spec};
+use icp_core::resource::{BulkAction, BulkItem, CopiedKey, Document, Duplicate, MAX_BULK, Spec};
 use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -108,15 +108,35 @@ struct DuplicateView {
     /// The public half of the copy's own signing key, where the original signs with a key pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_public_key: Option<String>,
+    /// The same for its further signatures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<CopiedSignature>,
+}
+
+/// The key of one more signature of a copy.
+#[derive(Debug, JsonSchema, Serialize)]
+struct CopiedSignature {
+    /// The id of the signature.
+    id: String,
+    /// Its secret, where it has a shared one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
+    /// The public half of its key pair, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_public_key: Option<String>,
 }
 
 impl From<Duplicate> for DuplicateView {
     fn from(copy: Duplicate) -> Self {
-        Self {
-            integration: copy.document,
-            signing_secret: copy.signing_secret.map(|secret| secret.expose().to_owned()),
-            signing_public_key: copy.signing_public_key,
-        }
+        let shown =
+            |key: CopiedKey| (key.secret.map(|secret| secret.expose().to_owned()), key.public_key);
+        let (signing_secret, signing_public_key) = copy.signing.map(shown).unwrap_or_default();
+        let also = copy.also.into_iter().map(|(id, key)| {
+            let (signing_secret, signing_public_key) = shown(key);
+            CopiedSignature { id, signing_secret, signing_public_key }
+        });
+        let also = also.collect();
+        Self { integration: copy.document, signing_secret, signing_public_key, also }
     }
 }
 

@@ -28,6 +28,8 @@ mod problem;
 mod replays;
 mod resources;
 mod router;
+mod signing;
+mod trial;
 
 pub use openapi::document as openapi;
 pub use problem::Problem;

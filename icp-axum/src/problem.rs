@@ -115,7 +115,7 @@ impl IntoResponse for Problem {
             StatusCode::UNAUTHORIZED => {
                 set(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 set(RETRY_AFTER, PAUSE);
             }
             _ => {}
@@ -124,12 +124,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The HTTP status of a code: that of its kind, but for the two that HTTP has a status of its
+/// The HTTP status of a code: that of its kind, but for the three that HTTP has a status of its
 /// own for.
 fn status_of(code: Code) -> StatusCode {
     match code {
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::TestsLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => status_of_kind(code.kind()),
     }
 }

@@ -20,7 +20,7 @@ use crate::problem::{Problem, Result};
 
 const LIST: &[&str] = &["limit", "cursor", "label"];
 const PAGE: &[&str] = &["limit", "cursor"];
-const GUARD: &[&str] = &["If-Match"];
+pub(crate) const GUARD: &[&str] = &["If-Match"];
 
 impl Input for Draft {
     const INVALID: Code = Code::ResourceInvalid;
@@ -215,13 +215,13 @@ fn target(params: &Params, kind: KindRoute) -> Result<(OrgId, ResourceId)> {
     Ok((org, id))
 }
 
-fn versioned(document: Document) -> Response {
+pub(crate) fn versioned(document: Document) -> Response {
     let tag = format!("\"{}\"", document.revision);
     ([(ETAG, tag)], Json(document)).into_response()
 }
 
 /// What `If-Match` asks for.
-fn expected(headers: &HeaderMap) -> Result<Expect> {
+pub(crate) fn expected(headers: &HeaderMap) -> Result<Expect> {
     let Some(tag) = header(headers, IF_MATCH.as_str())?.map(str::trim) else {
         return Ok(Expect::Present);
     };
@@ -236,7 +236,7 @@ fn expected(headers: &HeaderMap) -> Result<Expect> {
 }
 
 /// A revision that the caller asked for and that is not there fails the precondition.
-fn guarded(error: Error, expect: Expect) -> Problem {
+pub(crate) fn guarded(error: Error, expect: Expect) -> Problem {
     let failed = error.code() == Code::RevisionConflict && matches!(expect, Expect::Revision(_));
     let problem = Problem::from(error);
     if failed { problem.with_status(StatusCode::PRECONDITION_FAILED) } else { problem }

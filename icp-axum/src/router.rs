@@ -19,7 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::{
     audit, auth, cancellations, deliveries, events, integrations, lanes, openapi, ops,
-    organizations, replays, resources,
+    organizations, replays, resources, signing, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -57,12 +57,14 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     let mut all = ops::endpoints();
     all.extend(openapi::endpoints());
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
+    all.extend(signing::endpoints());
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());
     all.extend(replays::endpoints());
     all.extend(cancellations::endpoints());
     all.extend(integrations::endpoints());
     all.extend(organizations::endpoints());
+    all.extend(trial::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all

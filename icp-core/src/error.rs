@@ -132,6 +132,8 @@ codes! {
     EventNotFound = "event_not_found", NotFound;
     /// There is no such delivery in the organization.
     DeliveryNotFound = "delivery_not_found", NotFound;
+    /// The delivery has no attempt of this number.
+    AttemptNotFound = "attempt_not_found", NotFound;
     /// The delivery is not in a state from which this can be done.
     DeliveryStateConflict = "delivery_state_conflict", Conflict;
     /// The replay breaks one or more rules; each is listed with its JSON pointer.
@@ -174,12 +176,22 @@ codes! {
     SignatureExpired = "signature_expired", Forbidden;
     /// The signing secret or key is malformed.
     SecretInvalid = "secret_invalid", Invalid;
+    /// The integration has no such signature.
+    SignatureUnknown = "signature_unknown", NotFound;
+    /// The signature has no key of this id.
+    SigningKeyUnknown = "signing_key_unknown", NotFound;
+    /// The preferred signing key cannot be removed; rotate it first.
+    SigningKeyPrimary = "signing_key_primary", Conflict;
+    /// Without this signing key nothing could be signed any more.
+    SigningKeyLast = "signing_key_last", Conflict;
     /// The key that seals secrets is missing, or does not fit the sealed value.
     KeyUnreadable = "key_unreadable", Unavailable;
     /// The configuration is not acceptable.
     ConfigInvalid = "config_invalid", Invalid;
     /// The store takes no more work at the moment.
     Overloaded = "overloaded", Unavailable;
+    /// The organization has made too many test deliveries within a minute.
+    TestsLimited = "tests_limited", Unavailable;
     /// The lease or the session that guards this write is lost.
     LeaseLost = "lease_lost", LeaseLost;
     /// The store cannot be opened or reached.

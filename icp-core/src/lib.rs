@@ -19,6 +19,7 @@ pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod transform;
+pub mod trial;
 
 pub use engine::{Engine, EngineBuilder, EngineConfig, Running};
 pub use error::{Code, Error, ErrorKind, Fault, Result, Violation};

@@ -8,7 +8,7 @@ use icp_core::delivery::{DeliveryQuery, DeliveryState};
 use icp_core::error::{Result, Violation};
 use icp_core::event::NewEvent;
 use icp_core::id::{OrgId, ResourceId};
-use icp_core::integration::{Binding, Connector, Integration, Outgoing, Sent};
+use icp_core::integration::{Binding, Connector, Integration, Outgoing, Preview, Sent};
 use icp_core::resource::{Actor, Draft, Expect};
 use icp_core::store::MemoryStore;
 use icp_core::time::{Timestamp, TokioClock};
@@ -41,6 +41,10 @@ impl Connector for Closed {
 impl Integration for Closed {
     async fn send(&self, _: Outgoing<'_>) -> Sent {
         unreachable!("nothing is sent for an integration that is gone")
+    }
+
+    fn preview(&self, _: &Outgoing<'_>) -> Result<Preview> {
+        unreachable!("nothing is shown of an integration that is gone")
     }
 }
 

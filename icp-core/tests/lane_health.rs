@@ -15,7 +15,7 @@ use icp_core::error::{Result, Violation};
 use icp_core::event::NewEvent;
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::integration::{
-    Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Sent,
+    Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Preview, Sent,
 };
 use icp_core::resource::{Actor, Draft};
 use icp_core::store::{MemoryStore, PageQuery};
@@ -85,6 +85,10 @@ impl Integration for Bound {
         };
         let timings = AttemptTimings { total: 1 + takes.as_micros() as u64, ..Default::default() };
         Sent { judgement, status, timings, exchange: None }
+    }
+
+    fn preview(&self, _: &Outgoing<'_>) -> Result<Preview> {
+        unreachable!("nobody asks for it here")
     }
 }
 

@@ -32,5 +32,7 @@ mod notices;
 mod operations;
 mod poison;
 mod replay;
+mod rotation;
 mod secrets;
 mod transaction;
+mod trial;

@@ -157,7 +157,7 @@ async fn a_copy_delivers_with_its_own_key_and_the_same_password(backend: Backend
         let verifier = StandardVerifier::new(&KeyRing::single(secret)).unwrap();
         verifier.verify(&request.headers, &request.body, stage.engine.now()).is_ok()
     };
-    assert!(verifies(copy.signing_secret.unwrap()));
+    assert!(verifies(copy.signing.unwrap().secret.unwrap()));
     assert!(!verifies(crate::stage::SIGNING_SECRET.into()));
     stage.end().await;
 }

@@ -22,7 +22,7 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// `content_type`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     /// What happened, as in `order.paid`.
     r#type: String,
     /// The body as JSON of any kind; it is delivered byte for byte as it is written here.
@@ -79,7 +79,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 
 /// What the header fields of a request say of its events.
 #[derive(Debug, Default)]
-pub(super) struct Sender {
+pub(crate) struct Sender {
     idempotency_key: Option<String>,
     traceparent: Option<String>,
     tracestate: Option<String>,
@@ -113,7 +113,7 @@ impl Batch {
 
 impl Envelope {
     /// The event for the engine; `at` is the pointer to the envelope in the body.
-    pub(super) fn event(mut self, org: &OrgId, sender: &Sender, at: &str) -> Result<NewEvent> {
+    pub(crate) fn event(mut self, org: &OrgId, sender: &Sender, at: &str) -> Result<NewEvent> {
         let refuse = |field: &str, code: &str, message: &str| {
             let violation = Violation::new(format!("{at}/{field}"), code, message);
             Problem::violations(Code::EventInvalid, vec![violation])

@@ -8,3 +8,5 @@ mod ops;
 mod refusals;
 mod replays;
 mod resources;
+mod signing;
+mod trial;

@@ -160,6 +160,7 @@ async fn attempt(
         body,
         now,
         trace: trace.child(span(work)),
+        test: false,
     };
     let sent = bound.target.send(outgoing).await;
     observe(core, work, view, bound, &sent.judgement);

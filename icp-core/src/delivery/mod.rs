@@ -141,9 +141,11 @@ pub struct Exchange {
     pub method: String,
     /// The address, without query values and user info.
     pub url: String,
-    /// The answer's header fields; values of sensitive fields are masked.
+    /// The answer's header fields; values of sensitive fields, and credentials of the request
+    /// that the receiver repeats, are masked.
     pub response_headers: Vec<(String, String)>,
-    /// The beginning of the answer's body, as text; bytes that are not UTF-8 are replaced.
+    /// The beginning of the answer's body, as text; bytes that are not UTF-8 are replaced, and
+    /// credentials of the request that the receiver repeats are masked.
     pub response_body: String,
     /// Whether the answer was longer than what is kept.
     pub response_truncated: bool,

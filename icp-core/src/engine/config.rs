@@ -49,6 +49,9 @@ pub struct EngineConfig {
     pub relay: Duration,
     /// How often replays of other nodes are looked for. Default 1 s.
     pub replay: Duration,
+    /// How many test deliveries this node makes for one organization in a minute. Default 20; with
+    /// 0 it makes none.
+    pub tests_per_minute: u32,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
 }
@@ -75,6 +78,7 @@ impl Default for EngineConfig {
             sweep: Duration::from_secs(5),
             relay: Duration::from_millis(250),
             replay: Duration::from_secs(1),
+            tests_per_minute: 20,
             index_capacity: 10_000,
         }
     }

@@ -24,6 +24,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::time::{Clock, Timestamp};
 use crate::transform::Transformer;
+use crate::trial::Gate;
 
 /// What the parts of one engine share.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) transformer: Arc<dyn Transformer>,
     pub(crate) session: Session,
     pub(crate) duties: Duties,
+    pub(crate) tests: Gate,
     pub(crate) publisher: Batcher<Incoming, Accepted>,
     pub(crate) settler: Batcher<Outcome, ()>,
     /// Room for attempts on this node.
@@ -118,6 +120,7 @@ impl Core {
                 suspects: Arc::new(Semaphore::new(1)),
                 metrics: Metrics::new(),
                 duties: Duties::default(),
+                tests: Gate::new(config.tests_per_minute),
                 due: Notify::new(),
                 replays: Notify::new(),
                 waiting: AtomicI64::new(0),

@@ -38,6 +38,7 @@ use crate::resource::{Actor, Resources};
 use crate::store::{Page, Store, StoreInfo};
 use crate::telemetry::Metrics;
 use crate::time::{Clock, Timestamp};
+use crate::trial::{self, CurlCommand, Sample, TestOf, TestReport};
 
 /// A handle to one engine; cloning it is cheap.
 ///
@@ -222,6 +223,62 @@ impl Engine {
         let delivery = self.core.store.replay(replay).await?;
         self.core.announce(1);
         Ok(delivery)
+    }
+
+    /// Tries an integration out, saved or not: the whole path of a delivery, by the same rules, for
+    /// one event that is not stored. It is sent at most once, whatever the integration's retry
+    /// policy is, with the header field `icp-test`. Without a sample it is an event of the type
+    /// `icp.test`, for which neither event types nor conditions are asked.
+    ///
+    /// Each node makes [`EngineConfig::tests_per_minute`] for an organization.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`] with everything that is wrong with a draft,
+    /// [`Code::ResourceNotFound`], [`Code::TestsLimited`], those of [`NewEvent::accept`],
+    /// [`Code::OrganizationUnknown`], [`Code::OrganizationSuspended`], [`Code::UnitUnknown`], and
+    /// those of the store. That nothing was sent for another reason is no error but a
+    /// [`TestOutcome`](crate::trial::TestOutcome).
+    ///
+    /// # Cancellation
+    ///
+    /// A call that is dropped may have sent its request.
+    pub async fn test_delivery(
+        &self,
+        org: &OrgId,
+        of: TestOf,
+        sample: Sample,
+    ) -> Result<TestReport> {
+        trial::test(&self.core, org, of, sample).await
+    }
+
+    /// The request of a test delivery as a command for a shell. Sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`test_delivery`](Self::test_delivery), and [`Code::SigningFailed`].
+    pub async fn integration_curl(
+        &self,
+        org: &OrgId,
+        of: TestOf,
+        sample: Sample,
+    ) -> Result<CurlCommand> {
+        trial::integration_curl(&self.core, org, of, sample).await
+    }
+
+    /// An attempt as a command for a shell. The body is made by the transformation of now and
+    /// signed anew, because neither is kept with attempts; the notes say what is not as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::DeliveryNotFound`], [`Code::AttemptNotFound`], and those of the store.
+    pub async fn attempt_curl(
+        &self,
+        org: &OrgId,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Result<CurlCommand> {
+        trial::attempt_curl(self, org, delivery, number).await
     }
 
     /// Checks the delivery protocol's invariants on everything stored; read-only.

@@ -30,6 +30,8 @@ const RESERVED: [&str; 10] = [
 /// The longest name of a query parameter, and the most headers.
 const MAX_NAME: usize = 128;
 const MAX_HEADERS: usize = 50;
+/// The shortest credential that is looked for in answers, in bytes.
+const SHORTEST: usize = 6;
 
 /// The authentication scheme of an endpoint.
 ///
@@ -114,6 +116,17 @@ impl AuthSpec {
             Self::Headers { headers } => found.headers(headers),
         }
         found.list
+    }
+
+    /// The names of the header fields that carry credentials.
+    pub(crate) fn headers(&self) -> Vec<HeaderName> {
+        let names: Vec<&str> = match self {
+            Self::None {} | Self::ApiKey { location: KeyLocation::Query, .. } => Vec::new(),
+            Self::ApiKey { name, .. } => vec![name],
+            Self::Basic { .. } | Self::Bearer { .. } => vec![AUTHORIZATION.as_str()],
+            Self::Headers { headers } => headers.keys().map(String::as_str).collect(),
+        };
+        names.into_iter().filter_map(|name| header_name(name).ok()).collect()
     }
 
     /// Shows each secret to `visitor`. `at` is the pointer to this spec in its document.
@@ -207,6 +220,24 @@ impl Auth {
             }
         }
         Ok(())
+    }
+}
+
+impl Auth {
+    /// The text with `***` in place of the credentials that a receiver repeats. Texts of fewer
+    /// than 6 bytes are left: they could be anything.
+    #[must_use]
+    pub fn redact(&self, text: String) -> String {
+        self.0.iter().fold(text, |text, part| {
+            let (Part::Header(_, secret) | Part::Query(_, secret)) = part;
+            let whole = secret.expose();
+            // A receiver may repeat a token without its scheme.
+            let token = whole.split_once(' ').map_or(whole, |(_, token)| token);
+            [whole, token].into_iter().fold(text, |text, secret| {
+                let found = secret.len() >= SHORTEST && text.contains(secret);
+                if found { text.replace(secret, "***") } else { text }
+            })
+        })
     }
 }
 

@@ -97,6 +97,27 @@ pub trait Integration: Debug + Send + Sync + 'static {
     /// Sends one attempt and says how it went. It ends within its own timeouts, and the engine
     /// drops it at the attempt's hard deadline.
     async fn send(&self, outgoing: Outgoing<'_>) -> Sent;
+
+    /// The request that [`send`](Self::send) makes of this, for people: its secrets are masked.
+    /// Sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the request cannot be made; `send` sends nothing then.
+    fn preview(&self, outgoing: &Outgoing<'_>) -> Result<Preview>;
+}
+
+/// A request as people see it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Preview {
+    /// The method.
+    pub method: String,
+    /// The address; values of its query are masked, user info is left out.
+    pub url: String,
+    /// The header fields, without those that belong to the connection; secret values are masked.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
 }
 
 /// What is to be sent.
@@ -116,6 +137,8 @@ pub struct Outgoing<'a> {
     pub now: Timestamp,
     /// The trace context of this attempt.
     pub trace: TraceContext,
+    /// Whether it is a test; receivers are told.
+    pub test: bool,
 }
 
 /// How an attempt went.

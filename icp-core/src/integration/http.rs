@@ -14,7 +14,7 @@ use url::Url;
 
 use super::auth::Auth;
 use super::retry::retry_after;
-use super::{Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Sent};
+use super::{Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Preview, Sent};
 use crate::delivery::{AttemptTimings, Exchange};
 use crate::egress::{
     AddressPolicy, EgressError, EgressRequest, EgressResponse, FailureClass, Timeouts, Timings,
@@ -246,6 +246,16 @@ impl Integration for HttpIntegration {
             Err(error) => self.unanswered(&error),
         }
     }
+
+    fn preview(&self, outgoing: &Outgoing<'_>) -> Result<Preview> {
+        let request = self.request(outgoing)?;
+        Ok(Preview {
+            method: request.method.to_string(),
+            url: shown(&request.url),
+            headers: request.headers.iter().map(|(name, value)| masked(name, value)).collect(),
+            body: request.body,
+        })
+    }
 }
 
 impl HttpIntegration {
@@ -271,6 +281,9 @@ impl HttpIntegration {
         set(HeaderName::from_static("icp-attempt"), outgoing.number.to_string())?;
         set(HeaderName::from_static("icp-epoch"), outgoing.epoch.to_string())?;
         set(HeaderName::from_static("traceparent"), outgoing.trace.parent())?;
+        if outgoing.test {
+            set(HeaderName::from_static("icp-test"), "true".to_owned())?;
+        }
         if let Some(state) = outgoing.trace.state() {
             set(HeaderName::from_static("tracestate"), state.to_owned())?;
         }
@@ -341,8 +354,11 @@ impl HttpIntegration {
             ..Exchange::default()
         };
         if let Some(response) = response {
-            exchange.response_headers = kept(&response.headers);
-            exchange.response_body = String::from_utf8_lossy(&response.body).into_owned();
+            let headers = kept(&response.headers).into_iter();
+            exchange.response_headers =
+                headers.map(|(name, value)| (name, self.auth.redact(value))).collect();
+            let body = String::from_utf8_lossy(&response.body).into_owned();
+            exchange.response_body = self.auth.redact(body);
             exchange.response_truncated = response.truncated;
         }
         exchange
@@ -392,27 +408,27 @@ fn shown(url: &Url) -> String {
 }
 
 fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
-    const SENSITIVE: [&str; 6] = [
+    let cut = |(name, mut value): (String, String)| {
+        value.truncate(value.floor_char_boundary(KEPT_VALUE));
+        (name, value)
+    };
+    headers.iter().take(KEPT_HEADERS).map(|(name, value)| cut(masked(name, value))).collect()
+}
+
+/// A header field for people.
+fn masked(name: &HeaderName, value: &HeaderValue) -> (String, String) {
+    const SENSITIVE: [&str; 7] = [
         "authorization",
         "cookie",
         "proxy-authenticate",
+        "proxy-authorization",
         "set-cookie",
         "www-authenticate",
         "x-api-key",
     ];
-    headers
-        .iter()
-        .take(KEPT_HEADERS)
-        .map(|(name, value)| {
-            let value = if SENSITIVE.contains(&name.as_str()) {
-                "***".to_owned()
-            } else {
-                let value = String::from_utf8_lossy(value.as_bytes());
-                value[..value.floor_char_boundary(KEPT_VALUE)].to_owned()
-            };
-            (name.as_str().to_owned(), value)
-        })
-        .collect()
+    let hidden = value.is_sensitive() || SENSITIVE.contains(&name.as_str());
+    let shown = if hidden { "***".into() } else { String::from_utf8_lossy(value.as_bytes()) };
+    (name.as_str().to_owned(), shown.into_owned())
 }
 
 #[cfg(test)]

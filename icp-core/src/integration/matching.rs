@@ -162,6 +162,16 @@ impl MatchIndex {
         self.bound.get(id)
     }
 
+    /// Whether one integration would take the event, were it on; `None` where there is none of
+    /// this id.
+    #[must_use]
+    pub fn would_match(&self, id: &ResourceId, event: &Event) -> Option<MatchReason> {
+        Some(match self.bound.get(id)? {
+            Ok(bound) => self.covers(&bound.integration, event, &mut Document::new(event)),
+            Err(error) => MatchReason::Unusable { why: error.message().to_owned() },
+        })
+    }
+
     /// Whether the organization has this unit.
     #[must_use]
     pub fn has_unit(&self, unit: &ResourceId) -> bool {
@@ -177,6 +187,15 @@ impl MatchIndex {
         if !integration.enabled {
             return MatchReason::Disabled;
         }
+        self.covers(integration, event, document)
+    }
+
+    fn covers(
+        &self,
+        integration: &CompiledIntegration,
+        event: &Event,
+        document: &mut Document<'_>,
+    ) -> MatchReason {
         if !integration.patterns.matches(&event.event_type) {
             return MatchReason::EventType;
         }

@@ -11,7 +11,7 @@ pub mod retry;
 pub mod spec;
 
 pub use connector::{
-    Binding, Connector, Connectors, Failure, Hint, Integration, Judgement, Outgoing, Sent,
+    Binding, Connector, Connectors, Failure, Hint, Integration, Judgement, Outgoing, Preview, Sent,
 };
 pub use matching::{Bound, MatchIndex, MatchReason};
 pub use order::OnFailure;

@@ -163,7 +163,13 @@ impl Spec for IntegrationSpec {
         violations.extend("", self.validate_target(context));
         violations.extend("", self.auth.validate("/auth"));
         if let Some(signing) = &self.signing {
-            violations.extend("", signing.validate("/signing", &context.services.profiles));
+            let profiles = &context.services.profiles;
+            violations.extend("", signing.validate("/signing", profiles));
+            let signed = signing.headers(profiles);
+            if self.auth.headers().iter().any(|name| signed.contains(name)) {
+                let message = "a signature is in the same header field; use another one";
+                violations.add("/auth", "header_signed", message);
+            }
         }
         violations.extend("", self.retry.validate("/retry"));
         violations.extend("", self.failing.validate("/failing"));
@@ -194,10 +200,7 @@ impl Spec for IntegrationSpec {
         let unusable = |violations| Error::violations(Code::ResourceInvalid, violations);
         let opener = context.opener();
         let signer = match &self.signing {
-            Some(signing) => {
-                let keys = signing.open(&opener)?;
-                Some(signing.compile(&keys, &context.services.profiles)?)
-            }
+            Some(signing) => Some(signing.signer(&opener, &context.services.profiles)?),
             None => None,
         };
         Ok(Arc::new(CompiledIntegration {
@@ -309,6 +312,12 @@ pub struct CompiledIntegration {
 }
 
 impl CompiledIntegration {
+    /// Whether its requests are signed.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.signer.is_some()
+    }
+
     /// Binds the target under the organization's address policy.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ impl<'a> SpecContext<'a> {
         Opener::new(&self.services.sealer, self.owner())
     }
 
-    fn owner(&self) -> Owner<'a> {
+    pub(super) fn owner(&self) -> Owner<'a> {
         Owner { org: self.org.as_str(), kind: self.kind, id: self.id.as_str() }
     }
 }
@@ -319,14 +319,14 @@ impl SecretVisitor for Gate<'_> {
     }
 }
 
-fn stored<S: DeserializeOwned>(spec: &Value) -> Result<S> {
+pub(super) fn stored<S: DeserializeOwned>(spec: &Value) -> Result<S> {
     S::deserialize(spec).map_err(|error| {
         Error::new(Code::StoreCorrupt, "a stored spec cannot be read; restore an older version")
             .caused_by(error)
     })
 }
 
-fn to_value<S: Serialize>(spec: &S) -> Result<Value> {
+pub(super) fn to_value<S: Serialize>(spec: &S) -> Result<Value> {
     serde_json::to_value(spec).map_err(|error| {
         Error::new(Code::Internal, "the spec shows not every secret to its visitor")
             .caused_by(error)

@@ -1,11 +1,12 @@
 //! Configuration as people use it: documents by kind, checked, sealed and masked.
 
+mod amend;
 mod bulk;
 mod duplicate;
 mod pause;
 
 pub use bulk::{BulkAction, BulkItem, MAX_BULK};
-pub use duplicate::Duplicate;
+pub use duplicate::{CopiedKey, Duplicate};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use crate::id::{IdSource, OrgId, ResourceId};
 use crate::integration::IntegrationSpec;
 use crate::store::{Page, PageQuery, Store};
 use crate::time::Clock;
+
+pub(crate) use amend::Editing;
 
 /// The kind whose resource is the organization itself, with the organization's id as its own.
 const ORGANIZATION: &str = OrganizationSpec::KIND;
@@ -368,10 +371,7 @@ impl Resources {
         expect: Expect,
         actor: &Actor,
     ) -> Result<Document> {
-        let expect = match expect {
-            Expect::Present | Expect::Any => Expect::Revision(present.revision),
-            Expect::Absent | Expect::Revision(_) => expect,
-        };
+        let expect = amend::exact(expect, present.revision);
         let previous = present.spec.clone();
         self.put(kind, present, draft, Some(&previous), expect, actor).await
     }

@@ -6,18 +6,24 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
-use crate::error::Result;
-use crate::secret::SecretString;
+use crate::error::{Result, Violation};
+use crate::secret::{Entropy, SecretString};
 use crate::time::Timestamp;
 
+pub mod hmac_body;
+pub mod icplane;
+mod rotate;
 pub mod rotation;
+mod several;
 mod spec;
 pub mod standard;
 
+pub use rotate::{KEPT, MAX_OVERLAP, OVERLAP, Removal, Rotated, Rotation};
 pub use rotation::KeyRing;
-pub use spec::{SigningKeySpec, SigningSpec};
+pub use several::Several;
+pub use spec::{SignatureSpec, SigningKeySpec, SigningSpec};
 
 /// What is signed: one attempt to send one body.
 #[derive(Clone, Copy, Debug)]
@@ -58,16 +64,47 @@ pub trait Verifier: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Verified {
-    /// The sender's id of the message; refuse one that was seen before.
-    pub id: String,
-    /// When the sender signed, to the second.
-    pub timestamp: Timestamp,
+    /// The sender's id of the message, where the scheme signs one; refuse one that was seen
+    /// before.
+    pub id: Option<String>,
+    /// When the sender signed, to the second, where the scheme signs it. A scheme without it
+    /// cannot tell an old request that is sent again.
+    pub timestamp: Option<Timestamp>,
+}
+
+/// What a profile may be set to, as its own documentation says.
+pub type Settings = serde_json::Map<String, serde_json::Value>;
+
+/// A fresh signing secret.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// What signs.
+    pub secret: SecretString,
+    /// What receivers verify with.
+    pub verify_with: VerifyWith,
+}
+
+/// What receivers verify with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum VerifyWith {
+    /// The same secret that signs.
+    Secret,
+    /// A public key, as its text.
+    PublicKey(String),
 }
 
 /// A way to sign, known by its name in [`SigningSpec::profile`].
 pub trait Profile: fmt::Debug + Send + Sync + 'static {
     /// The name, lower case with hyphens.
     fn name(&self) -> &'static str;
+
+    /// Every broken rule of `settings`. `at` is the pointer to them in their document.
+    fn validate(&self, settings: &Settings, at: &str) -> Vec<Violation>;
+
+    /// The header fields that signatures with these settings take; none where the settings are
+    /// not valid.
+    fn headers(&self, settings: &Settings) -> Vec<HeaderName>;
 
     /// Checks that `secret` is one this profile can sign with.
     ///
@@ -77,21 +114,34 @@ pub trait Profile: fmt::Debug + Send + Sync + 'static {
     /// showing the secret.
     fn check(&self, secret: &SecretString) -> Result<()>;
 
+    /// A fresh secret, of the same algorithm as `like`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `entropy`.
+    fn generate(&self, like: &SecretString, entropy: &dyn Entropy) -> Result<Generated>;
+
     /// A signer that signs with every key of `keys` that is live at the time of a message.
     ///
     /// # Errors
     ///
-    /// Those of [`check`](Self::check), for any of the keys.
-    fn signer(&self, keys: &KeyRing<SecretString>) -> Result<Arc<dyn Signer>>;
+    /// Those of [`check`](Self::check), for any of the keys;
+    /// [`Code::SigningFailed`](crate::Code::SigningFailed) where the settings are not valid.
+    fn signer(&self, settings: &Settings, keys: &KeyRing<SecretString>) -> Result<Arc<dyn Signer>>;
 }
 
-/// The profiles an engine knows; [`Default`] holds `standard-webhooks`.
+/// The profiles an engine knows; [`Default`] holds `standard-webhooks`, `icplane` and
+/// `hmac-body`.
 #[derive(Clone, Debug)]
 pub struct Profiles(Vec<Arc<dyn Profile>>);
 
 impl Default for Profiles {
     fn default() -> Self {
-        Self(vec![Arc::new(standard::StandardWebhooks)])
+        Self(vec![
+            Arc::new(standard::StandardWebhooks),
+            Arc::new(icplane::Icplane),
+            Arc::new(hmac_body::HmacBody),
+        ])
     }
 }
 

@@ -3,16 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rotation::MAX_KEYS;
-use super::{KeyRing, Profile, Profiles, Signer, standard};
+use super::{Generated, KeyRing, Profile, Profiles, Settings, Several, Signer, standard};
 use crate::error::{Code, Error, Result, Violation};
-use crate::secret::{Opener, Place, Secret, SecretString, SecretVisitor};
+use crate::resource::escape;
+use crate::secret::{Entropy, Opener, Place, Secret, SecretString, SecretVisitor};
 use crate::time::Timestamp;
 
+/// The most signatures that a request carries beside the first.
+const MAX_ALSO: usize = 4;
+
 const SLOT: &str = "signing";
+const SLOT_ALSO: &str = "signing.also";
 
 /// How requests are signed.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -21,6 +27,31 @@ pub struct SigningSpec {
     /// The signing profile; default `standard-webhooks`.
     #[serde(default = "default_profile")]
     pub profile: String,
+    /// What the profile is set to; by default nothing, as fits `standard-webhooks`.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
+    /// The keys, the preferred one first: 1 to 10, each of which signs until it expires.
+    #[schemars(length(min = 1, max = 10))]
+    pub keys: Vec<SigningKeySpec>,
+    /// Signatures of other profiles that the same requests carry, up to 4, each with keys of its
+    /// own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub also: Vec<SignatureSpec>,
+}
+
+/// One more signature on the same requests.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureSpec {
+    /// Tells the signatures apart: 1 to 64 characters.
+    #[schemars(length(min = 1, max = 64))]
+    pub id: String,
+    /// The signing profile.
+    pub profile: String,
+    /// What the profile is set to.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
     /// The keys, the preferred one first: 1 to 10, each of which signs until it expires.
     #[schemars(length(min = 1, max = 10))]
     pub keys: Vec<SigningKeySpec>,
@@ -50,21 +81,167 @@ fn default_key_id() -> String {
     "default".to_owned()
 }
 
+/// What all signatures of a spec have in common.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    slot: &'static str,
+    profile: &'a str,
+    settings: &'a Settings,
+    keys: &'a [SigningKeySpec],
+}
+
+/// The keys of one signature, to be changed.
+pub(super) struct Keys<'a> {
+    pub(super) slot: &'static str,
+    pub(super) profile: &'a str,
+    pub(super) list: &'a mut Vec<SigningKeySpec>,
+}
+
 impl SigningSpec {
     /// Every broken rule. `at` is the pointer to this spec in its document.
     ///
     /// Secrets are checked where they are plain: sealed ones were checked when they came in.
     #[must_use]
     pub fn validate(&self, at: &str, profiles: &Profiles) -> Vec<Violation> {
-        let mut found = Vec::new();
-        let profile = profiles.get(&self.profile);
-        if profile.is_none() {
-            let known: Vec<_> = profiles.names().collect();
+        let mut found = self.first().validate(at, profiles);
+        if self.also.len() > MAX_ALSO {
             found.push(Violation::new(
-                format!("{at}/profile"),
-                "signing_profile_unknown",
-                format!("there is no such signing profile; use one of: {}", known.join(", ")),
+                format!("{at}/also"),
+                "signatures_count",
+                format!("{} more signatures are given; use up to {MAX_ALSO}", self.also.len()),
             ));
+        }
+        let mut ids = HashSet::new();
+        let mut taken: HashSet<_> = self.first().headers(profiles).into_iter().collect();
+        for (index, also) in self.also.iter().enumerate() {
+            let at = format!("{at}/also/{index}");
+            if also.id.is_empty() || also.id.len() > 64 || !ids.insert(&also.id) {
+                found.push(Violation::new(
+                    format!("{at}/id"),
+                    "signature_id",
+                    "give each signature an id of its own, of 1 to 64 characters",
+                ));
+            }
+            found.extend(also.part().validate(&at, profiles));
+            for name in also.part().headers(profiles) {
+                if !taken.insert(name.clone()) {
+                    let message =
+                        format!("another signature is in the header field `{name}` already");
+                    found.push(Violation::new(&at, "signature_header_twice", message));
+                }
+            }
+        }
+        found
+    }
+
+    /// The header fields that the signatures take.
+    #[must_use]
+    pub fn headers(&self, profiles: &Profiles) -> Vec<HeaderName> {
+        self.parts().flat_map(|part| part.headers(profiles)).collect()
+    }
+
+    /// Shows each secret to `visitor`. `at` is the pointer to this spec in its document.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the visitor.
+    pub fn visit_secrets(&mut self, at: &str, visitor: &mut dyn SecretVisitor) -> Result<()> {
+        for (index, key) in self.keys.iter_mut().enumerate() {
+            let pointer = format!("{at}/keys/{index}/secret");
+            visitor.secret(Place::new(SLOT, &pointer).known_as(&key.id), &mut key.secret)?;
+        }
+        for (index, also) in self.also.iter_mut().enumerate() {
+            for (number, key) in also.keys.iter_mut().enumerate() {
+                let pointer = format!("{at}/also/{index}/keys/{number}/secret");
+                let identity = format!("{}/{}", escape(&also.id), escape(&key.id));
+                let place = Place::new(SLOT_ALSO, &pointer).known_as(&identity);
+                visitor.secret(place, &mut key.secret)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The signer of this spec: of all of its signatures.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Opener::open`] and [`KeyRing::new`]; [`Code::SigningFailed`] where a profile is
+    /// not known or a key does not fit it.
+    pub fn signer(&self, opener: &Opener<'_>, profiles: &Profiles) -> Result<Arc<dyn Signer>> {
+        let first = self.first().signer(opener, profiles)?;
+        if self.also.is_empty() {
+            return Ok(first);
+        }
+        let also = self.also.iter().map(|also| also.part().signer(opener, profiles));
+        let all = std::iter::once(Ok(first)).chain(also).collect::<Result<_>>()?;
+        Ok(Arc::new(Several::new(all)))
+    }
+
+    /// The keys of one signature, of the first where none is named, with what they are used for.
+    pub(super) fn keys_of(&mut self, signature: Option<&str>) -> Option<Keys<'_>> {
+        match signature {
+            None => Some(Keys { slot: SLOT, profile: &self.profile, list: &mut self.keys }),
+            Some(id) => {
+                let also = self.also.iter_mut().find(|also| also.id == id)?;
+                Some(Keys { slot: SLOT_ALSO, profile: &also.profile, list: &mut also.keys })
+            }
+        }
+    }
+
+    /// Puts one fresh key of the same sort in place of those of each signature; answers what was
+    /// made for the first, then for the others by their ids.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Opener::open`]; [`Code::Unsupported`] where a profile makes up no keys.
+    pub(crate) fn renew(
+        &mut self,
+        opener: &Opener<'_>,
+        profiles: &Profiles,
+        entropy: &dyn Entropy,
+    ) -> Result<(Generated, Vec<(String, Generated)>)> {
+        let first = fresh(SLOT, &self.profile, &mut self.keys, opener, profiles, entropy)?;
+        let also = self.also.iter_mut().map(|also| {
+            let keys = &mut also.keys;
+            let made = fresh(SLOT_ALSO, &also.profile, keys, opener, profiles, entropy)?;
+            Ok((also.id.clone(), made))
+        });
+        Ok((first, also.collect::<Result<_>>()?))
+    }
+
+    fn first(&self) -> Part<'_> {
+        let Self { profile, settings, keys, .. } = self;
+        Part { slot: SLOT, profile, settings, keys }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        std::iter::once(self.first()).chain(self.also.iter().map(SignatureSpec::part))
+    }
+}
+
+impl SignatureSpec {
+    fn part(&self) -> Part<'_> {
+        let Self { profile, settings, keys, .. } = self;
+        Part { slot: SLOT_ALSO, profile, settings, keys }
+    }
+}
+
+impl Part<'_> {
+    fn validate(self, at: &str, profiles: &Profiles) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let profile = profiles.get(self.profile);
+        match profile {
+            Some(profile) => {
+                found.extend(profile.validate(self.settings, &format!("{at}/settings")));
+            }
+            None => {
+                let known: Vec<_> = profiles.names().collect();
+                found.push(Violation::new(
+                    format!("{at}/profile"),
+                    "signing_profile_unknown",
+                    format!("there is no such signing profile; use one of: {}", known.join(", ")),
+                ));
+            }
         }
         if self.keys.is_empty() || self.keys.len() > MAX_KEYS {
             found.push(Violation::new(
@@ -88,50 +265,47 @@ impl SigningSpec {
         found
     }
 
-    /// Shows each secret to `visitor`. `at` is the pointer to this spec in its document.
-    ///
-    /// # Errors
-    ///
-    /// The first error of the visitor.
-    pub fn visit_secrets(&mut self, at: &str, visitor: &mut dyn SecretVisitor) -> Result<()> {
-        for (index, key) in self.keys.iter_mut().enumerate() {
-            let pointer = format!("{at}/keys/{index}/secret");
-            visitor.secret(Place::new(SLOT, &pointer).known_as(&key.id), &mut key.secret)?;
-        }
-        Ok(())
+    fn headers(self, profiles: &Profiles) -> Vec<HeaderName> {
+        profiles.get(self.profile).map(|profile| profile.headers(self.settings)).unwrap_or_default()
     }
 
-    /// Opens the secrets of all keys.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Opener::open`] and [`KeyRing::new`].
-    pub fn open(&self, opener: &Opener<'_>) -> Result<KeyRing<SecretString>> {
+    fn open(self, opener: &Opener<'_>) -> Result<KeyRing<SecretString>> {
         let keys =
-            self.keys.iter().map(|key| Ok((opener.open(SLOT, &key.secret)?, key.expires_at)));
+            self.keys.iter().map(|key| Ok((opener.open(self.slot, &key.secret)?, key.expires_at)));
         KeyRing::new(keys.collect::<Result<Vec<_>>>()?)
     }
 
-    /// The signer of this spec, from its opened keys.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::SigningFailed`] where the profile is not known or a key does not fit it.
-    pub fn compile(
-        &self,
-        opened: &KeyRing<SecretString>,
-        profiles: &Profiles,
-    ) -> Result<Arc<dyn Signer>> {
-        let Some(profile) = profiles.get(&self.profile) else {
+    fn signer(self, opener: &Opener<'_>, profiles: &Profiles) -> Result<Arc<dyn Signer>> {
+        let Some(profile) = profiles.get(self.profile) else {
             return Err(Error::new(
                 Code::SigningFailed,
                 format!("the signing profile `{}` is not known; register it", self.profile),
             ));
         };
         profile
-            .signer(opened)
+            .signer(self.settings, &self.open(opener)?)
             .map_err(|error| Error::new(Code::SigningFailed, error.message()).caused_by(error))
     }
+}
+
+fn fresh(
+    slot: &'static str,
+    profile: &str,
+    keys: &mut Vec<SigningKeySpec>,
+    opener: &Opener<'_>,
+    profiles: &Profiles,
+    entropy: &dyn Entropy,
+) -> Result<Generated> {
+    let unsupported = || {
+        let message = format!("no key can be made up for the signing profile `{profile}`");
+        Error::new(Code::Unsupported, message)
+    };
+    let maker = profiles.get(profile).ok_or_else(unsupported)?;
+    let like = keys.first().ok_or_else(unsupported)?;
+    let made = maker.generate(&opener.open(slot, &like.secret)?, entropy)?;
+    let secret = Secret::Plain(made.secret.clone());
+    *keys = vec![SigningKeySpec { id: like.id.clone(), secret, expires_at: None }];
+    Ok(made)
 }
 
 fn secret_violation(at: &str, profile: Option<&dyn Profile>, secret: &Secret) -> Option<Violation> {
@@ -140,98 +314,4 @@ fn secret_violation(at: &str, profile: Option<&dyn Profile>, secret: &Secret) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-    use serde_json::json;
-
-    use super::*;
-    use crate::secret::{
-        LocalKeys, MASK, MaskAll, Owner, Previous, SealAll, Sealer, SystemEntropy,
-    };
-    use crate::signing::Message;
-    use crate::signing::standard::{SIGNATURE, generate_secret};
-
-    const GOOD: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-    const OWNER: Owner<'_> = Owner { org: "acme", kind: "integration", id: "orders" };
-
-    fn spec(json: serde_json::Value) -> SigningSpec {
-        serde_json::from_value(json).unwrap()
-    }
-
-    #[test]
-    fn defaults_make_a_short_spec_enough() {
-        let spec = spec(json!({ "keys": [{ "secret": GOOD }] }));
-        assert_eq!(spec.profile, "standard-webhooks");
-        assert_eq!(spec.validate("/signing", &Profiles::default()), []);
-    }
-
-    #[test]
-    fn rules() {
-        let many: Vec<_> =
-            (0..11).map(|id| json!({ "id": id.to_string(), "secret": MASK })).collect();
-        for (json, pointer, code) in [
-            (
-                json!({ "profile": "x", "keys": [{ "secret": GOOD }] }),
-                "/s/profile",
-                "signing_profile_unknown",
-            ),
-            (json!({ "keys": [] }), "/s/keys", "signing_keys_count"),
-            (json!({ "keys": many }), "/s/keys", "signing_keys_count"),
-            (
-                json!({ "keys": [{ "secret": GOOD }, { "secret": GOOD }] }),
-                "/s/keys/1/id",
-                "signing_key_id",
-            ),
-            (json!({ "keys": [{ "id": "", "secret": GOOD }] }), "/s/keys/0/id", "signing_key_id"),
-            (json!({ "keys": [{ "secret": "whsec_AAAA" }] }), "/s/keys/0/secret", "secret_invalid"),
-        ] {
-            let found = spec(json.clone()).validate("/s", &Profiles::default());
-            assert_eq!(found.len(), 1, "{json}: {found:?}");
-            assert_eq!((found[0].pointer.as_str(), found[0].code.as_str()), (pointer, code));
-        }
-        let unknown = json!({ "keys": [{ "secret": GOOD, "expires": 1 }] });
-        assert!(serde_json::from_value::<SigningSpec>(unknown).is_err());
-        assert!(serde_json::from_value::<SigningSpec>(json!({})).is_err());
-    }
-
-    #[test]
-    fn a_rotated_spec_signs_with_both_keys_until_the_old_one_expires() {
-        let sealer = Sealer::new(Arc::new(LocalKeys::generate("k", &SystemEntropy).unwrap()));
-        let old = generate_secret(&SystemEntropy).unwrap();
-        let mut stored = spec(json!({ "keys": [{ "secret": old.expose() }] }));
-        stored.visit_secrets("", &mut SealAll::new(&sealer, OWNER, Previous::default())).unwrap();
-
-        let mut shown = stored.clone();
-        shown.visit_secrets("", &mut MaskAll).unwrap();
-        let mut json = serde_json::to_value(&shown).unwrap();
-        json["keys"][0]["expires_at"] = json!("2026-01-01T00:00:00Z");
-        json["keys"].as_array_mut().unwrap().insert(0, json!({ "id": "2026", "secret": GOOD }));
-        let mut rotated = spec(json);
-        let mut previous = Previous::default();
-        stored.visit_secrets("", &mut previous).unwrap();
-        rotated.visit_secrets("", &mut SealAll::new(&sealer, OWNER, previous)).unwrap();
-
-        let ring = rotated.open(&Opener::new(&sealer, OWNER)).unwrap();
-        let expiry: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        assert_eq!(
-            ring.live(Timestamp::EPOCH).map(SecretString::expose).collect::<Vec<_>>(),
-            [GOOD, old.expose()]
-        );
-        let signer = rotated.compile(&ring, &Profiles::default()).unwrap();
-        for (timestamp, signatures) in [(Timestamp::EPOCH, 2), (expiry, 1)] {
-            let mut headers = HeaderMap::new();
-            signer.sign(&Message { id: "m", timestamp, body: b"x" }, &mut headers).unwrap();
-            assert_eq!(headers[SIGNATURE].to_str().unwrap().split(' ').count(), signatures);
-        }
-    }
-
-    #[test]
-    fn what_cannot_sign_does_not_compile() {
-        let ring = KeyRing::single(SecretString::from("whsec_AAAA"));
-        for profile in ["standard-webhooks", "gone"] {
-            let spec = spec(json!({ "profile": profile, "keys": [{ "secret": MASK }] }));
-            let error = spec.compile(&ring, &Profiles::default()).unwrap_err();
-            assert_eq!(error.code(), Code::SigningFailed);
-        }
-    }
-}
+mod tests;

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use subtle::Choice;
 
-use super::{KeyRing, Message, Profile, Signer, Verified, Verifier};
-use crate::error::{Code, Error, Result};
-use crate::secret::SecretString;
+use super::{Generated, KeyRing, Message, Profile, Settings, Signer, Verified, Verifier};
+use crate::error::{Code, Error, Result, Violation};
+use crate::secret::{Entropy, SecretString};
 use crate::time::Timestamp;
 
 mod key;
 
-pub(crate) use key::is_private;
 use key::{SigningKey, VerifyingKey};
 pub use key::{generate_keypair, generate_secret};
 
@@ -28,6 +27,26 @@ pub const ID: &str = "webhook-id";
 pub const TIMESTAMP: &str = "webhook-timestamp";
 /// Header with the signatures, separated by spaces.
 pub const SIGNATURE: &str = "webhook-signature";
+
+/// The header fields a scheme of this form signs with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HeaderNames {
+    /// The id of the message, in lower case.
+    pub id: &'static str,
+    /// The moment of the attempt, in lower case.
+    pub timestamp: &'static str,
+    /// The signatures, in lower case.
+    pub signature: &'static str,
+}
+
+impl HeaderNames {
+    /// Those of Standard Webhooks.
+    pub const STANDARD: Self = Self { id: ID, timestamp: TIMESTAMP, signature: SIGNATURE };
+
+    pub(super) fn listed(self) -> Vec<HeaderName> {
+        [self.id, self.timestamp, self.signature].map(HeaderName::from_static).into()
+    }
+}
 
 /// How far a message's timestamp may be from now, in both directions, by default.
 pub const TOLERANCE: Duration = Duration::from_secs(300);
@@ -47,13 +66,33 @@ impl Profile for StandardWebhooks {
         NAME
     }
 
+    fn validate(&self, settings: &Settings, at: &str) -> Vec<Violation> {
+        no_settings(settings, at)
+    }
+
+    fn headers(&self, _: &Settings) -> Vec<HeaderName> {
+        HeaderNames::STANDARD.listed()
+    }
+
     fn check(&self, secret: &SecretString) -> Result<()> {
         SigningKey::parse(secret).map(drop)
     }
 
-    fn signer(&self, keys: &KeyRing<SecretString>) -> Result<Arc<dyn Signer>> {
+    fn generate(&self, like: &SecretString, entropy: &dyn Entropy) -> Result<Generated> {
+        key::generate_like(like, entropy)
+    }
+
+    fn signer(&self, _: &Settings, keys: &KeyRing<SecretString>) -> Result<Arc<dyn Signer>> {
         Ok(Arc::new(StandardSigner::new(keys)?))
     }
+}
+
+pub(super) fn no_settings(settings: &Settings, at: &str) -> Vec<Violation> {
+    let unknown = |name: &String| {
+        let pointer = format!("{at}/{}", crate::resource::escape(name));
+        Violation::new(pointer, "unknown_field", "the profile has no settings; leave it out")
+    };
+    settings.keys().map(unknown).collect()
 }
 
 /// Signs with every live key of a ring.
@@ -63,6 +102,7 @@ impl Profile for StandardWebhooks {
 #[derive(Debug)]
 pub struct StandardSigner {
     keys: KeyRing<SigningKey>,
+    names: HeaderNames,
 }
 
 impl StandardSigner {
@@ -72,7 +112,13 @@ impl StandardSigner {
     ///
     /// [`Code::SecretInvalid`] where a secret is malformed, too short, too long or weak.
     pub fn new(keys: &KeyRing<SecretString>) -> Result<Self> {
-        Ok(Self { keys: keys.try_map(SigningKey::parse)? })
+        Ok(Self { keys: keys.try_map(SigningKey::parse)?, names: HeaderNames::STANDARD })
+    }
+
+    /// Signs with other header fields; default [`HeaderNames::STANDARD`].
+    #[must_use]
+    pub fn named(self, names: HeaderNames) -> Self {
+        Self { names, ..self }
     }
 }
 
@@ -95,9 +141,9 @@ impl Signer for StandardSigner {
         }
         let [id, timestamp, signatures] =
             [header_value(message.id)?, header_value(&timestamp)?, header_value(&signatures)?];
-        headers.insert(ID, id);
-        headers.insert(TIMESTAMP, timestamp);
-        headers.insert(SIGNATURE, signatures);
+        headers.insert(self.names.id, id);
+        headers.insert(self.names.timestamp, timestamp);
+        headers.insert(self.names.signature, signatures);
         Ok(())
     }
 }
@@ -107,6 +153,7 @@ impl Signer for StandardSigner {
 pub struct StandardVerifier {
     keys: KeyRing<VerifyingKey>,
     tolerance: Duration,
+    names: HeaderNames,
 }
 
 impl StandardVerifier {
@@ -116,7 +163,14 @@ impl StandardVerifier {
     ///
     /// [`Code::SecretInvalid`] where a key is malformed, too short, too long or weak.
     pub fn new(keys: &KeyRing<SecretString>) -> Result<Self> {
-        Ok(Self { keys: keys.try_map(VerifyingKey::parse)?, tolerance: TOLERANCE })
+        let keys = keys.try_map(VerifyingKey::parse)?;
+        Ok(Self { keys, tolerance: TOLERANCE, names: HeaderNames::STANDARD })
+    }
+
+    /// Reads other header fields; default [`HeaderNames::STANDARD`].
+    #[must_use]
+    pub fn named(self, names: HeaderNames) -> Self {
+        Self { names, ..self }
     }
 
     /// How far the timestamp may be from now, in both directions, in whole seconds; default
@@ -133,24 +187,29 @@ impl StandardVerifier {
         }
         Err(Error::new(
             Code::SignatureExpired,
-            format!("`{TIMESTAMP}` is too far from now; sign again and check both clocks"),
+            format!(
+                "`{}` is too far from now; sign again and check both clocks",
+                self.names.timestamp
+            ),
         ))
     }
 }
 
 impl Verifier for StandardVerifier {
     fn verify(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Verified> {
-        let id = single(headers, ID)?;
-        let timestamp = single(headers, TIMESTAMP)?;
-        let signatures = single(headers, SIGNATURE)?;
+        let names = self.names;
+        let id = single(headers, names.id)?;
+        let timestamp = single(headers, names.timestamp)?;
+        let signatures = single(headers, names.signature)?;
         if !id_is_clear(id) {
-            return Err(invalid(format!("`{ID}` must be visible ascii without a dot")));
+            return Err(invalid(format!("`{}` must be visible ascii without a dot", names.id)));
         }
-        let seconds = read_seconds(timestamp)?;
+        let seconds = read_seconds(names.timestamp, timestamp)?;
         self.recent(seconds, now)?;
         let listed: Vec<&str> = signatures.split(' ').take(MAX_SIGNATURES + 1).collect();
         if listed.len() > MAX_SIGNATURES {
-            return Err(invalid(format!("`{SIGNATURE}` lists more than {MAX_SIGNATURES}")));
+            let name = names.signature;
+            return Err(invalid(format!("`{name}` lists more than {MAX_SIGNATURES}")));
         }
         let content = Content { id, timestamp, body };
         let mut fits = Choice::from(0);
@@ -159,10 +218,10 @@ impl Verifier for StandardVerifier {
             fits |= key.any_fits(&content, &listed);
         }
         if !bool::from(fits) {
-            return Err(invalid(format!("no signature in `{SIGNATURE}` fits")));
+            return Err(invalid(format!("no signature in `{}` fits", names.signature)));
         }
         let timestamp = Timestamp::from_millis(seconds.saturating_mul(1000));
-        Ok(Verified { id: id.to_owned(), timestamp })
+        Ok(Verified { id: Some(id.to_owned()), timestamp: Some(timestamp) })
     }
 }
 
@@ -184,12 +243,12 @@ fn id_is_clear(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.')
 }
 
-fn header_value(text: &str) -> Result<HeaderValue> {
+pub(super) fn header_value(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text)
         .map_err(|source| failed("a signature header cannot be written").caused_by(source))
 }
 
-fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str> {
+pub(super) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => {
@@ -200,19 +259,19 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str> {
     }
 }
 
-fn read_seconds(text: &str) -> Result<i64> {
+fn read_seconds(name: &str, text: &str) -> Result<i64> {
     let digits = (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     digits
         .then(|| text.parse().ok())
         .flatten()
-        .ok_or_else(|| invalid(format!("`{TIMESTAMP}` must be whole seconds since 1970")))
+        .ok_or_else(|| invalid(format!("`{name}` must be whole seconds since 1970")))
 }
 
-fn failed(message: &str) -> Error {
+pub(super) fn failed(message: &str) -> Error {
     Error::new(Code::SigningFailed, message)
 }
 
-fn invalid(message: String) -> Error {
+pub(super) fn invalid(message: String) -> Error {
     Error::new(Code::SignatureInvalid, message)
 }
 

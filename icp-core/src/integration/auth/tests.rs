@@ -214,3 +214,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn credentials_that_a_receiver_repeats_are_masked() {
+    let bearer = json!({ "type": "bearer", "token": "hush-hush" });
+    let headers = json!({ "type": "headers", "headers": { "x-a": "two words", "x-b": "short" } });
+    let query = json!({ "type": "api_key", "in": "query", "name": "key", "value": "hush-hush" });
+    let basic = json!({ "type": "basic", "username": "ann", "password": "pa:ss" });
+    for (auth, text, shown) in [
+        (&bearer, "you sent Bearer hush-hush, hush-hush", "you sent ***, ***"),
+        (&headers, "two words, short words", "***, short words"),
+        (&query, "/?key=hush-hush", "/?key=***"),
+        (&basic, "Basic YW5uOnBhOnNz YW5uOnBhOnNz", "*** ***"),
+        (&json!({ "type": "none" }), "hush-hush", "hush-hush"),
+    ] {
+        let auth = spec(auth).open(&Opener::new(&sealer(), OWNER)).unwrap();
+        assert_eq!(auth.redact(text.to_owned()), shown);
+    }
+}

@@ -56,6 +56,7 @@ async fn a_request_carries_what_receivers_need() {
             body: event.body.clone(),
             now: NOW,
             trace: TraceContext::of_event(event.id),
+            test: false,
         })
         .await;
     let seen = seen.lock().unwrap();

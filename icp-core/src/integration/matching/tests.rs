@@ -7,7 +7,9 @@ use crate::access::OrganizationSpec;
 use crate::error::{Code, Result, Violation};
 use crate::event::{EventLimits, NewEvent};
 use crate::id::{EventId, OrgId};
-use crate::integration::{Binding, Connector, Connectors, IntegrationSpec, Outgoing, Sent};
+use crate::integration::{
+    Binding, Connector, Connectors, IntegrationSpec, Outgoing, Preview, Sent,
+};
 use crate::resource::fixture::services;
 use crate::resource::{Revision, Services, Spec, SpecContext};
 use crate::time::Timestamp;
@@ -41,6 +43,10 @@ impl Connector for Sink {
 impl Integration for Sink {
     async fn send(&self, _: Outgoing<'_>) -> Sent {
         unreachable!("matching sends nothing")
+    }
+
+    fn preview(&self, _: &Outgoing<'_>) -> Result<Preview> {
+        unreachable!("matching shows no request")
     }
 }
 

@@ -247,3 +247,36 @@ fn the_nearest_name_is_suggested() {
         assert!(error.message().contains(says), "{error}");
     }
 }
+
+#[test]
+fn a_signature_does_not_take_the_place_of_a_credential() {
+    let signing = json!({
+        "keys": [{ "secret": KEY }],
+        "also": [{
+            "id": "plain",
+            "profile": "hmac-body",
+            "settings": { "header": "x-key" },
+            "keys": [{ "secret": CANARY }],
+        }],
+    });
+    for (auth, fine) in [
+        (json!({ "type": "api_key", "in": "header", "name": "X-Key", "value": "v" }), false),
+        (json!({ "type": "headers", "headers": { "X-KEY": "v" } }), false),
+        (json!({ "type": "api_key", "in": "query", "name": "x-key", "value": "v" }), true),
+        (json!({ "type": "bearer", "token": "v" }), true),
+    ] {
+        let mut spec = with("/auth", auth.clone());
+        spec["signing"] = signing.clone();
+        match admit(&spec) {
+            Ok(admitted) => {
+                assert!(fine, "{auth}");
+                assert!(!admitted.spec.to_string().contains(CANARY));
+            }
+            Err(error) => {
+                assert!(!fine, "{error:?}");
+                let found = &error.list()[0];
+                assert_eq!((&*found.pointer, &*found.code), ("/spec/auth", "header_signed"));
+            }
+        }
+    }
+}

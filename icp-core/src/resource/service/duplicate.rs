@@ -6,8 +6,8 @@ use crate::id::{OrgId, ResourceId};
 use crate::integration::IntegrationSpec;
 use crate::resource::document::MAX_NAME;
 use crate::resource::{Actor, Change, Document, Expect, Record, Resource, Revision, Spec};
-use crate::secret::{Opener, Owner, Reseal, Secret, SecretString, SystemEntropy};
-use crate::signing::{SigningKeySpec, SigningSpec, standard};
+use crate::secret::{Opener, Owner, Reseal, SecretString, SystemEntropy};
+use crate::signing::{Generated, VerifyWith};
 
 const SUFFIX: &str = " (Copy)";
 
@@ -17,11 +17,20 @@ const SUFFIX: &str = " (Copy)";
 pub struct Duplicate {
     /// The copy, its secrets masked.
     pub document: Document,
-    /// The copy's own signing secret, where the original signs with a shared one; it is shown
-    /// here and never again.
-    pub signing_secret: Option<SecretString>,
-    /// The public half of the copy's own signing key, where the original signs with a key pair.
-    pub signing_public_key: Option<String>,
+    /// What the copy signs with, where the original signs.
+    pub signing: Option<CopiedKey>,
+    /// The same for its further signatures, by their ids.
+    pub also: Vec<(String, CopiedKey)>,
+}
+
+/// What a receiver has to know of a copy's own signing key.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CopiedKey {
+    /// The secret, where both sides share one; it is shown here and never again.
+    pub secret: Option<SecretString>,
+    /// The public half of a key pair.
+    pub public_key: Option<String>,
 }
 
 impl Resources {
@@ -30,7 +39,7 @@ impl Resources {
     /// original is, and not paused.
     ///
     /// Secrets are copied without being shown, and sealed for the copy. Only what signs is not
-    /// shared: where the original signs, the copy gets one fresh key that never expires.
+    /// shared: each signature of the copy gets one fresh key that never expires.
     ///
     /// # Errors
     ///
@@ -49,9 +58,14 @@ impl Resources {
         let copy = ResourceId::generate(&*self.ids);
         let owner = |id| Owner { org: org.as_str(), kind: kind.name(), id };
         let (from, to) = (owner(id.as_str()), owner(copy.as_str()));
-        let fresh = match &mut spec.signing {
-            Some(signing) => self.fresh(signing, from)?,
-            None => FreshKey::default(),
+        let opener = Opener::new(&self.services.sealer, from);
+        let (signing, also) = match &mut spec.signing {
+            Some(signing) => {
+                let (first, also) =
+                    signing.renew(&opener, &self.services.profiles, &SystemEntropy)?;
+                (Some(first), also)
+            }
+            None => (None, Vec::new()),
         };
         // Beside what is fresh, and plain as yet, all is sealed for the original.
         spec.visit_secrets(&mut Reseal::new(&self.services.sealer, from, to))?;
@@ -71,44 +85,18 @@ impl Resources {
         let expect = Expect::Absent;
         let change = Change { record, expect, action: "duplicate".into(), effects };
         let document = Document::of(&**kind, self.write(change, actor).await?)?;
-        let FreshKey { secret, public } = fresh;
-        Ok(Duplicate { document, signing_secret: secret, signing_public_key: public })
-    }
-
-    /// Puts one fresh key of the same sort in place of those that sign.
-    fn fresh(&self, signing: &mut SigningSpec, owner: Owner<'_>) -> Result<FreshKey> {
-        let opener = Opener::new(&self.services.sealer, owner);
-        let mut has_pair = false;
-        signing.open(&opener)?.try_map(|key| {
-            has_pair |= standard::is_private(key);
-            Ok(())
-        })?;
-        let (secret, fresh) = if has_pair {
-            let (secret, public) = standard::generate_keypair(&SystemEntropy)?;
-            (secret, FreshKey { secret: None, public: Some(public) })
-        } else {
-            let secret = standard::generate_secret(&SystemEntropy)?;
-            (secret.clone(), FreshKey { secret: Some(secret), public: None })
-        };
-        let profile = self.services.profiles.get(&signing.profile);
-        if profile.is_none_or(|profile| profile.check(&secret).is_err()) {
-            let message = format!(
-                "no key can be made up for the signing profile `{}`; create the copy yourself",
-                signing.profile
-            );
-            return Err(Error::new(Code::Unsupported, message).during("duplicate"));
-        }
-        let id = signing.keys.first().map_or_else(|| "default".to_owned(), |key| key.id.clone());
-        signing.keys = vec![SigningKeySpec { id, secret: Secret::Plain(secret), expires_at: None }];
-        Ok(fresh)
+        let also = also.into_iter().map(|(id, made)| (id, CopiedKey::of(made))).collect();
+        Ok(Duplicate { document, signing: signing.map(CopiedKey::of), also })
     }
 }
 
-/// What a receiver has to know of a fresh key.
-#[derive(Default)]
-struct FreshKey {
-    secret: Option<SecretString>,
-    public: Option<String>,
+impl CopiedKey {
+    fn of(made: Generated) -> Self {
+        match made.verify_with {
+            VerifyWith::PublicKey(public) => Self { secret: None, public_key: Some(public) },
+            VerifyWith::Secret => Self { secret: Some(made.secret), public_key: None },
+        }
+    }
 }
 
 /// The name of a copy, no longer than a name may be.

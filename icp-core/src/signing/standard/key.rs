@@ -11,9 +11,10 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use super::Content;
+use super::{Content, Generated};
 use crate::error::{Code, Error, Result};
 use crate::secret::{Entropy, SecretString};
+use crate::signing::VerifyWith;
 
 const SYMMETRIC: &str = "whsec_";
 const PRIVATE: &str = "whsk_";
@@ -46,9 +47,13 @@ pub fn generate_keypair(entropy: &dyn Entropy) -> Result<(SecretString, String)>
     Ok((secret.into(), format!("{PUBLIC}{}", STANDARD.encode(key.verifying_key().as_bytes()))))
 }
 
-/// Whether a secret is the private half of a pair.
-pub(crate) fn is_private(secret: &SecretString) -> bool {
-    secret.expose().starts_with(PRIVATE)
+/// A fresh secret of the same form as `like`.
+pub(super) fn generate_like(like: &SecretString, entropy: &dyn Entropy) -> Result<Generated> {
+    if like.expose().starts_with(PRIVATE) {
+        let (secret, public) = generate_keypair(entropy)?;
+        return Ok(Generated { secret, verify_with: VerifyWith::PublicKey(public) });
+    }
+    Ok(Generated { secret: generate_secret(entropy)?, verify_with: VerifyWith::Secret })
 }
 
 /// What signs: a scheduled HMAC key or an ed25519 key.

@@ -1,0 +1,144 @@
+//! Test deliveries, and requests as commands.
+
+mod view;
+
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::State;
+use icp_core::id::OrgId;
+use icp_core::trial::{CurlCommand, Sample, TestOf};
+use icp_core::{Code, Engine, Error};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::endpoint::Endpoint;
+use crate::events::{Envelope, Sender};
+use crate::extract::{Body, Input, Params, Query};
+use crate::problem::Result;
+use view::TestView;
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let org = "/api/v1/organizations/{org}";
+    let one = format!("{org}/integrations/{{id}}");
+    vec![
+        Endpoint::post(format!("{one}/test"), test)
+            .named("testIntegration", "Sends one event that is not stored, and shows what happened")
+            .takes::<TestInput>()
+            .answers::<TestView>(200),
+        Endpoint::post(format!("{org}/test-deliveries"), test_draft)
+            .named("testDraft", "Does the same for an integration that is not saved")
+            .takes::<DraftInput>()
+            .answers::<TestView>(200),
+        Endpoint::post(format!("{one}/curl"), curl)
+            .named("getIntegrationCurl", "Shows the request of a test as a command for a shell")
+            .takes::<TestInput>()
+            .answers::<CurlCommand>(200),
+        Endpoint::get(format!("{org}/deliveries/{{id}}/attempts/{{number}}/curl"), attempt_curl)
+            .named("getAttemptCurl", "Shows an attempt as a command for a shell")
+            .answers::<CurlCommand>(200),
+    ]
+}
+
+/// What a saved integration is tried out with. The body may be left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct TestInput {
+    /// The event. Default: one of the type `icp.test`, for which neither event types nor
+    /// conditions are asked.
+    sample: Option<Envelope>,
+    /// Whether the event is sent even where the integration would not take it. Default `false`.
+    even_unmatched: bool,
+}
+
+/// An integration that is not saved, and what it is tried out with.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DraftInput {
+    /// The spec of the integration, its secrets as they are.
+    spec: Value,
+    /// The event. Default: one of the type `icp.test`, for which neither event types nor
+    /// conditions are asked.
+    #[serde(default)]
+    sample: Option<Envelope>,
+    /// Whether the event is sent even where the integration would not take it. Default `false`.
+    #[serde(default)]
+    even_unmatched: bool,
+}
+
+impl Input for TestInput {
+    const INVALID: Code = Code::EventInvalid;
+}
+
+impl Input for DraftInput {
+    const INVALID: Code = Code::EventInvalid;
+}
+
+fn sample(org: &OrgId, given: Option<Envelope>, even_unmatched: bool) -> Result<Sample> {
+    let sample = match given {
+        None => Sample::default(),
+        Some(envelope) => Sample::of(envelope.event(org, &Sender::default(), "/sample")?),
+    };
+    Ok(if even_unmatched { sample.even_unmatched() } else { sample })
+}
+
+async fn test(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    input: Option<Body<TestInput>>,
+) -> Result<Json<TestView>> {
+    query.only(&[])?;
+    let (org, of) = (params.org()?, TestOf::Saved(params.parse("id")?));
+    let input = input.map(|Body(input)| input).unwrap_or_default();
+    let sample = sample(&org, input.sample, input.even_unmatched)?;
+    Ok(Json(engine.test_delivery(&org, of, sample).await?.into()))
+}
+
+async fn test_draft(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    Body(input): Body<DraftInput>,
+) -> Result<Json<TestView>> {
+    query.only(&[])?;
+    let org = params.org()?;
+    let sample = sample(&org, input.sample, input.even_unmatched)?;
+    Ok(Json(engine.test_delivery(&org, TestOf::Draft(input.spec), sample).await?.into()))
+}
+
+async fn curl(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    input: Option<Body<TestInput>>,
+) -> Result<Json<CurlCommand>> {
+    query.only(&[])?;
+    let (org, of) = (params.org()?, TestOf::Saved(params.parse("id")?));
+    let input = input.map(|Body(input)| input).unwrap_or_default();
+    let sample = sample(&org, input.sample, input.even_unmatched)?;
+    Ok(Json(engine.integration_curl(&org, of, sample).await?))
+}
+
+async fn attempt_curl(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<CurlCommand>> {
+    query.only(&[])?;
+    let Number(number) = params.parse("number")?;
+    Ok(Json(engine.attempt_curl(&params.org()?, params.parse("id")?, number).await?))
+}
+
+/// The number of an attempt.
+struct Number(u32);
+
+impl FromStr for Number {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let message = "the number of an attempt is a whole number, from 1";
+        text.parse().map(Self).map_err(|_| Error::new(Code::IdInvalid, message))
+    }
+}

@@ -1,0 +1,78 @@
+use std::any::Any;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Change, Document, Expect, Resources, Revision, Spec, SpecContext};
+use crate::error::Result;
+use crate::id::{IdSource, OrgId, ResourceId};
+use crate::resource::Actor;
+use crate::resource::entry::typed;
+use crate::resource::kind::{stored, to_value};
+use crate::secret::{Previous, SealAll};
+use crate::time::Timestamp;
+
+/// What an edit of a stored spec may use.
+#[derive(Debug)]
+pub(crate) struct Editing<'a> {
+    pub(crate) context: SpecContext<'a>,
+    pub(crate) ids: &'a dyn IdSource,
+    pub(crate) now: Timestamp,
+}
+
+impl Resources {
+    /// Changes a stored spec in place, its other secrets sealed as they are; plain secrets that
+    /// `edit` puts in are sealed. What `edit` leaves is written as it is: it breaks no rule.
+    ///
+    /// # Errors
+    ///
+    /// As [`replace`](Self::replace), and those of `edit`: then nothing is written.
+    pub(crate) async fn amend<S: Spec, T: Send>(
+        &self,
+        org: &OrgId,
+        id: &ResourceId,
+        (action, expect): (&str, Expect),
+        actor: &Actor,
+        edit: impl FnOnce(&mut S, &Editing<'_>) -> Result<T> + Send,
+    ) -> Result<(Document, T)> {
+        let kind = self.kinds.get(S::KIND)?;
+        let mut record = self.present(org, kind, id).await?;
+        let expect = exact(expect, record.revision);
+        let context = SpecContext { org, kind: kind.name(), id, services: &self.services };
+        let mut spec = stored::<S>(&record.spec)?;
+        let editing = Editing { context, ids: self.ids.as_ref(), now: self.clock.now() };
+        let answer = edit(&mut spec, &editing)?;
+        let sealer = &self.services.sealer;
+        spec.visit_secrets(&mut SealAll::new(sealer, context.owner(), Previous::default()))?;
+        record.spec = to_value(&spec)?;
+        let effects = spec.effects(id);
+        let change = Change { record, expect, action: action.to_owned(), effects };
+        Ok((Document::of(&**kind, self.write(change, actor).await?)?, answer))
+    }
+
+    /// A spec that is not saved, checked and compiled as if it were: for one use.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) with everything that is wrong, and
+    /// those of [`Spec::compile`].
+    pub(crate) fn compile_draft<S: Spec, T: Any + Send + Sync>(
+        &self,
+        org: &OrgId,
+        id: &ResourceId,
+        spec: &Value,
+    ) -> Result<Arc<T>> {
+        let kind = self.kinds.get(S::KIND)?;
+        let context = SpecContext { org, kind: kind.name(), id, services: &self.services };
+        let admitted = kind.admit(&context, spec, None)?;
+        typed(&kind.compile(&context, &admitted.spec)?)
+    }
+}
+
+/// What is written over was read here, so a change made since must not be lost.
+pub(super) fn exact(expect: Expect, present: Revision) -> Expect {
+    match expect {
+        Expect::Present | Expect::Any => Expect::Revision(present),
+        Expect::Absent | Expect::Revision(_) => expect,
+    }
+}

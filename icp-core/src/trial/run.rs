@@ -1,0 +1,226 @@
+use std::iter::once;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::curl::CurlCommand;
+use super::{EVENT_TYPE, Sample, TestOf, TestOutcome, TestReport, TestResponse};
+use crate::delivery::AttemptTimings;
+use crate::engine::core::{Core, OrgView};
+use crate::error::{Code, Error, Result, Violation};
+use crate::event::{self, Event, NewEvent, TraceContext};
+use crate::id::{DeliveryId, OrgId, ResourceId};
+use crate::integration::{
+    Bound, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason, Outgoing, Sent,
+};
+use crate::transform::{Outcome, TransformContext};
+
+/// Makes one test delivery.
+pub(crate) async fn test(
+    core: &Core,
+    org: &OrgId,
+    of: TestOf,
+    sample: Sample,
+) -> Result<TestReport> {
+    // Organizations that do not exist must not take the place of those that do.
+    core.org(org).await?;
+    core.tests.admit(org, core.clock.monotonic())?;
+    let trial = Trial::of(core, org, of, sample).await?;
+    let mut report = trial.report();
+    let body = match trial.body(core).await {
+        Ok((body, warnings)) => {
+            report.warnings = warnings;
+            body
+        }
+        Err(outcome) => return Ok(TestReport { outcome, ..report }),
+    };
+    let outgoing = trial.outgoing(core, body);
+    match trial.bound.target.preview(&outgoing) {
+        Ok(preview) => report.request = Some(preview),
+        Err(error) => {
+            let (class, message) = (error.code().as_str().to_owned(), error.message().to_owned());
+            return Ok(TestReport { outcome: TestOutcome::Unsent { class, message }, ..report });
+        }
+    }
+    let sending = trial.bound.target.send(outgoing);
+    match tokio::time::timeout(core.config.attempt_deadline, sending).await {
+        Ok(sent) => Ok(answered(report, sent)),
+        Err(_) => {
+            let message = "the attempt took too long".to_owned();
+            let outcome = TestOutcome::Failed { class: "timeout_attempt".to_owned(), message };
+            Ok(TestReport { outcome, ..report })
+        }
+    }
+}
+
+/// The request of a test as a command.
+pub(crate) async fn integration_curl(
+    core: &Core,
+    org: &OrgId,
+    of: TestOf,
+    sample: Sample,
+) -> Result<CurlCommand> {
+    let trial = Trial::of(core, org, of, sample).await?;
+    let mut notes = Vec::new();
+    let made = trial.body(core).await;
+    let body = made.as_ref().map_or_else(|_| Bytes::new(), |(body, _)| body.clone());
+    let preview = trial.bound.target.preview(&trial.outgoing(core, body))?;
+    match made {
+        Ok((_, warnings)) => notes.extend(warnings),
+        Err(outcome) => notes.push(format!("the body is left out: {}", why(&outcome))),
+    }
+    Ok(CurlCommand::new(&preview, notes))
+}
+
+/// What is tried out, and with what.
+struct Trial {
+    event: Event,
+    bound: Arc<Bound>,
+    matching: Option<MatchReason>,
+    unmatched: bool,
+}
+
+impl Trial {
+    async fn of(core: &Core, org: &OrgId, of: TestOf, sample: Sample) -> Result<Self> {
+        let asked = sample.event.is_some();
+        let event = sample.event.map_or_else(|| ping(core, org), Ok)?;
+        if event.org() != org.as_str() {
+            let violation = Violation::new("/org", "ambiguous", "is another organization");
+            return Err(Error::violations(Code::EventInvalid, vec![violation]));
+        }
+        let (event, view) = event::publish::accept(core, event).await?;
+        let (id, draft) = match of {
+            TestOf::Saved(id) => (id, None),
+            TestOf::Draft(spec) => {
+                let id = ResourceId::generate(core.ids.as_ref());
+                let draft = draft(core, &view, &id, &spec)?;
+                (id, Some(draft))
+            }
+        };
+        let index = draft.as_ref().unwrap_or(&view.matching);
+        let Some(bound) = index.bound(&id) else {
+            let message = format!("there is no integration `{id}`");
+            return Err(Error::new(Code::ResourceNotFound, message));
+        };
+        let bound = Arc::clone(bound.as_ref().map_err(Clone::clone)?);
+        let matching = if asked { index.would_match(&id, &event) } else { None };
+        Ok(Self { event, bound, matching, unmatched: sample.unmatched })
+    }
+
+    fn report(&self) -> TestReport {
+        TestReport {
+            event: self.event.id,
+            event_type: self.event.event_type.clone(),
+            enabled: self.bound.integration.enabled,
+            matching: self.matching.clone(),
+            outcome: TestOutcome::Unmatched,
+            warnings: Vec::new(),
+            request: None,
+            response: None,
+            timings: AttemptTimings::default(),
+        }
+    }
+
+    /// The body to send with warnings, or why there is none.
+    async fn body(&self, core: &Core) -> Result<(Bytes, Vec<String>), TestOutcome> {
+        let taken = self.matching.as_ref().is_none_or(|reason| *reason == MatchReason::Matched);
+        if !taken && !self.unmatched {
+            return Err(TestOutcome::Unmatched);
+        }
+        transformed(core, &self.bound, &self.event, 1).await
+    }
+
+    fn outgoing(&self, core: &Core, body: Bytes) -> Outgoing<'_> {
+        let event = &self.event;
+        let trace = event.trace.clone().unwrap_or_else(|| TraceContext::of_event(event.id));
+        Outgoing {
+            event,
+            delivery: DeliveryId::generate(core.ids.as_ref()),
+            epoch: 1,
+            number: 1,
+            body,
+            now: core.clock.now(),
+            trace: trace.child(1),
+            test: true,
+        }
+    }
+}
+
+fn ping(core: &Core, org: &OrgId) -> Result<NewEvent> {
+    let body = json!({ "test": true, "org": org.as_str(), "at": core.clock.now() });
+    NewEvent::json(org.as_str(), EVENT_TYPE, &body)
+}
+
+/// An index of nothing but a draft.
+fn draft(
+    core: &Core,
+    view: &OrgView,
+    id: &ResourceId,
+    spec: &serde_json::Value,
+) -> Result<MatchIndex> {
+    let org = view.entry.org();
+    let compiled = core.resources.compile_draft::<IntegrationSpec, _>(org, id, spec)?;
+    Ok(MatchIndex::new(&view.organization, once((id.clone(), Ok(compiled)))))
+}
+
+/// The body of an event as an integration sends it, with warnings, or why there is none.
+pub(super) async fn transformed(
+    core: &Core,
+    bound: &Bound,
+    event: &Event,
+    attempt: u32,
+) -> Result<(Bytes, Vec<String>), TestOutcome> {
+    let Some(plan) = &bound.integration.plan else { return Ok((event.body.clone(), Vec::new())) };
+    let context = TransformContext {
+        org: &event.org,
+        event: event.id,
+        event_type: &event.event_type,
+        received_at: event.received_at,
+        attempt,
+    };
+    match core.transformer.run(plan, event.body.clone(), &context).await {
+        Ok(report) => match report.outcome {
+            Outcome::Value(body) => Ok((body, report.warnings)),
+            Outcome::Dropped { reason } => Err(TestOutcome::Dropped { reason }),
+        },
+        Err(error) => Err(TestOutcome::Untransformed {
+            class: format!("transform_{}", error.code),
+            message: error.message,
+            pointer: error.pointer,
+        }),
+    }
+}
+
+fn answered(report: TestReport, sent: Sent) -> TestReport {
+    let outcome = match sent.judgement {
+        Judgement::Delivered => TestOutcome::Delivered,
+        Judgement::Failed(Failure { class, message, hint }) => {
+            let impossible = matches!(hint, Hint::Refused | Hint::Impossible);
+            if sent.status.is_none() && (impossible || sent.exchange.is_none()) {
+                TestOutcome::Unsent { class, message }
+            } else {
+                TestOutcome::Failed { class, message }
+            }
+        }
+    };
+    let response = sent.status.zip(sent.exchange).map(|(status, exchange)| TestResponse {
+        status,
+        headers: exchange.response_headers.clone(),
+        body: exchange.response_body.clone(),
+        truncated: exchange.response_truncated,
+    });
+    TestReport { outcome, response, timings: sent.timings, ..report }
+}
+
+/// Why there is no body, for people.
+pub(super) fn why(outcome: &TestOutcome) -> &str {
+    match outcome {
+        TestOutcome::Unmatched => "the integration does not take the event",
+        TestOutcome::Dropped { .. } => "the transformation drops the event",
+        TestOutcome::Untransformed { message, .. }
+        | TestOutcome::Failed { message, .. }
+        | TestOutcome::Unsent { message, .. } => message,
+        TestOutcome::Delivered => "nothing is wrong",
+    }
+}
