@@ -132,6 +132,8 @@ codes! {
     DeliveryNotFound = "delivery_not_found", NotFound;
     /// The delivery is not in a state from which this can be done.
     DeliveryStateConflict = "delivery_state_conflict", Conflict;
+    /// The note on a dead letter is missing or too long.
+    NoteInvalid = "note_invalid", Invalid;
     /// The integration no longer exists.
     IntegrationNotFound = "integration_not_found", NotFound;
     /// The identifier is not of the expected form.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod integration;
+pub mod letter;
 pub mod resource;
 pub mod secret;
 pub mod signing;

@@ -145,6 +145,7 @@ async fn attempt(core: &Core, work: &Work, bound: &Bound, now: Timestamp) -> End
         delivery: delivery.id,
         epoch: delivery.epoch,
         number: delivery.tries,
+        round: delivery.round,
         body,
         now,
         trace: trace.child(span(work)),

@@ -54,6 +54,8 @@ pub struct Delivery {
     pub expires_at: Option<Timestamp>,
     /// The ended delivery it repeats.
     pub replay_of: Option<DeliveryId>,
+    /// Which automatic round made it; 0 where none did.
+    pub round: u32,
     /// Why it ended, or why it is being tried again.
     pub reason: Option<EndReason>,
     /// When it was made.

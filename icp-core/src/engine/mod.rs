@@ -6,6 +6,7 @@ mod config;
 pub(crate) mod core;
 pub(crate) mod duty;
 mod explain;
+mod letters;
 mod running;
 mod session;
 pub(crate) mod supervise;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::duty::{beat, claim, feed, reap, relay, sweep};
+use super::duty::{beat, claim, feed, reap, relay, rounds, sweep};
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
 
@@ -52,6 +52,7 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
     supervise(core, "feed", stop(), feed::run);
     supervise(core, "reap", stop(), reap::run);
     supervise(core, "relay", stop(), relay::run);
+    supervise(core, "rounds", stop(), rounds::run);
     supervise(core, "sweep", stop(), sweep::run);
     tracing::info!(
         icp.session.id = %core.session.id(),

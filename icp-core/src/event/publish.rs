@@ -298,6 +298,7 @@ fn handed(item: &IngestItem, new: &NewDelivery, direct: &Direct, now: Timestamp)
         lease_until: Some(lease_until),
         expires_at: item.event.expires_at,
         replay_of: None,
+        round: 0,
         reason: None,
         created_at: now,
         updated_at: now,

@@ -15,6 +15,7 @@ use crate::delivery::LaneMode;
 use crate::egress::AddressPolicy;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::ResourceId;
+use crate::letter::AutoRetry;
 use crate::resource::{Compiled, Effect, Spec, SpecContext, Structure, Violations};
 use crate::secret::SecretVisitor;
 use crate::signing::{Signer, SigningSpec};
@@ -74,6 +75,9 @@ pub struct IntegrationSpec {
     /// When failed deliveries are tried again.
     #[serde(default)]
     pub retry: RetrySpec,
+    /// Whether dead letters are delivered once more by themselves. Default `off`.
+    #[serde(default)]
+    pub auto_retry: AutoRetry,
 }
 
 fn yes() -> bool {
@@ -136,6 +140,7 @@ impl Spec for IntegrationSpec {
             violations.extend("", signing.validate("/signing", &context.services.profiles));
         }
         violations.extend("", self.retry.validate("/retry"));
+        violations.extend("", self.auto_retry.validate("/auto_retry"));
     }
 
     fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
@@ -186,6 +191,7 @@ impl Spec for IntegrationSpec {
             ordering: self.ordering,
             max_in_flight: self.max_in_flight,
             retry: self.retry.clone(),
+            auto_retry: self.auto_retry.clone(),
             target: self.target.clone().into(),
             connector: context.services.connectors.get(self.target_kind())?,
             auth: self.auth.open(&opener)?,
@@ -249,6 +255,8 @@ pub struct CompiledIntegration {
     pub max_in_flight: u32,
     /// When failed deliveries are tried again.
     pub retry: RetrySpec,
+    /// Whether dead letters are delivered once more by themselves.
+    pub auto_retry: AutoRetry,
     target: serde_json::Value,
     connector: Arc<dyn Connector>,
     auth: Auth,

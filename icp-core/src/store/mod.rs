@@ -23,11 +23,12 @@ use crate::access::AccessStore;
 use crate::delivery::DeliveryStore;
 use crate::error::Result;
 use crate::event::EventStore;
+use crate::letter::LetterStore;
 use crate::resource::ResourceStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
-pub trait Store: ResourceStore + EventStore + DeliveryStore + AccessStore {
+pub trait Store: ResourceStore + EventStore + DeliveryStore + LetterStore + AccessStore {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;
 

@@ -68,12 +68,18 @@ CREATE TABLE icp_delivery (
     reason_code TEXT,
     reason_message TEXT,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    round INTEGER NOT NULL DEFAULT 0,
+    -- Of a dead one: 1 given up, 2 repeated by an automatic round, else 0.
+    letter INTEGER NOT NULL DEFAULT 0,
+    letter_due INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX icp_delivery_ready ON icp_delivery (lane, due_at, id) WHERE state = 0;
 CREATE INDEX icp_delivery_fifo ON icp_delivery (lane, id) WHERE state = 0 AND fifo = 1;
 CREATE INDEX icp_delivery_leased ON icp_delivery (owner) WHERE state = 1;
 CREATE INDEX icp_delivery_dead ON icp_delivery (org, id) WHERE state = 3;
+CREATE INDEX icp_delivery_letter ON icp_delivery (letter_due) WHERE state = 3 AND letter = 0;
+CREATE UNIQUE INDEX icp_delivery_round ON icp_delivery (replay_of) WHERE round > 0;
 CREATE INDEX icp_delivery_expiry ON icp_delivery (expires_at)
     WHERE state = 0 AND expires_at IS NOT NULL;
 CREATE INDEX icp_delivery_event ON icp_delivery (event);
@@ -93,6 +99,22 @@ CREATE TABLE icp_attempt (
     exchange TEXT,
     message TEXT,
     PRIMARY KEY (delivery, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_letter (
+    delivery BLOB NOT NULL PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    code TEXT NOT NULL,
+    message TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_letter_note (
+    delivery BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (delivery, at, author, text)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE icp_lane (

@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod ingest;
 mod lane;
+mod letter;
 mod migrate;
 mod outbox;
 #[cfg(test)]

@@ -8,7 +8,9 @@ use icp_core::store::PageQuery;
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::statement::rows;
-use super::{claim, delivery, event, ingest, lane, migrate, outbox, rescue, resource, settle};
+use super::{
+    claim, delivery, event, ingest, lane, letter, migrate, outbox, rescue, resource, settle,
+};
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
 /// of the eligible index up to the limit, and the outbox from its oldest row.
@@ -60,6 +62,13 @@ fn statements() -> Vec<String> {
         delivery::ATTEMPTS.to_owned(),
         delivery::CLOSE.to_owned(),
         event::one_sql(),
+        letter::one_sql(),
+        letter::groups_sql(false),
+        letter::groups_sql(true),
+        letter::MARK.to_owned(),
+        letter::due_sql(true),
+        letter::due_sql(false),
+        letter::JUDGE.to_owned(),
     ];
     all.extend(queries().iter().map(delivery::list_sql));
     all.extend(resources().iter_mut().map(|sql| sql.sql().as_str().to_owned()));

@@ -27,7 +27,7 @@ use super::statement::{Script, text};
 pub(crate) const DELIVERY: &str = "json_array(hex(d.id), d.org, hex(d.event), d.integration, \
      hex(d.lane), d.state, d.due_at, d.epoch, d.tries, d.throttles, d.rescues, hex(d.owner), \
      d.lease_until, d.expires_at, hex(d.replay_of), d.reason_code, d.reason_message, \
-     d.created_at, d.updated_at)";
+     d.created_at, d.updated_at, d.round)";
 /// An event without its body as one JSON text.
 pub(crate) const EVENT: &str = "json_array(hex(e.id), e.org, e.unit, e.event_type, \
      e.content_type, e.idempotency_key, e.ordering_key, e.received_at, e.due_at, e.expires_at, \
@@ -128,6 +128,7 @@ pub(crate) struct DeliveryRow<'a> {
     reason_message: Option<String>,
     created_at: i64,
     updated_at: i64,
+    round: u32,
 }
 
 impl DeliveryRow<'_> {
@@ -149,6 +150,7 @@ impl DeliveryRow<'_> {
             lease_until: self.lease_until.map(Timestamp::from_millis),
             expires_at: self.expires_at.map(Timestamp::from_millis),
             replay_of: self.replay_of.0.map(DeliveryId::from_bytes),
+            round: self.round,
             reason: self.reason_code.map(|code| EndReason { code, message }),
             created_at: Timestamp::from_millis(self.created_at),
             updated_at: Timestamp::from_millis(self.updated_at),

@@ -23,6 +23,7 @@ mod audit;
 mod delivery;
 mod event;
 mod lane;
+mod letter;
 mod resource;
 mod session;
 mod world;
@@ -178,6 +179,20 @@ registry! {
         a_pause_rests_and_its_end_wakes,
         effects_change_existing_lanes,
         the_next_moment_of_work_is_told,
+    }
+    letter {
+        a_dead_one_is_a_letter_with_its_class,
+        only_dead_ones_of_the_organization_are_letters,
+        groups_count_by_error,
+        groups_count_the_newest_and_say_that_there_are_more,
+        notes_are_kept_once_and_in_order,
+        abandoning_answers_for_each,
+        what_repeats_it_decides_its_status,
+        a_judged_one_is_due_when_its_round_is,
+        a_round_is_linked_counted_and_claimed,
+        a_round_keeps_the_expiry,
+        an_abandoned_one_gets_no_round,
+        a_round_makes_one_delivery_under_contention,
     }
     resource {
         is_read_back_whole,

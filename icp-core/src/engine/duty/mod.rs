@@ -5,6 +5,7 @@ pub(crate) mod claim;
 pub(crate) mod feed;
 pub(crate) mod reap;
 pub(crate) mod relay;
+pub(crate) mod rounds;
 pub(crate) mod sweep;
 
 use std::time::Duration;

@@ -12,12 +12,12 @@ use crate::delivery::{
     Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
 };
 use crate::error::{Code, Error, Result};
-use crate::id::{DeliveryId, OrgId, ResourceId, SessionId};
+use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
 use crate::store::Page;
 use crate::time::Timestamp;
 
-const FIRST: DeliveryId = DeliveryId::from_bytes([0; 16]);
-const LAST: DeliveryId = DeliveryId::from_bytes([0xff; 16]);
+pub(super) const FIRST: DeliveryId = DeliveryId::from_bytes([0; 16]);
+pub(super) const LAST: DeliveryId = DeliveryId::from_bytes([0xff; 16]);
 
 /// Deliveries with their attempts, lanes and sessions; rows change in [`Deliveries::edit`] only,
 /// which keeps the indexes in line.
@@ -29,6 +29,10 @@ pub(super) struct Deliveries {
     pub(super) ready: BTreeSet<(LaneId, Timestamp, DeliveryId)>,
     pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
     of_org: BTreeSet<(OrgId, DeliveryId)>,
+    pub(super) of_event: BTreeSet<(EventId, DeliveryId)>,
+    pub(super) dead: BTreeSet<(OrgId, DeliveryId)>,
+    /// Dead ones that may not be judged yet.
+    pub(super) unjudged: BTreeSet<DeliveryId>,
     leased: BTreeSet<(SessionId, DeliveryId)>,
     expiring: BTreeSet<(Timestamp, DeliveryId)>,
     counts: BTreeMap<&'static str, (DeliveryState, u64)>,
@@ -42,6 +46,7 @@ impl Deliveries {
 
     pub(super) fn insert(&mut self, delivery: Delivery) {
         self.of_org.insert((delivery.org.clone(), delivery.id));
+        self.of_event.insert((delivery.event, delivery.id));
         self.index(&delivery);
         self.rows.insert(delivery.id, delivery);
     }
@@ -175,6 +180,10 @@ impl Deliveries {
             self.expiring.extend(row.expires_at.map(|at| (at, row.id)));
         }
         self.leased.extend(row.owner.map(|owner| (owner, row.id)));
+        if row.state == DeliveryState::Dead {
+            self.dead.insert((row.org.clone(), row.id));
+            self.unjudged.insert(row.id);
+        }
     }
 
     fn unindex(&mut self, row: &Delivery) {
@@ -182,6 +191,9 @@ impl Deliveries {
             *count -= 1;
         }
         self.open.remove(&(row.lane, row.id));
+        if row.state == DeliveryState::Dead {
+            self.dead.remove(&(row.org.clone(), row.id));
+        }
         self.ready.remove(&(row.lane, row.due_at, row.id));
         if let Some(at) = row.expires_at {
             self.expiring.remove(&(at, row.id));
@@ -355,6 +367,7 @@ impl Deliveries {
             rescues: 0,
             expires_at: replay.expires_at,
             replay_of: Some(old.id),
+            round: 0,
             reason: None,
             created_at: replay.now,
             updated_at: replay.now,

@@ -145,6 +145,7 @@ fn delivery_of(event: &Event, new: &NewDelivery, now: Timestamp) -> Delivery {
         lease_until: None,
         expires_at: event.expires_at,
         replay_of: None::<DeliveryId>,
+        round: 0,
         reason: None,
         created_at: now,
         updated_at: now,

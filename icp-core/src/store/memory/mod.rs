@@ -5,6 +5,7 @@ mod audit;
 mod delivery;
 mod event;
 mod lane;
+mod letter;
 mod resource;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ struct State {
     access: access::Access,
     events: event::Events,
     deliveries: delivery::Deliveries,
+    letters: letter::Letters,
     resources: resource::Resources,
 }
 
