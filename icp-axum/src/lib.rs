@@ -18,6 +18,7 @@ mod endpoint;
 mod events;
 mod extract;
 mod lanes;
+mod letters;
 mod openapi;
 mod ops;
 mod page;

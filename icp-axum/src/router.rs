@@ -17,7 +17,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
-use crate::{audit, auth, deliveries, events, lanes, openapi, ops, resources};
+use crate::{audit, auth, deliveries, events, lanes, letters, openapi, ops, resources};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -56,6 +56,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());
+    all.extend(letters::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all

@@ -12,6 +12,7 @@ pub mod id;
 pub mod integration;
 pub mod letter;
 pub mod resource;
+pub mod retention;
 pub mod secret;
 pub mod signing;
 pub mod store;

@@ -29,6 +29,12 @@ pub(crate) struct Duty {
     pub(crate) duty: &'static str,
 }
 
+/// One bounded label: which kind of record.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct Removed {
+    pub(crate) kind: &'static str,
+}
+
 /// What an engine counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -51,6 +57,7 @@ pub struct Metrics {
     pub(crate) relayed: Counter,
     pub(crate) letters_retried: Counter,
     pub(crate) letters_abandoned: Counter,
+    pub(crate) pruned: Family<Removed, Counter>,
     pub(crate) duty_restarts: Family<Duty, Counter>,
     pub(crate) in_flight: Gauge,
     pub(crate) unsettled: Gauge,
@@ -96,6 +103,7 @@ impl Metrics {
                 "Deliveries made by automatic rounds",
             ),
             letters_abandoned: counter(r, "dead_letters_abandoned", "Dead letters given up"),
+            pruned: family(r, "rows_pruned", "Records removed because of their age, by kind"),
             duty_restarts: family(r, "duty_restarts", "Restarts of background duties"),
             in_flight: gauge(r, "attempts_in_flight", "Attempts under way"),
             unsettled: gauge(r, "outcomes_unsettled", "Outcomes not yet recorded"),

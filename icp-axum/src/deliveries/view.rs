@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// A delivery as the API shows it.
 #[derive(Debug, JsonSchema, Serialize)]
-pub(super) struct DeliveryView {
+pub(crate) struct DeliveryView {
     /// The id.
     id: DeliveryId,
     /// The event it carries.
@@ -31,6 +31,8 @@ pub(super) struct DeliveryView {
     expires_at: Option<Timestamp>,
     /// The ended delivery it repeats.
     replay_of: Option<DeliveryId>,
+    /// Which automatic round of a dead letter made it; 0 where none did.
+    round: u32,
     /// Why it ended, or why it is being tried again.
     reason: Option<EndReason>,
     /// When it was made.
@@ -53,6 +55,7 @@ impl From<Delivery> for DeliveryView {
             rescues: delivery.rescues,
             expires_at: delivery.expires_at,
             replay_of: delivery.replay_of,
+            round: delivery.round,
             reason: delivery.reason,
             created_at: delivery.created_at,
             updated_at: delivery.updated_at,

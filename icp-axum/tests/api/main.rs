@@ -3,6 +3,7 @@
 mod deliveries;
 mod events;
 mod harness;
+mod letters;
 mod ops;
 mod refusals;
 mod resources;

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result, Violation};
 use crate::event::EventLimits;
+use crate::retention::Retention;
 
 /// The settings of an engine. Every field has a default that fits one node of a product.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,11 @@ pub struct EngineConfig {
     pub sweep: Duration,
     /// How often the outbox is read where nothing hints at a row. Default 250 ms.
     pub relay: Duration,
+    /// How often it is looked for records that are older than they are kept. Default 60 s.
+    pub prune: Duration,
+    /// How long records are kept where an organization does not say so itself; each at least one
+    /// hour.
+    pub retention: Retention,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
 }
@@ -72,6 +78,8 @@ impl Default for EngineConfig {
             feed: Duration::from_millis(500),
             sweep: Duration::from_secs(5),
             relay: Duration::from_millis(250),
+            prune: Duration::from_secs(60),
+            retention: Retention::default(),
             index_capacity: 10_000,
         }
     }
@@ -101,8 +109,13 @@ impl EngineConfig {
             ("feed", self.feed),
             ("sweep", self.sweep),
             ("relay", self.relay),
+            ("prune", self.prune),
         ] {
             check(!value.is_zero(), field, "must be longer than zero");
+        }
+        for (field, value) in self.retention.fields() {
+            let hour = Duration::from_secs(3_600);
+            check(value >= hour, &format!("retention/{field}"), "must be at least one hour");
         }
         check(
             self.lease >= self.beat * self.missed_beats,

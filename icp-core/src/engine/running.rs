@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::duty::{beat, claim, feed, reap, relay, rounds, sweep};
+use super::duty::{beat, claim, feed, prune, reap, relay, rounds, sweep};
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
 
@@ -50,6 +50,7 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
     supervise(core, "beat", beat_stop.clone(), beat::run);
     supervise(core, "claim", stop(), claim::run);
     supervise(core, "feed", stop(), feed::run);
+    supervise(core, "prune", stop(), prune::run);
     supervise(core, "reap", stop(), reap::run);
     supervise(core, "relay", stop(), relay::run);
     supervise(core, "rounds", stop(), rounds::run);

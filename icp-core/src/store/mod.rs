@@ -25,10 +25,13 @@ use crate::error::Result;
 use crate::event::EventStore;
 use crate::letter::LetterStore;
 use crate::resource::ResourceStore;
+use crate::retention::RetentionStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
-pub trait Store: ResourceStore + EventStore + DeliveryStore + LetterStore + AccessStore {
+pub trait Store:
+    ResourceStore + EventStore + DeliveryStore + LetterStore + RetentionStore + AccessStore
+{
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;
 

@@ -16,6 +16,8 @@ CREATE TABLE icp_event (
     tracestate TEXT,
     config_revision INTEGER NOT NULL,
     fan_out INTEGER NOT NULL,
+    -- How many of the deliveries it was fanned out to are removed.
+    pruned INTEGER NOT NULL DEFAULT 0,
     body BLOB NOT NULL,
     UNIQUE (org, id)
 ) STRICT;

@@ -24,6 +24,7 @@ mod outbox;
 mod plan;
 mod rescue;
 mod resource;
+mod retention;
 mod row;
 mod settle;
 mod statement;

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnectio
 
 use super::statement::rows;
 use super::{
-    claim, delivery, event, ingest, lane, letter, migrate, outbox, rescue, resource, settle,
+    claim, delivery, event, ingest, lane, letter, migrate, outbox, rescue, resource, retention,
+    settle,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -69,7 +70,18 @@ fn statements() -> Vec<String> {
         letter::due_sql(true),
         letter::due_sql(false),
         letter::JUDGE.to_owned(),
+        retention::NEXT_ORG.to_owned(),
+        retention::OLDEST.to_owned(),
+        many(retention::DELIVERIES, 1),
+        many(retention::COUNT, 2),
+        many(retention::EVENTS, 1),
+        retention::KEYS.to_owned(),
+        retention::FORGET_KEY.to_owned(),
+        retention::AUDIT.to_owned(),
+        retention::VERSIONS.to_owned(),
+        retention::FORGET_VERSION.to_owned(),
     ];
+    all.extend(retention::FORGET.map(|head| many((head, ")"), 1)));
     all.extend(queries().iter().map(delivery::list_sql));
     all.extend(resources().iter_mut().map(|sql| sql.sql().as_str().to_owned()));
     all

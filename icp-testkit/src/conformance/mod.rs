@@ -25,6 +25,7 @@ mod event;
 mod lane;
 mod letter;
 mod resource;
+mod retention;
 mod session;
 mod world;
 
@@ -212,6 +213,17 @@ registry! {
         the_audit_log_is_filtered_and_paged,
         concurrent_writes_get_distinct_revisions,
         one_of_two_writers_at_a_revision_wins,
+    }
+    retention {
+        old_deliveries_go_with_their_events,
+        what_has_not_ended_stays_with_its_event,
+        dead_letters_have_their_own_time,
+        an_event_stays_for_its_time_and_its_key,
+        keys_go_when_their_time_is_over,
+        audit_rows_go_by_age,
+        replaced_versions_go_and_the_latest_stays,
+        every_organization_is_come_by,
+        what_ended_in_any_way_is_removed,
     }
     session {
         beats_are_counted,

@@ -3,6 +3,7 @@
 pub(crate) mod beat;
 pub(crate) mod claim;
 pub(crate) mod feed;
+pub(crate) mod prune;
 pub(crate) mod reap;
 pub(crate) mod relay;
 pub(crate) mod rounds;

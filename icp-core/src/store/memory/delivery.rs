@@ -51,6 +51,25 @@ impl Deliveries {
         self.rows.insert(delivery.id, delivery);
     }
 
+    /// The deliveries of an event.
+    pub(super) fn of(&self, event: EventId) -> impl Iterator<Item = &Delivery> {
+        let all = self.of_event.range((event, FIRST)..=(event, LAST));
+        all.filter_map(|(_, id)| self.rows.get(id))
+    }
+
+    /// Removes a delivery that has ended, with its attempts.
+    pub(super) fn remove(&mut self, row: &Delivery) {
+        self.unindex(row);
+        self.unjudged.remove(&row.id);
+        self.of_org.remove(&(row.org.clone(), row.id));
+        self.of_event.remove(&(row.event, row.id));
+        self.rows.remove(&row.id);
+        let made = self.attempts.range((row.id, 0)..=(row.id, u32::MAX)).map(|(key, _)| *key);
+        for key in made.collect::<Vec<_>>() {
+            self.attempts.remove(&key);
+        }
+    }
+
     /// Tells the lane anew when its earliest delivery is due.
     pub(super) fn refresh(&mut self, lane: LaneId, now: Timestamp) {
         let earliest = self.lanes.get(&lane).and_then(|row| self.earliest(row));

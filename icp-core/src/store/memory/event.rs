@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,6 +27,8 @@ pub(super) struct Events {
 struct Stored {
     event: Arc<Event>,
     fan_out: u32,
+    /// How many of the deliveries it was fanned out to are removed.
+    pruned: u32,
 }
 
 #[derive(Debug)]
@@ -44,8 +47,59 @@ impl Events {
         self.outbox.insert(event.id, event);
     }
 
+    pub(super) fn ids_after(
+        &self,
+        org: &OrgId,
+        after: Option<EventId>,
+    ) -> impl Iterator<Item = EventId> {
+        let first = match after {
+            Some(after) => Bound::Excluded((org.clone(), after)),
+            None => Bound::Included((org.clone(), EventId::from_bytes([0; 16]))),
+        };
+        let last = Bound::Included((org.clone(), EventId::from_bytes([0xff; 16])));
+        self.of_org.range((first, last)).map(|(_, id)| *id)
+    }
+
+    pub(super) fn next_org(&self, after: Option<&OrgId>) -> Option<OrgId> {
+        let later = |org: &&OrgId| after.is_none_or(|after| *org > after);
+        let events = self.of_org.iter().map(|(org, _)| org).find(later);
+        let keys = self.keys.keys().map(|(org, _)| org).find(later);
+        events.into_iter().chain(keys).min().cloned()
+    }
+
+    /// Whether a live idempotency key answers with the event.
+    pub(super) fn is_keyed(&self, id: EventId, now: Timestamp) -> bool {
+        let Some(event) = self.get(id) else { return false };
+        let Some(name) = &event.idempotency_key else { return false };
+        let key = self.keys.get(&(event.org.clone(), Arc::clone(name)));
+        key.is_some_and(|key| key.event == id && key.until > now)
+    }
+
+    pub(super) fn note_pruned(&mut self, id: EventId) {
+        if let Some(stored) = self.rows.get_mut(&id) {
+            stored.pruned += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: EventId) {
+        if let Some(stored) = self.rows.remove(&id) {
+            self.of_org.remove(&(stored.event.org.clone(), id));
+        }
+    }
+
+    pub(super) fn prune_keys(&mut self, org: &OrgId, now: Timestamp, limit: usize) -> usize {
+        let over = |(name, key): (&(OrgId, Arc<str>), &Key)| {
+            (name.0 == *org && key.until <= now).then(|| name.clone())
+        };
+        let gone: Vec<_> = self.keys.iter().filter_map(over).take(limit).collect();
+        gone.iter().for_each(|name| {
+            self.keys.remove(name);
+        });
+        gone.len()
+    }
+
     pub(super) fn fan_outs(&self) -> impl Iterator<Item = (EventId, u32)> {
-        self.rows.iter().map(|(id, stored)| (*id, stored.fan_out))
+        self.rows.iter().map(|(id, stored)| (*id, stored.fan_out - stored.pruned))
     }
 
     /// What stands in the way of writing the item, if anything does.
@@ -74,7 +128,7 @@ impl Events {
         }
         self.of_org.insert((event.org.clone(), event.id));
         let fan_out = u32::try_from(item.deliveries.len()).unwrap_or(u32::MAX);
-        self.rows.insert(event.id, Stored { event: Arc::clone(event), fan_out });
+        self.rows.insert(event.id, Stored { event: Arc::clone(event), fan_out, pruned: 0 });
     }
 }
 

@@ -57,8 +57,7 @@ impl Deliveries {
 
     fn successors(&self, row: &Delivery) -> impl Iterator<Item = &Delivery> {
         let id = row.id;
-        let same = self.of_event.range((row.event, FIRST)..=(row.event, LAST));
-        same.filter_map(|(_, id)| self.rows.get(id)).filter(move |new| new.replay_of == Some(id))
+        self.of(row.event).filter(move |new| new.replay_of == Some(id))
     }
 }
 

@@ -7,6 +7,7 @@ mod event;
 mod lane;
 mod letter;
 mod resource;
+mod retention;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
