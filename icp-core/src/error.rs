@@ -128,6 +128,8 @@ codes! {
     KindUnknown = "kind_unknown", NotFound;
     /// There is no such event in the organization.
     EventNotFound = "event_not_found", NotFound;
+    /// There is no receipt of an erasure with this id in the organization.
+    ErasureNotFound = "erasure_not_found", NotFound;
     /// There is no such delivery in the organization.
     DeliveryNotFound = "delivery_not_found", NotFound;
     /// The delivery is not in a state from which this can be done.

@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod document;
 pub mod egress;
 pub mod engine;
+pub mod erasure;
 pub mod error;
 pub mod event;
 pub mod id;

@@ -38,6 +38,10 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
     if delivery.expires_at.is_some_and(|expires| expires <= now) {
         return Ending::untried(Next::Expired);
     }
+    if work.event.erased_at.is_some() {
+        let reason = EndReason::new("erased", "the event was erased");
+        return Ending::untried(Next::Cancelled { reason });
+    }
     let bound = match target(core, work).await {
         Ok(bound) => bound,
         Err(ending) => return *ending,

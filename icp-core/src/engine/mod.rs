@@ -5,6 +5,7 @@ mod builder;
 mod config;
 pub(crate) mod core;
 pub(crate) mod duty;
+mod erase;
 mod explain;
 mod letters;
 mod running;

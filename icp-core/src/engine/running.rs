@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::duty::{beat, claim, feed, prune, reap, relay, rounds, sweep};
+use super::duty::{beat, claim, erase, feed, prune, reap, relay, rounds, sweep};
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
 
@@ -49,6 +49,7 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
     let stop = || core.stop.clone();
     supervise(core, "beat", beat_stop.clone(), beat::run);
     supervise(core, "claim", stop(), claim::run);
+    supervise(core, "erase", stop(), erase::run);
     supervise(core, "feed", stop(), feed::run);
     supervise(core, "prune", stop(), prune::run);
     supervise(core, "reap", stop(), reap::run);

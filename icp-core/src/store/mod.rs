@@ -21,6 +21,7 @@ pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
 use crate::delivery::DeliveryStore;
+use crate::erasure::ErasureStore;
 use crate::error::Result;
 use crate::event::EventStore;
 use crate::letter::LetterStore;
@@ -30,7 +31,13 @@ use crate::retention::RetentionStore;
 /// Everything an engine needs to keep.
 #[async_trait]
 pub trait Store:
-    ResourceStore + EventStore + DeliveryStore + LetterStore + RetentionStore + AccessStore
+    ResourceStore
+    + EventStore
+    + DeliveryStore
+    + LetterStore
+    + RetentionStore
+    + ErasureStore
+    + AccessStore
 {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;

@@ -14,13 +14,16 @@ CREATE TABLE icp_event (
     expires_at INTEGER,
     traceparent TEXT,
     tracestate TEXT,
+    subject TEXT,
     config_revision INTEGER NOT NULL,
     fan_out INTEGER NOT NULL,
     -- How many of the deliveries it was fanned out to are removed.
     pruned INTEGER NOT NULL DEFAULT 0,
+    erased_at INTEGER,
     body BLOB NOT NULL,
     UNIQUE (org, id)
 ) STRICT;
+CREATE INDEX icp_event_subject ON icp_event (org, subject, id) WHERE subject IS NOT NULL;
 
 CREATE TABLE icp_outbox (
     seq INTEGER PRIMARY KEY,
@@ -36,6 +39,7 @@ CREATE TABLE icp_outbox (
     expires_at INTEGER,
     traceparent TEXT,
     tracestate TEXT,
+    subject TEXT,
     config_revision INTEGER NOT NULL,
     fan_out INTEGER NOT NULL,
     body BLOB NOT NULL
@@ -117,6 +121,11 @@ CREATE TABLE icp_letter_note (
     author TEXT NOT NULL,
     text TEXT NOT NULL,
     PRIMARY KEY (delivery, at, author, text)
+) STRICT, WITHOUT ROWID;
+
+-- Leased deliveries of erased events.
+CREATE TABLE icp_erasing (
+    delivery BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE icp_lane (

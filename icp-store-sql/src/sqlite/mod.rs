@@ -13,6 +13,7 @@ mod audit;
 mod claim;
 mod config;
 mod delivery;
+mod erasure;
 mod error;
 mod event;
 mod ingest;

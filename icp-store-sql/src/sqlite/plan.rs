@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnectio
 
 use super::statement::rows;
 use super::{
-    claim, delivery, event, ingest, lane, letter, migrate, outbox, rescue, resource, retention,
-    settle,
+    claim, delivery, erasure, event, ingest, lane, letter, migrate, outbox, rescue, resource,
+    retention, settle,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -70,6 +70,19 @@ fn statements() -> Vec<String> {
         letter::due_sql(true),
         letter::due_sql(false),
         letter::JUDGE.to_owned(),
+        format!("{} AND v.id = ?2", erasure::TAKE_OUT),
+        erasure::OF_SUBJECT.to_owned(),
+        erasure::EVENT.to_owned(),
+        erasure::DELIVERIES.to_owned(),
+        erasure::REMEMBER.to_owned(),
+        erasure::CALL_OFF.to_owned(),
+        erasure::ATTEMPTS.to_owned(),
+        erasure::REASON.to_owned(),
+        erasure::NOTES.to_owned(),
+        erasure::ABANDONMENT.to_owned(),
+        erasure::ROUND.to_owned(),
+        erasure::ENDED.to_owned(),
+        erasure::DONE.to_owned(),
         retention::NEXT_ORG.to_owned(),
         retention::OLDEST.to_owned(),
         many(retention::DELIVERIES, 1),

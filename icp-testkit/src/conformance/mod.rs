@@ -21,6 +21,7 @@
 mod access;
 mod audit;
 mod delivery;
+mod erasure;
 mod event;
 mod lane;
 mod letter;
@@ -134,6 +135,14 @@ registry! {
         lists_filter_by_state_event_and_integration,
         another_organization_sees_nothing,
         counts_follow_the_states,
+    }
+    erasure {
+        an_event_loses_its_content_and_stays,
+        what_waits_is_called_off_and_its_lane_goes_on,
+        attempts_and_letters_lose_what_they_tell,
+        what_is_under_way_is_erased_once_it_ends,
+        a_subject_is_erased_batch_by_batch,
+        an_outbox_row_is_erased_before_it_is_relayed,
     }
     event {
         is_read_back_whole,

@@ -168,7 +168,11 @@ impl Deliveries {
         self.head(lane).map(|(_, due)| due)
     }
 
-    fn edit(&mut self, id: DeliveryId, change: impl FnOnce(&mut Delivery)) -> Option<Delivery> {
+    pub(super) fn edit(
+        &mut self,
+        id: DeliveryId,
+        change: impl FnOnce(&mut Delivery),
+    ) -> Option<Delivery> {
         let mut row = self.rows.get(&id)?.clone();
         self.unindex(&row);
         let was_leased = row.state == DeliveryState::Leased;

@@ -3,9 +3,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
+use super::erasure::is_of;
 use super::{MemoryStore, State};
 use crate::delivery::{Delivery, DeliveryState};
+use crate::erasure::{Erase, Target};
 use crate::error::Result;
 use crate::event::{
     Direct, Event, EventQuery, EventStore, EventSummary, Ingest, IngestItem, Ingested, NewDelivery,
@@ -73,6 +76,36 @@ impl Events {
         let Some(name) = &event.idempotency_key else { return false };
         let key = self.keys.get(&(event.org.clone(), Arc::clone(name)));
         key.is_some_and(|key| key.event == id && key.until > now)
+    }
+
+    /// The events of an erasure that were not erased before; those in the outbox are taken out.
+    pub(super) fn to_erase(&mut self, erase: &Erase) -> Vec<EventId> {
+        let matches = |event: &Event| {
+            event.org == erase.org
+                && event.erased_at.is_none()
+                && match &erase.target {
+                    Target::Events(ids) => ids.contains(&event.id),
+                    Target::Subject(subject) => is_of(event, subject),
+                }
+        };
+        let waiting = self.outbox.values().filter(|event| matches(event));
+        for id in waiting.map(|event| event.id).collect::<Vec<_>>() {
+            if let Some(event) = self.outbox.remove(&id).filter(|_| !self.rows.contains_key(&id)) {
+                self.of_org.insert((event.org.clone(), id));
+                self.rows.insert(id, Stored { event: Arc::new(event), fan_out: 0, pruned: 0 });
+            }
+        }
+        let found = self.rows.values().filter(|stored| matches(&stored.event));
+        found.map(|stored| stored.event.id).take(erase.limit).collect()
+    }
+
+    pub(super) fn erase(&mut self, id: EventId, now: Timestamp) {
+        if let Some(stored) = self.rows.get_mut(&id) {
+            let event = Arc::make_mut(&mut stored.event);
+            event.body = Bytes::new();
+            event.subject = None;
+            event.erased_at = Some(now);
+        }
     }
 
     pub(super) fn note_pruned(&mut self, id: EventId) {

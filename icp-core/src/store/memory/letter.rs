@@ -37,6 +37,21 @@ impl Letters {
         self.marks.insert(id, mark);
     }
 
+    pub(super) fn is_judged(&self, id: DeliveryId) -> bool {
+        self.marks.contains_key(&id)
+    }
+
+    /// Forgets what people wrote of a letter, and its next round.
+    pub(super) fn silence(&mut self, id: DeliveryId) {
+        let mut mark = self.marks.get(&id).cloned().unwrap_or_default();
+        mark.retry_at = None;
+        if let Some(abandonment) = &mut mark.abandonment {
+            abandonment.reason.message.clear();
+        }
+        self.mark(id, mark);
+        self.notes.remove(&id);
+    }
+
     pub(super) fn forget(&mut self, id: DeliveryId) {
         self.mark(id, Mark::default());
         self.marks.remove(&id);

@@ -3,12 +3,14 @@
 mod access;
 mod audit;
 mod delivery;
+mod erasure;
 mod event;
 mod lane;
 mod letter;
 mod resource;
 mod retention;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -17,6 +19,7 @@ use tokio::sync::Notify;
 use super::{Store, StoreInfo};
 use crate::error::Result;
 use crate::event::Event;
+use crate::id::DeliveryId;
 
 /// Keeps everything in memory; for tests, and for hosts that need no durability.
 ///
@@ -39,6 +42,8 @@ struct State {
     events: event::Events,
     deliveries: delivery::Deliveries,
     letters: letter::Letters,
+    /// Leased deliveries of erased events.
+    erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
 }
 
