@@ -15,6 +15,7 @@ mod audit;
 mod auth;
 mod deliveries;
 mod endpoint;
+mod erasures;
 mod events;
 mod extract;
 mod lanes;

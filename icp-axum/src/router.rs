@@ -17,7 +17,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
-use crate::{audit, auth, deliveries, events, lanes, letters, openapi, ops, resources};
+use crate::{audit, auth, deliveries, erasures, events, lanes, letters, openapi, ops, resources};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,6 +57,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());
     all.extend(letters::endpoints());
+    all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all

@@ -1,6 +1,7 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
 mod deliveries;
+mod erasures;
 mod events;
 mod harness;
 mod letters;
