@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use icp_testkit::receiver::Receiver;
+use icp_testkit::receiver::{Behaviour, Reaction, Receiver};
 
 /// Runs an example and answers what it printed.
 async fn run(name: &str, argument: String) -> String {
@@ -34,6 +34,22 @@ async fn a_rolled_back_order_is_not_told() {
     assert!(printed.contains("3 orders, 1 rolled back, 2 delivered"), "{printed}");
     let bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
     assert!(!bodies.iter().any(|body| body.as_ref() == br#"{"order":18}"#), "{bodies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_grouped_replayed_given_up_and_erased() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/hook", Behaviour::script(vec![Reaction::Status(503); 3]));
+    let printed = run("dead_letters", receiver.url("/hook")).await;
+    for line in [
+        "3 died of status_503 (ServerError)",
+        "Abandoned\nAbandoned",
+        "the replayed one is Resolved",
+        "erased 3 events and 4 attempts",
+    ] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert_eq!(receiver.seen().count("/hook"), 4);
 }
 
 #[test]

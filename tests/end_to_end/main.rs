@@ -27,5 +27,6 @@ pub(crate) use on_every_store;
 mod configuration;
 mod delivery;
 mod engines;
+mod letters;
 mod secrets;
 mod transaction;

@@ -59,6 +59,7 @@ fn a_minimal_document_is_enough_and_defaults_are_filled_in() {
             "max_in_flight": 10,
             "target": { "kind": "http", "url": "https://example.com/in" },
             "auth": { "type": "none" },
+            "auto_retry": { "type": "off" },
             "retry": { "schedule": { "type": "standard" }, "ignore_retry_after": false },
         })
     );

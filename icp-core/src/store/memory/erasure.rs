@@ -57,7 +57,7 @@ impl ErasureStore for MemoryStore {
     async fn erase(&self, erase: &Erase) -> Result<Erased> {
         let state = &mut *self.lock();
         let mut erased = Erased::default();
-        let ids = state.events.to_erase(erase);
+        let ids = state.events.take_for_erasure(erase);
         erased.more = ids.len() >= erase.limit;
         for id in ids {
             erased.events += 1;

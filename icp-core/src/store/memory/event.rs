@@ -79,7 +79,7 @@ impl Events {
     }
 
     /// The events of an erasure that were not erased before; those in the outbox are taken out.
-    pub(super) fn to_erase(&mut self, erase: &Erase) -> Vec<EventId> {
+    pub(super) fn take_for_erasure(&mut self, erase: &Erase) -> Vec<EventId> {
         let matches = |event: &Event| {
             event.org == erase.org
                 && event.erased_at.is_none()
