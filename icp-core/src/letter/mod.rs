@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use category::Category;
 pub use group::{IntegrationLetters, LetterGroup, LetterGroups};
 pub use policy::AutoRetry;
-pub(crate) use round::{Known, judge};
+pub(crate) use round::{CLOSED, Known, judge};
 pub use store::{
     Abandon, Abandoned, DueLetter, GroupQuery, Judgement, LetterStore, NewNote, Verdict,
 };

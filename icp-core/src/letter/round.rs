@@ -6,7 +6,7 @@ use crate::id::DeliveryId;
 use crate::time::Timestamp;
 
 /// How long a due letter waits before its lane is looked at again.
-const CLOSED: Duration = Duration::from_secs(60);
+pub(crate) const CLOSED: Duration = Duration::from_secs(60);
 
 /// Deaths that another round cannot undo, or that could do harm: the receiver is gone, the payload
 /// does not fit, or the delivery took workers down.

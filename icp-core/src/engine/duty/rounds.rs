@@ -57,9 +57,15 @@ async fn verdict(core: &Core, letter: &DueLetter) -> Result<Verdict> {
         Err(error) => return Err(error),
     };
     let bound = view.as_ref().and_then(|view| view.matching.bound(&delivery.integration));
-    let policy = bound.and_then(|bound| bound.as_ref().ok()).map(|b| &b.integration.auto_retry);
+    let now = core.clock.now();
+    let policy = match bound {
+        Some(Ok(bound)) => Some(&bound.integration.auto_retry),
+        // It cannot be used now, for want of a key, say; what it asks for is not known.
+        Some(Err(_)) => return Ok(Verdict::Plan { due_at: now + letter::CLOSED }),
+        None => None,
+    };
     let id = DeliveryId::generate(core.ids.as_ref());
-    Ok(letter::judge(letter, &Known { policy, id, now: core.clock.now() }))
+    Ok(letter::judge(letter, &Known { policy, id, now }))
 }
 
 fn count(core: &Core, judgements: &[Judgement], applied: &[bool]) {
