@@ -99,6 +99,22 @@ request 3: the new secret fits
     assert_eq!(printed, expected);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_grouped_replayed_given_up_and_erased() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/hook", Behaviour::script(vec![Reaction::Status(503); 3]));
+    let printed = run("dead_letters", receiver.url("/hook")).await;
+    for line in [
+        "3 died of status_503 (ServerError)",
+        "Abandoned\nAbandoned",
+        "the replayed one is Resolved",
+        "erased 3 events and 4 attempts",
+    ] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert_eq!(receiver.seen().count("/hook"), 4);
+}
+
 #[test]
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../README.md");

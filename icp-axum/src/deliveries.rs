@@ -21,7 +21,6 @@ use view::AttemptView;
 pub(crate) use view::DeliveryView;
 
 const LIST: &[&str] = &["limit", "cursor", "state", "event", "integration"];
-const DEAD: &[&str] = &["limit", "cursor", "event", "integration"];
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/deliveries";
@@ -44,10 +43,6 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .named("cancelDelivery", "Calls off a delivery that is not under way")
             .takes::<Cancel>()
             .answers::<DeliveryView>(200),
-        Endpoint::get("/api/v1/organizations/{org}/dead-letters", dead_letters)
-            .named("listDeadLetters", "Lists deliveries that ended as dead letters, newest first")
-            .query(DEAD)
-            .answers::<Listing<DeliveryView>>(200),
     ]
 }
 
@@ -71,17 +66,6 @@ async fn list(
     let query = query.only(LIST)?;
     let pager = Pager::of(&query)?;
     let page = engine.deliveries(&params.org()?, &wanted(&query, &pager)?).await?;
-    Ok(Json(pager.listing(page, |delivery| delivery.id, DeliveryView::from)))
-}
-
-async fn dead_letters(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<Listing<DeliveryView>>> {
-    let query = query.only(DEAD)?;
-    let pager = Pager::of(&query)?;
-    let page = engine.dead_letters(&params.org()?, &wanted(&query, &pager)?).await?;
     Ok(Json(pager.listing(page, |delivery| delivery.id, DeliveryView::from)))
 }
 

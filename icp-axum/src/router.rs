@@ -18,8 +18,8 @@ use tower_http::trace::TraceLayer;
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::{
-    audit, auth, cancellations, deliveries, events, integrations, lanes, openapi, ops,
-    organizations, replays, resources, signing, trial,
+    audit, auth, cancellations, deliveries, erasures, events, integrations, lanes, letters,
+    openapi, ops, organizations, replays, resources, signing, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -65,6 +65,8 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(integrations::endpoints());
     all.extend(organizations::endpoints());
     all.extend(trial::endpoints());
+    all.extend(letters::endpoints());
+    all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all

@@ -130,6 +130,8 @@ codes! {
     KindUnknown = "kind_unknown", NotFound;
     /// There is no such event in the organization.
     EventNotFound = "event_not_found", NotFound;
+    /// There is no receipt of an erasure with this id in the organization.
+    ErasureNotFound = "erasure_not_found", NotFound;
     /// There is no such delivery in the organization.
     DeliveryNotFound = "delivery_not_found", NotFound;
     /// The delivery has no attempt of this number.
@@ -142,6 +144,8 @@ codes! {
     ReplayNotFound = "replay_not_found", NotFound;
     /// The replay is not in a state from which this can be done.
     ReplayStateConflict = "replay_state_conflict", Conflict;
+    /// The note on a dead letter is missing or too long.
+    NoteInvalid = "note_invalid", Invalid;
     /// The integration no longer exists.
     IntegrationNotFound = "integration_not_found", NotFound;
     /// The identifier is not of the expected form.

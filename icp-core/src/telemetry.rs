@@ -29,6 +29,12 @@ pub(crate) struct Duty {
     pub(crate) duty: &'static str,
 }
 
+/// One bounded label: which kind of record.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct Removed {
+    pub(crate) kind: &'static str,
+}
+
 /// What an engine counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -51,6 +57,10 @@ pub struct Metrics {
     pub(crate) panics: Counter,
     pub(crate) store_errors: Counter,
     pub(crate) relayed: Counter,
+    pub(crate) letters_retried: Counter,
+    pub(crate) letters_abandoned: Counter,
+    pub(crate) erased: Counter,
+    pub(crate) pruned: Family<Removed, Counter>,
     pub(crate) duty_restarts: Family<Duty, Counter>,
     pub(crate) in_flight: Gauge,
     pub(crate) lanes: Lanes,
@@ -93,6 +103,14 @@ impl Metrics {
             panics: counter(r, "panics", "Panics caught in attempts and duties"),
             store_errors: counter(r, "store_errors", "Failed calls of the store"),
             relayed: counter(r, "outbox_relayed", "Events taken over from the outbox"),
+            letters_retried: counter(
+                r,
+                "dead_letters_retried",
+                "Deliveries made by automatic rounds",
+            ),
+            letters_abandoned: counter(r, "dead_letters_abandoned", "Dead letters given up"),
+            erased: counter(r, "events_erased", "Events whose content was erased"),
+            pruned: family(r, "rows_pruned", "Records removed because of their age, by kind"),
             duty_restarts: family(r, "duty_restarts", "Restarts of background duties"),
             in_flight: gauge(r, "attempts_in_flight", "Attempts under way"),
             lanes: Lanes::new(r),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use icp_core::Code;
 use icp_core::delivery::*;
+use icp_core::erasure::{Erase, ErasureStore, Target};
 use icp_core::event::*;
 use icp_core::id::*;
 use icp_core::store::Store;
@@ -148,4 +149,35 @@ async fn a_new_file_belongs_to_its_owner_alone() {
     let path = dir.path().join("icp.db");
     SqliteStore::open(&path).await.unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn what_is_erased_is_not_in_the_file_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let mut canary = event(1);
+    let body = b"ann-canary-".repeat(2_000);
+    canary.body = body.clone().into();
+    canary.subject = Some("subject-canary".into());
+    let mut taken = item(1, 10);
+    taken.event = std::sync::Arc::new(canary);
+    let items = [taken].into();
+    store.ingest(Ingest { items, direct: None, now: NOW }).await.unwrap();
+    let checkpoint = async || {
+        let mut conn = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
+        conn.close().await.unwrap();
+    };
+    let found = |text: &[u8]| {
+        let bytes = std::fs::read(&path).unwrap();
+        bytes.windows(text.len()).any(|window| window == text)
+    };
+    checkpoint().await;
+    assert!(found(b"ann-canary") && found(b"subject-canary"));
+    let target = Target::Subject("subject-canary".into());
+    let erase = Erase { org: OrgId::new("acme").unwrap(), target, limit: 10, now: NOW };
+    assert_eq!(store.erase(&erase).await.unwrap().events, 1);
+    checkpoint().await;
+    assert!(!found(b"ann-canary") && !found(b"subject-canary"));
 }

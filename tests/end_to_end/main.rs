@@ -28,6 +28,7 @@ mod configuration;
 mod delivery;
 mod engines;
 mod lanes;
+mod letters;
 mod notices;
 mod operations;
 mod poison;

@@ -33,6 +33,8 @@ pub(crate) struct DeliveryView {
     replay_of: Option<DeliveryId>,
     /// Whether it lost its place in order: it failed, and those behind it went on.
     out_of_order: bool,
+    /// Which automatic round of a dead letter made it; 0 where none did.
+    round: u32,
     /// Why it ended, or why it is being tried again.
     reason: Option<EndReason>,
     /// When it was made.
@@ -56,6 +58,7 @@ impl From<Delivery> for DeliveryView {
             expires_at: delivery.expires_at,
             replay_of: delivery.replay_of,
             out_of_order: delivery.out_of_order,
+            round: delivery.round,
             reason: delivery.reason,
             created_at: delivery.created_at,
             updated_at: delivery.updated_at,

@@ -44,6 +44,9 @@ pub(crate) struct Envelope {
     /// The sequence the event belongs to.
     #[serde(default)]
     ordering_key: Option<String>,
+    /// Whom it is about, for erasing; never sent to receivers.
+    #[serde(default)]
+    subject: Option<String>,
     /// When its deliveries may start.
     #[serde(default)]
     due_at: Option<Timestamp>,
@@ -164,6 +167,9 @@ impl Envelope {
         }
         if let Some(key) = &self.ordering_key {
             event = event.ordering_key(key);
+        }
+        if let Some(subject) = &self.subject {
+            event = event.subject(subject);
         }
         if let Some(due_at) = self.due_at {
             event = event.due_at(due_at);

@@ -67,6 +67,10 @@ pub(super) struct EventView {
     idempotency_key: Option<String>,
     /// The sequence the event belongs to.
     ordering_key: Option<String>,
+    /// Whom it is about.
+    subject: Option<String>,
+    /// When its body and subject were erased; then it is shown without a body.
+    erased_at: Option<Timestamp>,
     /// When the engine took it.
     received_at: Timestamp,
     /// When its deliveries may start, where that is later than `received_at`.
@@ -82,7 +86,8 @@ pub(super) struct EventView {
 impl From<Event> for EventView {
     fn from(event: Event) -> Self {
         let data = event.is_json().then(|| serde_json::from_slice(&event.body).ok()).flatten();
-        let body_base64 = data.is_none().then(|| STANDARD.encode(&event.body));
+        let body_base64 =
+            (data.is_none() && event.erased_at.is_none()).then(|| STANDARD.encode(&event.body));
         Self {
             id: event.id,
             r#type: event.event_type,
@@ -92,6 +97,8 @@ impl From<Event> for EventView {
             body_base64,
             idempotency_key: event.idempotency_key.map(|key| key.as_ref().to_owned()),
             ordering_key: event.ordering_key.map(|key| key.as_ref().to_owned()),
+            subject: event.subject.map(|subject| subject.as_ref().to_owned()),
+            erased_at: event.erased_at,
             received_at: event.received_at,
             due_at: event.due_at,
             expires_at: event.expires_at,

@@ -1,8 +1,10 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
 mod deliveries;
+mod erasures;
 mod events;
 mod harness;
+mod letters;
 mod operations;
 mod ops;
 mod refusals;

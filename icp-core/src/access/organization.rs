@@ -10,6 +10,7 @@ use crate::egress::{AddressPolicy, PolicySpec};
 use crate::error::Result;
 use crate::id::ResourceId;
 use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
+use crate::retention::RetentionSpec;
 use crate::secret::SecretVisitor;
 
 /// The most units of an organization.
@@ -29,6 +30,9 @@ pub struct OrganizationSpec {
     pub units: Vec<Unit>,
     /// Where it may send to.
     pub egress: PolicySpec,
+    /// How long its records are kept, where that differs from the engine's setting.
+    #[serde(skip_serializing_if = "RetentionSpec::is_default")]
+    pub retention: RetentionSpec,
 }
 
 impl Default for OrganizationSpec {
@@ -38,6 +42,7 @@ impl Default for OrganizationSpec {
             weight: 1,
             units: Vec::new(),
             egress: PolicySpec::default(),
+            retention: RetentionSpec::default(),
         }
     }
 }
@@ -81,6 +86,7 @@ impl Spec for OrganizationSpec {
             self.validate_units(violations);
         }
         violations.extend("/egress", self.egress.validate());
+        violations.extend("/retention", self.retention.validate());
     }
 
     fn visit_secrets(&mut self, _: &mut dyn SecretVisitor) -> Result<()> {
@@ -97,6 +103,7 @@ impl Spec for OrganizationSpec {
             weight: self.weight,
             units: UnitTree::new(&self.units),
             policy: Arc::new(self.egress.policy()?),
+            retention: self.retention.clone(),
         }))
     }
 }
@@ -134,6 +141,8 @@ pub struct Organization {
     pub units: UnitTree,
     /// Where it may send to.
     pub policy: Arc<AddressPolicy>,
+    /// How long its records are kept.
+    pub retention: RetentionSpec,
 }
 
 /// Which unit is part of which.

@@ -46,6 +46,10 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
     if delivery.expires_at.is_some_and(|expires| expires <= now) {
         return Ending::untried(Next::Expired);
     }
+    if work.event.erased_at.is_some() {
+        let reason = EndReason::new("erased", "the event was erased");
+        return Ending::untried(Next::Cancelled { reason });
+    }
     let (view, bound) = match target(core, work).await {
         Ok(found) => found,
         Err(ending) => return *ending,
@@ -157,6 +161,7 @@ async fn attempt(
         delivery: delivery.id,
         epoch: delivery.epoch,
         number: delivery.tries,
+        round: delivery.round,
         body,
         now,
         trace: trace.child(span(work)),

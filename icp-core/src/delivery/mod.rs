@@ -65,6 +65,8 @@ pub struct Delivery {
     pub replay_of: Option<DeliveryId>,
     /// Whether it lost its place in order: it failed, and those behind it went on.
     pub out_of_order: bool,
+    /// Which automatic round made it; 0 where none did.
+    pub round: u32,
     /// Why it ended, or why it is being tried again.
     pub reason: Option<EndReason>,
     /// When it was made.

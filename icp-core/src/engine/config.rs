@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result, Violation};
 use crate::event::EventLimits;
+use crate::retention::Retention;
 
 /// The settings of an engine. Every field has a default that fits one node of a product.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,11 @@ pub struct EngineConfig {
     /// How many test deliveries this node makes for one organization in a minute. Default 20; with
     /// 0 it makes none.
     pub tests_per_minute: u32,
+    /// How often it is looked for records that are older than they are kept. Default 60 s.
+    pub prune: Duration,
+    /// How long records are kept where an organization does not say so itself; each at least one
+    /// hour.
+    pub retention: Retention,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
 }
@@ -79,6 +85,8 @@ impl Default for EngineConfig {
             relay: Duration::from_millis(250),
             replay: Duration::from_secs(1),
             tests_per_minute: 20,
+            prune: Duration::from_secs(60),
+            retention: Retention::default(),
             index_capacity: 10_000,
         }
     }
@@ -109,8 +117,13 @@ impl EngineConfig {
             ("sweep", self.sweep),
             ("relay", self.relay),
             ("replay", self.replay),
+            ("prune", self.prune),
         ] {
             check(!value.is_zero(), field, "must be longer than zero");
+        }
+        for (field, value) in self.retention.fields() {
+            let hour = Duration::from_secs(3_600);
+            check(value >= hour, &format!("retention/{field}"), "must be at least one hour");
         }
         check(
             self.lease >= self.beat * self.missed_beats,

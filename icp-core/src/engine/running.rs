@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::duty::{beat, claim, feed, gauge, reap, relay, replay, sweep, watch};
+use super::duty::{
+    beat, claim, erase, feed, gauge, prune, reap, relay, replay, rounds, sweep, watch,
+};
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
 
@@ -49,11 +51,14 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
     let stop = || core.stop.clone();
     supervise(core, "beat", beat_stop.clone(), beat::run);
     supervise(core, "claim", stop(), claim::run);
+    supervise(core, "erase", stop(), erase::run);
     supervise(core, "feed", stop(), feed::run);
     supervise(core, "gauge", stop(), gauge::run);
+    supervise(core, "prune", stop(), prune::run);
     supervise(core, "reap", stop(), reap::run);
     supervise(core, "relay", stop(), relay::run);
     supervise(core, "replay", stop(), replay::run);
+    supervise(core, "rounds", stop(), rounds::run);
     supervise(core, "sweep", stop(), sweep::run);
     supervise(core, "watch", stop(), watch::run);
     tracing::info!(

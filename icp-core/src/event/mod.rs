@@ -52,6 +52,7 @@ pub struct NewEvent {
     expiry: Option<Expiry>,
     traceparent: Option<String>,
     tracestate: Option<String>,
+    subject: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +99,7 @@ impl NewEvent {
             expiry: None,
             traceparent: None,
             tracestate: None,
+            subject: None,
         }
     }
 
@@ -147,6 +149,13 @@ impl NewEvent {
         self
     }
 
+    /// Names whom the event is about, so that all events of that subject can be erased together:
+    /// a customer's id, say. 1 to 256 printable ASCII characters; never sent to receivers.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
     /// The organization as it was handed in, not yet validated.
     #[must_use]
     pub fn org(&self) -> &str {
@@ -187,6 +196,7 @@ impl NewEvent {
         faults.schedule(due_at, expires_at, received_at, limits);
         faults.key("/idempotency_key", self.idempotency_key.as_deref());
         faults.key("/ordering_key", self.ordering_key.as_deref());
+        faults.key("/subject", self.subject.as_deref());
         let unit = faults.unit(self.unit.as_deref());
         faults.content(&self.content_type, &self.body);
         let trace = faults.trace(self.traceparent.as_deref(), self.tracestate.as_deref());
@@ -205,6 +215,8 @@ impl NewEvent {
             expires_at,
             trace,
             config_revision,
+            subject: self.subject.map(Into::into),
+            erased_at: None,
         })
     }
 }
@@ -255,6 +267,10 @@ pub struct Event {
     pub trace: Option<TraceContext>,
     /// The revision of the configuration it was matched against.
     pub config_revision: Revision,
+    /// Whom it is about, for erasing.
+    pub subject: Option<Arc<str>>,
+    /// When its body was erased; it is not delivered any more.
+    pub erased_at: Option<Timestamp>,
 }
 
 impl Event {
@@ -290,6 +306,8 @@ impl Event {
             expires_at,
             trace,
             config_revision,
+            subject: None,
+            erased_at: None,
         }
     }
 

@@ -320,6 +320,7 @@ fn handed(item: &IngestItem, new: &NewDelivery, direct: &Direct, now: Timestamp)
         expires_at: item.event.expires_at,
         replay_of: None,
         out_of_order: false,
+        round: 0,
         reason: None,
         created_at: now,
         updated_at: now,

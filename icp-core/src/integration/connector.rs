@@ -131,6 +131,8 @@ pub struct Outgoing<'a> {
     pub epoch: u32,
     /// The number of the try, from 1.
     pub number: u32,
+    /// Which automatic round of a dead letter it is; 0 where it is none.
+    pub round: u32,
     /// The body after transformation.
     pub body: Bytes,
     /// Now, for the signature.

@@ -21,6 +21,7 @@ use crate::egress::{
     Transport,
 };
 use crate::error::{Code, Error, Result, Violation};
+use crate::letter::RETRY_HEADER;
 use crate::signing::{self, Signer};
 use crate::time::Timestamp;
 
@@ -280,6 +281,9 @@ impl HttpIntegration {
         set(HeaderName::from_static("icp-delivery"), outgoing.delivery.to_string())?;
         set(HeaderName::from_static("icp-attempt"), outgoing.number.to_string())?;
         set(HeaderName::from_static("icp-epoch"), outgoing.epoch.to_string())?;
+        if outgoing.round > 0 {
+            set(HeaderName::from_static(RETRY_HEADER), "true".to_owned())?;
+        }
         set(HeaderName::from_static("traceparent"), outgoing.trace.parent())?;
         if outgoing.test {
             set(HeaderName::from_static("icp-test"), "true".to_owned())?;

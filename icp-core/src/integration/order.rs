@@ -121,6 +121,7 @@ mod tests {
             expires_at: None,
             replay_of: None,
             out_of_order: false,
+            round: 0,
             reason: None,
             created_at: Timestamp::EPOCH,
             updated_at: Timestamp::EPOCH,

@@ -213,7 +213,7 @@ impl RetrySpec {
                 Duration::from_secs_f64(seconds)
             }
         };
-        jitter(base, mix(seed, number))
+        spread(base, seed, number)
     }
 
     /// What becomes of a delivery whose attempt failed.
@@ -346,6 +346,11 @@ fn jitter(base: Duration, random: u64) -> Duration {
         (millis * 4 / 5, millis * 2 / 5)
     };
     Duration::from_millis(least + random % (span + 1))
+}
+
+/// `base` with the jitter of the schedules; the same seed and number always give the same.
+pub(crate) fn spread(base: Duration, seed: u64, number: u32) -> Duration {
+    jitter(base, mix(seed, number))
 }
 
 /// The finalizer of SplitMix64 over seed and number.

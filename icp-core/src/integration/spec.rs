@@ -17,6 +17,7 @@ use crate::delivery::health::{BreakerSpec, LaneRules, RateLimit};
 use crate::egress::AddressPolicy;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::ResourceId;
+use crate::letter::AutoRetry;
 use crate::notice::FailingSpec;
 use crate::resource::{Compiled, Effect, Spec, SpecContext, Structure, Violations};
 use crate::secret::SecretVisitor;
@@ -95,6 +96,9 @@ pub struct IntegrationSpec {
     /// What becomes of the integration while its endpoint keeps failing.
     #[serde(default)]
     pub failing: FailingSpec,
+    /// Whether dead letters are delivered once more by themselves. Default `off`.
+    #[serde(default)]
+    pub auto_retry: AutoRetry,
 }
 
 fn yes() -> bool {
@@ -175,6 +179,7 @@ impl Spec for IntegrationSpec {
         violations.extend("", self.failing.validate("/failing"));
         let ordered = self.ordering == Ordering::ByKey;
         violations.extend("", self.on_failure.validate("/on_failure", ordered));
+        violations.extend("", self.auto_retry.validate("/auto_retry"));
     }
 
     fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
@@ -228,6 +233,7 @@ impl Spec for IntegrationSpec {
             rules: self.rules(),
             retry: self.retry.clone(),
             disable_after: self.failing.disable_after_seconds.map(Duration::from_secs),
+            auto_retry: self.auto_retry.clone(),
             target: self.target.clone().into(),
             connector: context.services.connectors.get(self.target_kind())?,
             auth: self.auth.open(&opener)?,
@@ -305,6 +311,8 @@ pub struct CompiledIntegration {
     pub retry: RetrySpec,
     /// How long its endpoint may fail before it is switched off; `None` for as long as it may.
     pub disable_after: Option<Duration>,
+    /// Whether dead letters are delivered once more by themselves.
+    pub auto_retry: AutoRetry,
     target: serde_json::Value,
     connector: Arc<dyn Connector>,
     auth: Auth,

@@ -21,10 +21,13 @@ pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
 use crate::delivery::{CancelStore, DeliveryStore, LaneStore};
+use crate::erasure::ErasureStore;
 use crate::error::Result;
 use crate::event::EventStore;
+use crate::letter::LetterStore;
 use crate::replay::ReplayStore;
 use crate::resource::{NoteStore, ResourceStore};
+use crate::retention::RetentionStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
@@ -36,6 +39,9 @@ pub trait Store:
     + LaneStore
     + CancelStore
     + ReplayStore
+    + LetterStore
+    + RetentionStore
+    + ErasureStore
     + AccessStore
 {
     /// What kind of store this is.

@@ -87,6 +87,7 @@ async fn remade(
         body,
         now: engine.now(),
         trace: trace.child(u64::from(attempt.epoch)),
+        round: delivery.round,
         test: false,
     };
     bound.target.preview(&outgoing)

@@ -142,6 +142,7 @@ impl Trial {
             body,
             now: core.clock.now(),
             trace: trace.child(1),
+            round: 0,
             test: true,
         }
     }

@@ -14,11 +14,16 @@ CREATE TABLE icp_event (
     expires_at INTEGER,
     traceparent TEXT,
     tracestate TEXT,
+    subject TEXT,
     config_revision INTEGER NOT NULL,
     fan_out INTEGER NOT NULL,
+    -- How many of the deliveries it was fanned out to are removed.
+    pruned INTEGER NOT NULL DEFAULT 0,
+    erased_at INTEGER,
     body BLOB NOT NULL,
     UNIQUE (org, id)
 ) STRICT;
+CREATE INDEX icp_event_subject ON icp_event (org, subject, id) WHERE subject IS NOT NULL;
 
 CREATE TABLE icp_outbox (
     seq INTEGER PRIMARY KEY,
@@ -34,6 +39,7 @@ CREATE TABLE icp_outbox (
     expires_at INTEGER,
     traceparent TEXT,
     tracestate TEXT,
+    subject TEXT,
     config_revision INTEGER NOT NULL,
     fan_out INTEGER NOT NULL,
     body BLOB NOT NULL
@@ -68,12 +74,18 @@ CREATE TABLE icp_delivery (
     reason_code TEXT,
     reason_message TEXT,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    round INTEGER NOT NULL DEFAULT 0,
+    -- Of a dead one: 1 given up, 2 repeated by an automatic round, else 0.
+    letter INTEGER NOT NULL DEFAULT 0,
+    letter_due INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX icp_delivery_ready ON icp_delivery (lane, due_at, id) WHERE state = 0;
 CREATE INDEX icp_delivery_fifo ON icp_delivery (lane, id) WHERE state = 0 AND fifo = 1;
 CREATE INDEX icp_delivery_leased ON icp_delivery (owner) WHERE state = 1;
 CREATE INDEX icp_delivery_dead ON icp_delivery (org, id) WHERE state = 3;
+CREATE INDEX icp_delivery_letter ON icp_delivery (letter_due) WHERE state = 3 AND letter = 0;
+CREATE UNIQUE INDEX icp_delivery_round ON icp_delivery (replay_of) WHERE round > 0;
 CREATE INDEX icp_delivery_expiry ON icp_delivery (expires_at)
     WHERE state = 0 AND expires_at IS NOT NULL;
 CREATE INDEX icp_delivery_event ON icp_delivery (event);
@@ -93,6 +105,27 @@ CREATE TABLE icp_attempt (
     exchange TEXT,
     message TEXT,
     PRIMARY KEY (delivery, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_letter (
+    delivery BLOB NOT NULL PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    code TEXT NOT NULL,
+    message TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_letter_note (
+    delivery BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (delivery, at, author, text)
+) STRICT, WITHOUT ROWID;
+
+-- Leased deliveries of erased events.
+CREATE TABLE icp_erasing (
+    delivery BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE icp_lane (

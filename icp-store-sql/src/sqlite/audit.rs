@@ -33,7 +33,7 @@ pub(super) async fn audit(conn: &mut SqliteConnection) -> Result<Audit, Failure>
          (SELECT count(*) FROM icp_lane l LEFT JOIN (SELECT lane, count(*) AS n FROM \
             icp_delivery WHERE state = 1 GROUP BY lane) q ON q.lane = l.id \
             WHERE l.in_flight != coalesce(q.n, 0)), \
-         (SELECT count(*) FROM icp_event e WHERE e.fan_out != (SELECT count(*) FROM icp_delivery \
+         (SELECT count(*) FROM icp_event e WHERE e.fan_out - e.pruned != (SELECT count(*) FROM icp_delivery \
             d WHERE d.event = e.id AND d.replay_of IS NULL)), \
          (SELECT count(*) FROM icp_delivery WHERE state > 1 AND (owner IS NOT NULL OR \
             lease_until IS NOT NULL)), \

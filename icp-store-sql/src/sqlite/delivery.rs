@@ -165,7 +165,7 @@ async fn one(
     found.as_ref().map(row::delivery).transpose()
 }
 
-async fn existing(
+pub(super) async fn existing(
     conn: &mut SqliteConnection,
     org: &OrgId,
     id: DeliveryId,

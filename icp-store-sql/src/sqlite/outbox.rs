@@ -45,7 +45,9 @@ impl SqliteStore {
 }
 
 pub(crate) fn list_sql() -> String {
-    format!("SELECT {EVENT}, e.body FROM icp_outbox e ORDER BY e.seq LIMIT ?")
+    // What is erased leaves the outbox.
+    let event = EVENT.replace("e.erased_at", "NULL");
+    format!("SELECT {event}, e.body FROM icp_outbox e ORDER BY e.seq LIMIT ?")
 }
 
 pub(super) async fn list(

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnectio
 
 use super::statement::rows;
 use super::{
-    aside, cancel, claim, delivery, event, health, ingest, lane, meter, migrate, note, outbox,
-    replay, rescue, resource, rest, settle, sight,
+    aside, cancel, claim, delivery, erasure, event, health, ingest, lane, letter, meter, migrate,
+    note, outbox, replay, rescue, resource, rest, retention, settle, sight,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -97,9 +97,40 @@ fn statements() -> Vec<String> {
         many(cancel::CANCEL, 1),
         cancel::ready_sql(),
         cancel::leased_sql(),
+        letter::one_sql(),
+        letter::groups_sql(false),
+        letter::groups_sql(true),
+        letter::MARK.to_owned(),
+        letter::due_sql(true),
+        letter::due_sql(false),
+        letter::JUDGE.to_owned(),
+        format!("{} AND v.id = ?2", erasure::TAKE_OUT),
+        erasure::OF_SUBJECT.to_owned(),
+        erasure::EVENT.to_owned(),
+        erasure::DELIVERIES.to_owned(),
+        erasure::REMEMBER.to_owned(),
+        erasure::CALL_OFF.to_owned(),
+        erasure::ATTEMPTS.to_owned(),
+        erasure::REASON.to_owned(),
+        erasure::NOTES.to_owned(),
+        erasure::ABANDONMENT.to_owned(),
+        erasure::ROUND.to_owned(),
+        erasure::ENDED.to_owned(),
+        erasure::DONE.to_owned(),
+        retention::NEXT_ORG.to_owned(),
+        retention::OLDEST.to_owned(),
+        many(retention::DELIVERIES, 1),
+        many(retention::COUNT, 2),
+        many(retention::EVENTS, 1),
+        retention::KEYS.to_owned(),
+        retention::FORGET_KEY.to_owned(),
+        retention::AUDIT.to_owned(),
+        retention::VERSIONS.to_owned(),
+        retention::FORGET_VERSION.to_owned(),
     ];
     all.extend(replays());
     all.extend(filters().iter().map(|filter| cancel::lanes_sql(filter, &org())));
+    all.extend(retention::FORGET.map(|head| many((head, ")"), 1)));
     all.extend(queries().iter().map(delivery::list_sql));
     all.extend(resources().iter_mut().map(|sql| sql.sql().as_str().to_owned()));
     all

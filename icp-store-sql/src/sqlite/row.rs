@@ -31,11 +31,12 @@ pub(crate) const OUT_OF_ORDER: u8 = 2;
 pub(crate) const DELIVERY: &str = "json_array(hex(d.id), d.org, hex(d.event), d.integration, \
      hex(d.lane), d.state, d.due_at, d.epoch, d.tries, d.throttles, d.rescues, hex(d.owner), \
      d.lease_until, d.expires_at, hex(d.replay_of), d.fifo, d.reason_code, d.reason_message, \
-     d.created_at, d.updated_at)";
+     d.created_at, d.updated_at, d.round)";
 /// An event without its body as one JSON text.
 pub(crate) const EVENT: &str = "json_array(hex(e.id), e.org, e.unit, e.event_type, \
      e.content_type, e.idempotency_key, e.ordering_key, e.received_at, e.due_at, e.expires_at, \
-     e.traceparent, e.tracestate, e.config_revision, length(e.body))";
+     e.traceparent, e.tracestate, e.config_revision, length(e.body), e.subject, \
+     e.erased_at)";
 /// A lane as one JSON text.
 pub(crate) const LANE: &str = "json_array(hex(l.id), l.org, l.integration, l.order_key, l.fifo, \
      l.weight, l.pass, l.runnable, l.next_due, l.in_flight, l.max_in_flight, l.blocked_until, \
@@ -45,8 +46,8 @@ pub(crate) const PLAIN_EVENT: (&str, usize) =
     ("id, org, event_type, content_type, received_at, config_revision, fan_out, body", 8);
 pub(crate) const WHOLE_EVENT: (&str, usize) = (
     "id, org, event_type, content_type, received_at, config_revision, fan_out, body, unit, \
-     idempotency_key, ordering_key, due_at, expires_at, traceparent, tracestate",
-    15,
+     idempotency_key, ordering_key, due_at, expires_at, traceparent, tracestate, subject",
+    16,
 );
 
 pub(crate) fn state_code(state: DeliveryState) -> i64 {
@@ -133,6 +134,7 @@ pub(crate) struct DeliveryRow<'a> {
     reason_message: Option<String>,
     created_at: i64,
     updated_at: i64,
+    round: u32,
 }
 
 impl DeliveryRow<'_> {
@@ -155,6 +157,7 @@ impl DeliveryRow<'_> {
             expires_at: self.expires_at.map(Timestamp::from_millis),
             replay_of: self.replay_of.0.map(DeliveryId::from_bytes),
             out_of_order: self.fifo == OUT_OF_ORDER,
+            round: self.round,
             reason: self.reason_code.map(|code| EndReason { code, message }),
             created_at: Timestamp::from_millis(self.created_at),
             updated_at: Timestamp::from_millis(self.updated_at),
@@ -194,6 +197,9 @@ pub(crate) struct EventRow<'a> {
     tracestate: Option<String>,
     config_revision: i64,
     body: usize,
+    #[serde(borrow)]
+    subject: Option<Cow<'a, str>>,
+    erased_at: Option<i64>,
 }
 
 impl EventRow<'_> {
@@ -206,7 +212,7 @@ impl EventRow<'_> {
         let state = self.tracestate;
         let trace = self.traceparent.map(|parent| TraceContext::new(&parent, state.as_deref()));
         let trace = trace.transpose().map_err(|_| corrupt("a stored trace is malformed"))?;
-        Ok(Event::restore(
+        let mut event = Event::restore(
             EventId::from_bytes(self.id.some()?),
             named(OrgId::new(&*self.org))?,
             self.unit.map(|unit| named(ResourceId::new(&*unit))).transpose()?,
@@ -220,7 +226,10 @@ impl EventRow<'_> {
             self.expires_at.map(Timestamp::from_millis),
             trace,
             Revision(self.config_revision.cast_unsigned()),
-        ))
+        );
+        event.subject = self.subject.map(|subject| (&*subject).into());
+        event.erased_at = self.erased_at.map(Timestamp::from_millis);
+        Ok(event)
     }
 }
 
@@ -238,6 +247,7 @@ pub(crate) fn is_plain(event: &Event) -> bool {
         && event.due_at.is_none()
         && event.expires_at.is_none()
         && event.trace.is_none()
+        && event.subject.is_none()
 }
 
 /// Binds an event in the order of [`PLAIN_EVENT`].
@@ -263,7 +273,8 @@ pub(crate) fn bind_event(script: &mut Script, event: &Event, fan_out: usize) {
         .bind(event.due_at.map(Timestamp::as_millis))
         .bind(event.expires_at.map(Timestamp::as_millis))
         .bind(event.trace.as_ref().map(TraceContext::parent))
-        .bind(event.trace.as_ref().and_then(TraceContext::state).map(str::to_owned));
+        .bind(event.trace.as_ref().and_then(TraceContext::state).map(str::to_owned))
+        .bind(event.subject.clone());
 }
 
 #[derive(Deserialize)]

@@ -53,6 +53,11 @@ impl Script {
         Ok(self.query()?.execute(conn).await?.rows_affected() == expected)
     }
 
+    /// Runs one statement; answers how many rows changed.
+    pub(crate) async fn changes(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+        Ok(self.query()?.execute(conn).await?.rows_affected())
+    }
+
     pub(crate) async fn fetch_one(
         self,
         conn: &mut SqliteConnection,

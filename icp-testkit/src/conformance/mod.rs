@@ -22,13 +22,16 @@ mod access;
 mod audit;
 mod cancel;
 mod delivery;
+mod erasure;
 mod event;
 mod health;
 mod lane;
+mod letter;
 mod order;
 mod pause;
 mod replay;
 mod resource;
+mod retention;
 mod session;
 mod world;
 
@@ -148,6 +151,14 @@ registry! {
         another_organization_sees_nothing,
         counts_follow_the_states,
     }
+    erasure {
+        an_event_loses_its_content_and_stays,
+        what_waits_is_called_off_and_its_lane_goes_on,
+        attempts_and_letters_lose_what_they_tell,
+        what_is_under_way_is_erased_once_it_ends,
+        a_subject_is_erased_batch_by_batch,
+        an_outbox_row_is_erased_before_it_is_relayed,
+    }
     event {
         is_read_back_whole,
         bodies_round_trip_byte_for_byte,
@@ -219,6 +230,20 @@ registry! {
         effects_change_existing_lanes,
         the_next_moment_of_work_is_told,
     }
+    letter {
+        a_dead_one_is_a_letter_with_its_class,
+        only_dead_ones_of_the_organization_are_letters,
+        groups_count_by_error,
+        groups_count_the_newest_and_say_that_there_are_more,
+        notes_are_kept_once_and_in_order,
+        abandoning_answers_for_each,
+        what_repeats_it_decides_its_status,
+        a_judged_one_is_due_when_its_round_is,
+        a_round_is_linked_counted_and_claimed,
+        a_round_keeps_the_expiry,
+        an_abandoned_one_gets_no_round,
+        a_round_makes_one_delivery_under_contention,
+    }
     order {
         a_failed_head_steps_aside,
         stepping_aside_frees_the_next_at_once,
@@ -279,6 +304,17 @@ registry! {
         replays_and_cancellations_leave_a_note,
         concurrent_writes_get_distinct_revisions,
         one_of_two_writers_at_a_revision_wins,
+    }
+    retention {
+        old_deliveries_go_with_their_events,
+        what_has_not_ended_stays_with_its_event,
+        dead_letters_have_their_own_time,
+        an_event_stays_for_its_time_and_its_key,
+        keys_go_when_their_time_is_over,
+        audit_rows_go_by_age,
+        replaced_versions_go_and_the_latest_stays,
+        every_organization_is_come_by,
+        what_ended_in_any_way_is_removed,
     }
     session {
         beats_are_counted,

@@ -2,11 +2,14 @@
 
 pub(crate) mod beat;
 pub(crate) mod claim;
+pub(crate) mod erase;
 pub(crate) mod feed;
 pub(crate) mod gauge;
+pub(crate) mod prune;
 pub(crate) mod reap;
 pub(crate) mod relay;
 pub(crate) mod replay;
+pub(crate) mod rounds;
 pub(crate) mod sweep;
 pub(crate) mod watch;
 

@@ -53,6 +53,7 @@ async fn a_request_carries_what_receivers_need() {
             delivery: DeliveryId::from_bytes([2; 16]),
             epoch: 3,
             number: 2,
+            round: 1,
             body: event.body.clone(),
             now: NOW,
             trace: TraceContext::of_event(event.id),
@@ -64,6 +65,7 @@ async fn a_request_carries_what_receivers_need() {
     assert_eq!(headers["webhook-id"], event.id.to_string().as_str());
     assert_eq!(headers["webhook-timestamp"], "1795232700");
     assert_eq!(headers["icp-epoch"], "3");
+    assert_eq!(headers["icp-dead-letter-retry"], "true");
     assert_eq!(headers["icp-attempt"], "2");
     assert_eq!(headers["content-type"], "text/plain");
     assert_eq!(headers["x-shop"], "7");

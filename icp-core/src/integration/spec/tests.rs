@@ -69,6 +69,7 @@ fn a_minimal_document_is_enough_and_defaults_are_filled_in() {
             },
             "target": { "kind": "http", "url": "https://example.com/in" },
             "auth": { "type": "none" },
+            "auto_retry": { "type": "off" },
             "retry": { "schedule": { "type": "standard" }, "ignore_retry_after": false },
             "failing": { "disable_after_seconds": 432_000 },
         })

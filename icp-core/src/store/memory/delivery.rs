@@ -17,8 +17,8 @@ use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
 use crate::store::Page;
 use crate::time::Timestamp;
 
-const FIRST: DeliveryId = DeliveryId::from_bytes([0; 16]);
-const LAST: DeliveryId = DeliveryId::from_bytes([0xff; 16]);
+pub(super) const FIRST: DeliveryId = DeliveryId::from_bytes([0; 16]);
+pub(super) const LAST: DeliveryId = DeliveryId::from_bytes([0xff; 16]);
 
 /// Deliveries with their attempts, lanes and sessions; rows change in [`Deliveries::edit`] only,
 /// which keeps the indexes in line.
@@ -31,7 +31,10 @@ pub(super) struct Deliveries {
     pub(super) ready: BTreeSet<(LaneId, Timestamp, DeliveryId)>,
     pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
     of_org: BTreeSet<(OrgId, DeliveryId)>,
-    of_event: BTreeSet<(EventId, DeliveryId)>,
+    pub(super) of_event: BTreeSet<(EventId, DeliveryId)>,
+    pub(super) dead: BTreeSet<(OrgId, DeliveryId)>,
+    /// Dead ones that may not be judged yet.
+    pub(super) unjudged: BTreeSet<DeliveryId>,
     pub(super) leased: BTreeSet<(SessionId, DeliveryId)>,
     expiring: BTreeSet<(Timestamp, DeliveryId)>,
     counts: BTreeMap<&'static str, (DeliveryState, u64)>,
@@ -52,8 +55,21 @@ impl Deliveries {
 
     /// The deliveries of an event, oldest first.
     pub(super) fn of_event(&self, event: EventId) -> impl Iterator<Item = &Delivery> {
-        let ids = self.of_event.range((event, FIRST)..=(event, LAST));
-        ids.filter_map(|(_, id)| self.rows.get(id))
+        let all = self.of_event.range((event, FIRST)..=(event, LAST));
+        all.filter_map(|(_, id)| self.rows.get(id))
+    }
+
+    /// Removes a delivery that has ended, with its attempts.
+    pub(super) fn remove(&mut self, row: &Delivery) {
+        self.unindex(row);
+        self.unjudged.remove(&row.id);
+        self.of_org.remove(&(row.org.clone(), row.id));
+        self.of_event.remove(&(row.event, row.id));
+        self.rows.remove(&row.id);
+        let made = self.attempts.range((row.id, 0)..=(row.id, u32::MAX)).map(|(key, _)| *key);
+        for key in made.collect::<Vec<_>>() {
+            self.attempts.remove(&key);
+        }
     }
 
     /// Tells the lane anew when its earliest delivery is due.
@@ -217,6 +233,10 @@ impl Deliveries {
             self.expiring.extend(row.expires_at.map(|at| (at, row.id)));
         }
         self.leased.extend(row.owner.map(|owner| (owner, row.id)));
+        if row.state == DeliveryState::Dead {
+            self.dead.insert((row.org.clone(), row.id));
+            self.unjudged.insert(row.id);
+        }
     }
 
     fn unindex(&mut self, row: &Delivery) {
@@ -224,6 +244,9 @@ impl Deliveries {
             *count -= 1;
         }
         self.open.remove(&(row.lane, row.id));
+        if row.state == DeliveryState::Dead {
+            self.dead.remove(&(row.org.clone(), row.id));
+        }
         self.ready.remove(&(row.lane, row.due_at, row.id));
         if let Some(at) = row.expires_at {
             self.expiring.remove(&(at, row.id));
@@ -413,6 +436,7 @@ impl Deliveries {
             rescues: 0,
             expires_at: replay.expires_at,
             replay_of: Some(old.id),
+            round: 0,
             reason: None,
             created_at: replay.now,
             updated_at: replay.now,

@@ -3,9 +3,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
+use super::erasure::is_of;
 use super::{MemoryStore, State};
 use crate::delivery::{Delivery, DeliveryState};
+use crate::erasure::{Erase, Target};
 use crate::error::Result;
 use crate::event::{
     Direct, Event, EventQuery, EventStore, EventSummary, Ingest, IngestItem, Ingested, NewDelivery,
@@ -27,6 +30,8 @@ pub(super) struct Events {
 struct Stored {
     event: Arc<Event>,
     fan_out: u32,
+    /// How many of the deliveries it was fanned out to are removed.
+    pruned: u32,
 }
 
 #[derive(Debug)]
@@ -45,8 +50,89 @@ impl Events {
         self.outbox.insert(event.id, event);
     }
 
+    pub(super) fn ids_after(
+        &self,
+        org: &OrgId,
+        after: Option<EventId>,
+    ) -> impl Iterator<Item = EventId> {
+        let first = match after {
+            Some(after) => Bound::Excluded((org.clone(), after)),
+            None => Bound::Included((org.clone(), EventId::from_bytes([0; 16]))),
+        };
+        let last = Bound::Included((org.clone(), EventId::from_bytes([0xff; 16])));
+        self.of_org.range((first, last)).map(|(_, id)| *id)
+    }
+
+    pub(super) fn next_org(&self, after: Option<&OrgId>) -> Option<OrgId> {
+        let later = |org: &&OrgId| after.is_none_or(|after| *org > after);
+        let events = self.of_org.iter().map(|(org, _)| org).find(later);
+        let keys = self.keys.keys().map(|(org, _)| org).find(later);
+        events.into_iter().chain(keys).min().cloned()
+    }
+
+    /// Whether a live idempotency key answers with the event.
+    pub(super) fn is_keyed(&self, id: EventId, now: Timestamp) -> bool {
+        let Some(event) = self.get(id) else { return false };
+        let Some(name) = &event.idempotency_key else { return false };
+        let key = self.keys.get(&(event.org.clone(), Arc::clone(name)));
+        key.is_some_and(|key| key.event == id && key.until > now)
+    }
+
+    /// The events of an erasure that were not erased before; those in the outbox are taken out.
+    pub(super) fn take_for_erasure(&mut self, erase: &Erase) -> Vec<EventId> {
+        let matches = |event: &Event| {
+            event.org == erase.org
+                && event.erased_at.is_none()
+                && match &erase.target {
+                    Target::Events(ids) => ids.contains(&event.id),
+                    Target::Subject(subject) => is_of(event, subject),
+                }
+        };
+        let waiting = self.outbox.values().filter(|event| matches(event));
+        for id in waiting.map(|event| event.id).collect::<Vec<_>>() {
+            if let Some(event) = self.outbox.remove(&id).filter(|_| !self.rows.contains_key(&id)) {
+                self.of_org.insert((event.org.clone(), id));
+                self.rows.insert(id, Stored { event: Arc::new(event), fan_out: 0, pruned: 0 });
+            }
+        }
+        let found = self.rows.values().filter(|stored| matches(&stored.event));
+        found.map(|stored| stored.event.id).take(erase.limit).collect()
+    }
+
+    pub(super) fn erase(&mut self, id: EventId, now: Timestamp) {
+        if let Some(stored) = self.rows.get_mut(&id) {
+            let event = Arc::make_mut(&mut stored.event);
+            event.body = Bytes::new();
+            event.subject = None;
+            event.erased_at = Some(now);
+        }
+    }
+
+    pub(super) fn note_pruned(&mut self, id: EventId) {
+        if let Some(stored) = self.rows.get_mut(&id) {
+            stored.pruned += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: EventId) {
+        if let Some(stored) = self.rows.remove(&id) {
+            self.of_org.remove(&(stored.event.org.clone(), id));
+        }
+    }
+
+    pub(super) fn prune_keys(&mut self, org: &OrgId, now: Timestamp, limit: usize) -> usize {
+        let over = |(name, key): (&(OrgId, Arc<str>), &Key)| {
+            (name.0 == *org && key.until <= now).then(|| name.clone())
+        };
+        let gone: Vec<_> = self.keys.iter().filter_map(over).take(limit).collect();
+        gone.iter().for_each(|name| {
+            self.keys.remove(name);
+        });
+        gone.len()
+    }
+
     pub(super) fn fan_outs(&self) -> impl Iterator<Item = (EventId, u32)> {
-        self.rows.iter().map(|(id, stored)| (*id, stored.fan_out))
+        self.rows.iter().map(|(id, stored)| (*id, stored.fan_out - stored.pruned))
     }
 
     /// The events of an organization between two ids, both exclusive, in their order.
@@ -99,7 +185,7 @@ impl Events {
         }
         self.of_org.insert((event.org.clone(), event.id));
         let fan_out = u32::try_from(item.deliveries.len()).unwrap_or(u32::MAX);
-        self.rows.insert(event.id, Stored { event: Arc::clone(event), fan_out });
+        self.rows.insert(event.id, Stored { event: Arc::clone(event), fan_out, pruned: 0 });
     }
 }
 
@@ -171,6 +257,7 @@ pub(super) fn delivery_of(event: &Event, new: &NewDelivery, now: Timestamp) -> D
         expires_at: event.expires_at,
         replay_of: None::<DeliveryId>,
         out_of_order: false,
+        round: 0,
         reason: None,
         created_at: now,
         updated_at: now,

@@ -4,12 +4,16 @@ mod access;
 mod audit;
 mod cancel;
 mod delivery;
+mod erasure;
 mod event;
 mod health;
 mod lane;
+mod letter;
 mod replay;
 mod resource;
+mod retention;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -18,6 +22,7 @@ use tokio::sync::Notify;
 use super::{Store, StoreInfo};
 use crate::error::Result;
 use crate::event::Event;
+use crate::id::DeliveryId;
 
 /// Keeps everything in memory; for tests, and for hosts that need no durability.
 ///
@@ -40,6 +45,9 @@ struct State {
     events: event::Events,
     deliveries: delivery::Deliveries,
     replays: replay::Replays,
+    letters: letter::Letters,
+    /// Leased deliveries of erased events.
+    erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
 }
 

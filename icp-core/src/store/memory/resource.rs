@@ -58,6 +58,37 @@ impl Resources {
         revision
     }
 
+    pub(super) fn next_org(&self, after: Option<&OrgId>) -> Option<OrgId> {
+        let later = |org: &&OrgId| after.is_none_or(|after| *org > after);
+        self.audit.keys().map(|(org, _)| org).find(later).cloned()
+    }
+
+    pub(super) fn prune_audit(&mut self, org: &OrgId, before: Timestamp, limit: usize) -> usize {
+        let rows = self.audit.range((org.clone(), Revision::ZERO)..);
+        let rows = rows.take_while(|((of, _), row)| of == org && row.at < before).take(limit);
+        let gone: Vec<_> = rows.map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| {
+            self.audit.remove(key);
+        });
+        gone.len()
+    }
+
+    pub(super) fn prune_history(&mut self, org: &OrgId, before: Timestamp, limit: usize) -> usize {
+        let mut gone = 0;
+        for ((_, of, _), versions) in &mut self.versions {
+            if of != org {
+                continue;
+            }
+            let replaced = versions.iter().skip(1).take_while(|next| next.updated_at < before);
+            let count = replaced.count().min(limit - gone);
+            for version in versions.drain(..count) {
+                self.feed.remove(&version.revision);
+            }
+            gone += count;
+        }
+        gone
+    }
+
     fn last(&self, name: &Name) -> Option<&Arc<Record>> {
         self.versions.get(name)?.last()
     }

@@ -6,13 +6,16 @@ use tokio::sync::watch;
 use crate::access::{AccessStore, ApiKeyRecord};
 use crate::delivery::health::Meter;
 use crate::delivery::*;
+use crate::erasure::{Erase, Erased, ErasureStore};
 use crate::error::Result;
 use crate::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
 use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
+use crate::letter::*;
 use crate::replay::*;
 use crate::resource::{
     AuditEntry, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision, Write,
 };
+use crate::retention::{Prune, Pruned, RetentionStore};
 use crate::store::{MemoryStore, Page, Store, StoreInfo};
 use crate::time::Timestamp;
 
@@ -275,6 +278,55 @@ impl ReplayStore for GatedStore {
         query: &ReplayDeliveries,
     ) -> Result<Page<Delivery>> {
         self.inner.replay_deliveries(org, query).await
+    }
+}
+
+#[async_trait]
+impl LetterStore for GatedStore {
+    async fn letters(&self, org: &OrgId, ids: &[DeliveryId]) -> Result<Vec<Letter>> {
+        self.inner.letters(org, ids).await
+    }
+
+    async fn letter_groups(&self, org: &OrgId, query: &GroupQuery) -> Result<LetterGroups> {
+        self.inner.letter_groups(org, query).await
+    }
+
+    async fn annotate(&self, note: NewNote) -> Result<()> {
+        self.inner.annotate(note).await
+    }
+
+    async fn abandon(&self, abandon: Abandon) -> Result<Vec<Abandoned>> {
+        self.inner.abandon(abandon).await
+    }
+
+    async fn due_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DueLetter>> {
+        self.inner.due_letters(now, limit).await
+    }
+
+    async fn judge(&self, judgements: &[Judgement], now: Timestamp) -> Result<Vec<bool>> {
+        self.inner.judge(judgements, now).await
+    }
+}
+
+#[async_trait]
+impl RetentionStore for GatedStore {
+    async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>> {
+        self.inner.next_organization(after).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned> {
+        self.inner.prune(prune).await
+    }
+}
+
+#[async_trait]
+impl ErasureStore for GatedStore {
+    async fn erase(&self, erase: &Erase) -> Result<Erased> {
+        self.inner.erase(erase).await
+    }
+
+    async fn finish_erasures(&self, limit: usize, now: Timestamp) -> Result<u64> {
+        self.inner.finish_erasures(limit, now).await
     }
 }
 

@@ -1,0 +1,182 @@
+//! Dead letters: what died, of what, and what people do about it.
+
+mod view;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use icp_core::delivery::DeliveryQuery;
+use icp_core::id::DeliveryId;
+use icp_core::letter::LetterGroups;
+use icp_core::{Code, Engine};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::auth::Caller;
+use crate::endpoint::Endpoint;
+use crate::extract::{Body, Input, Params, Query};
+use crate::page::{Listing, Pager};
+use crate::problem::Result;
+use view::{AbandonItem, Abandonments, LetterView, Summary};
+
+const LIST: &[&str] = &["limit", "cursor", "event", "integration"];
+const GROUPS: &[&str] = &["integration"];
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let many = "/api/v1/organizations/{org}/dead-letters";
+    let one = format!("{many}/{{id}}");
+    vec![
+        Endpoint::get(many, list)
+            .named("listDeadLetters", "Lists deliveries that ended as dead letters, newest first")
+            .query(LIST)
+            .answers::<Listing<LetterView>>(200),
+        Endpoint::get(format!("{many}/groups"), groups)
+            .named("groupDeadLetters", "Counts dead letters by integration and error")
+            .query(GROUPS)
+            .answers::<LetterGroups>(200),
+        Endpoint::get(format!("{many}/summary"), summary)
+            .named("summarizeDeadLetters", "Counts dead letters by integration and category")
+            .answers::<Summary>(200),
+        Endpoint::post(format!("{many}/abandon"), abandon_many)
+            .named("abandonDeadLetters", "Gives up to 100 dead letters up")
+            .takes::<AbandonMany>()
+            .answers::<Abandonments>(200),
+        Endpoint::get(&one, get)
+            .named("getDeadLetter", "Shows one dead letter with its notes")
+            .answers::<LetterView>(200),
+        Endpoint::post(format!("{one}/notes"), note)
+            .named("noteDeadLetter", "Notes something on a dead letter")
+            .takes::<NewNote>()
+            .answers::<LetterView>(201),
+        Endpoint::post(format!("{one}/abandon"), abandon)
+            .named("abandonDeadLetter", "Gives one dead letter up")
+            .takes::<AbandonOne>()
+            .answers::<LetterView>(200),
+    ]
+}
+
+/// A note on a dead letter.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NewNote {
+    /// Up to 2,000 characters.
+    text: String,
+}
+
+/// Why a dead letter is given up.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AbandonOne {
+    /// For people, up to 2,000 characters.
+    note: String,
+}
+
+/// Which dead letters are given up, and why.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AbandonMany {
+    /// Up to 100 of them. One that cannot be given up does not keep the others from it.
+    ids: Vec<DeliveryId>,
+    /// For people, up to 2,000 characters.
+    note: String,
+}
+
+impl Input for NewNote {
+    const INVALID: Code = Code::NoteInvalid;
+}
+
+impl Input for AbandonOne {
+    const INVALID: Code = Code::NoteInvalid;
+}
+
+impl Input for AbandonMany {
+    const INVALID: Code = Code::NoteInvalid;
+}
+
+async fn list(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Listing<LetterView>>> {
+    let query = query.only(LIST)?;
+    let pager = Pager::of(&query)?;
+    let wanted = DeliveryQuery {
+        state: None,
+        event: query.typed("event")?,
+        integration: query.typed("integration")?,
+        page: pager.query()?,
+    };
+    let page = engine.letters(&params.org()?, &wanted).await?;
+    Ok(Json(pager.listing(page, |letter| letter.delivery.id, LetterView::from)))
+}
+
+async fn groups(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<LetterGroups>> {
+    let query = query.only(GROUPS)?;
+    let integration = query.typed("integration")?;
+    Ok(Json(engine.letter_groups(&params.org()?, integration).await?))
+}
+
+async fn summary(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Summary>> {
+    query.only(&[])?;
+    Ok(Json(engine.letter_groups(&params.org()?, None).await?.into()))
+}
+
+async fn get(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<LetterView>> {
+    query.only(&[])?;
+    Ok(Json(engine.letter(&params.org()?, params.parse("id")?).await?.into()))
+}
+
+async fn note(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    Body(note): Body<NewNote>,
+) -> Result<(StatusCode, Json<LetterView>)> {
+    query.only(&[])?;
+    let (org, id) = (params.org()?, params.parse("id")?);
+    let letter = engine.note_letter(&org, id, &note.text, &actor).await?;
+    Ok((StatusCode::CREATED, Json(letter.into())))
+}
+
+async fn abandon(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    Body(abandon): Body<AbandonOne>,
+) -> Result<Json<LetterView>> {
+    query.only(&[])?;
+    let (org, id) = (params.org()?, params.parse("id")?);
+    let mut letters = engine.abandon_letters(&org, &[id], &abandon.note, &actor).await?;
+    let lost = || Err(icp_core::Error::new(Code::Internal, "the letter got no answer"));
+    Ok(Json(letters.pop().unwrap_or_else(lost)?.into()))
+}
+
+async fn abandon_many(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    Body(abandon): Body<AbandonMany>,
+) -> Result<Response> {
+    query.only(&[])?;
+    let AbandonMany { ids, note } = abandon;
+    let letters = engine.abandon_letters(&params.org()?, &ids, &note, &actor).await?;
+    let items = ids.into_iter().zip(letters).map(|(id, letter)| AbandonItem::of(id, letter));
+    let answer = Abandonments::of(items.collect());
+    Ok((answer.status(), Json(answer)).into_response())
+}

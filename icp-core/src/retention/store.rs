@@ -1,0 +1,117 @@
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::id::OrgId;
+use crate::time::Timestamp;
+
+/// Removes what is older than it is to be kept, a little at a time.
+#[async_trait]
+pub trait RetentionStore: Debug + Send + Sync + 'static {
+    /// The first organization after `after` that has events, idempotency keys or audit rows,
+    /// deleted organizations included.
+    async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>>;
+
+    /// Looks at up to `limit` records of one organization, from where `after` says, and removes
+    /// those that are too old, all in one short transaction.
+    ///
+    /// With [`What::Records`] the records looked at are events in order of id, each with all its
+    /// deliveries:
+    /// - A delivery that ended before its cutoff is removed with its attempts and with what was
+    ///   noted on it. One that is ready or leased never is.
+    /// - An event that was received before its cutoff is removed once it has no delivery left,
+    ///   unless a live idempotency key answers with it.
+    ///
+    /// With [`What::History`] a version is removed where the next one was made before the cutoff;
+    /// the latest version of each resource stays.
+    async fn prune(&self, prune: &Prune) -> Result<Pruned>;
+}
+
+/// What to look at, and how old it may be.
+#[derive(Clone, Debug)]
+pub struct Prune {
+    /// The organization.
+    pub org: OrgId,
+    /// The kind of record.
+    pub what: What,
+    /// The answer's `next` of the call before; nothing for the first.
+    pub after: Option<String>,
+    /// How many records are looked at, at least one.
+    pub limit: usize,
+    /// The engine's time.
+    pub now: Timestamp,
+}
+
+/// A kind of record and its cutoff.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum What {
+    /// Events and deliveries with all that belongs to them.
+    Records(Cutoffs),
+    /// Idempotency keys whose time is over.
+    Keys,
+    /// Audit rows before a moment.
+    Audit {
+        /// The moment.
+        before: Timestamp,
+    },
+    /// Versions of resources that were replaced before a moment.
+    History {
+        /// The moment.
+        before: Timestamp,
+    },
+}
+
+/// The moments before which records are removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cutoffs {
+    /// Events received before this.
+    pub events: Timestamp,
+    /// Deliveries that ended before this, but for dead ones.
+    pub deliveries: Timestamp,
+    /// Dead deliveries that ended before this.
+    pub dead_letters: Timestamp,
+}
+
+impl Cutoffs {
+    /// No event received at or after this has anything to remove.
+    #[must_use]
+    pub fn latest(&self) -> Timestamp {
+        self.events.max(self.deliveries).max(self.dead_letters)
+    }
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pruned {
+    /// Events.
+    pub events: u64,
+    /// Deliveries, dead ones left out.
+    pub deliveries: u64,
+    /// Dead deliveries.
+    pub dead_letters: u64,
+    /// Idempotency keys.
+    pub keys: u64,
+    /// Audit rows.
+    pub audit: u64,
+    /// Versions of resources.
+    pub history: u64,
+    /// Where to go on, in a form that only the store reads; nothing at the end.
+    pub next: Option<String>,
+}
+
+impl Pruned {
+    /// What was removed, by the name of its kind.
+    #[must_use]
+    pub const fn by_kind(&self) -> [(&'static str, u64); 6] {
+        [
+            ("event", self.events),
+            ("delivery", self.deliveries),
+            ("dead_letter", self.dead_letters),
+            ("idempotency_key", self.keys),
+            ("audit", self.audit),
+            ("history", self.history),
+        ]
+    }
+}

@@ -1,0 +1,393 @@
+use async_trait::async_trait;
+use icp_core::delivery::{DeliveryState, EndReason};
+use icp_core::error::{Code, Error, Result};
+use icp_core::id::{DeliveryId, OrgId};
+use icp_core::letter::{
+    Abandon, Abandoned, Abandonment, Category, DueLetter, GroupQuery, Judgement, Letter,
+    LetterGroup, LetterGroups, LetterStatus, LetterStore, NewNote, Note, Verdict, class_of,
+};
+use icp_core::time::Timestamp;
+use serde::Deserialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+
+use super::error::Failure;
+use super::lane::Changes;
+use super::row::{self, DELIVERY, LANE, LaneRow};
+use super::statement::text;
+use super::{SqliteStore, commit, delivery, read};
+
+/// The `letter` column of a dead delivery that was given up.
+const ABANDONED: i64 = 1;
+/// The `letter` column of a dead delivery that an automatic round repeated.
+const REPEATED: i64 = 2;
+/// The `letter_due` column of a dead delivery that is left to people.
+pub(super) const NEVER: i64 = i64::MAX;
+
+#[async_trait]
+impl LetterStore for SqliteStore {
+    async fn letters(&self, org: &OrgId, ids: &[DeliveryId]) -> Result<Vec<Letter>> {
+        read!(self, "read dead letters", |conn| letters(conn, org, ids).await)
+    }
+
+    async fn letter_groups(&self, org: &OrgId, query: &GroupQuery) -> Result<LetterGroups> {
+        read!(self, "group dead letters", |conn| groups(conn, org, query).await)
+    }
+
+    async fn annotate(&self, note: NewNote) -> Result<()> {
+        commit!(self, "note", |tx| take_note(tx, &note).await)
+    }
+
+    async fn abandon(&self, abandon: Abandon) -> Result<Vec<Abandoned>> {
+        commit!(self, "abandon", |tx| abandon_all(tx, &abandon).await)
+    }
+
+    async fn due_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DueLetter>> {
+        read!(self, "read due letters", |conn| due(conn, now, limit).await)
+    }
+
+    async fn judge(&self, judgements: &[Judgement], now: Timestamp) -> Result<Vec<bool>> {
+        commit!(self, "judge letters", |tx| judge_all(tx, judgements, now).await)
+    }
+}
+
+/// The class of the last attempt of `d`.
+const CLASS: &str = "(SELECT json_extract(a.outcome, '$.failed') FROM icp_attempt a \
+     WHERE a.delivery = d.id ORDER BY a.epoch DESC LIMIT 1)";
+
+pub(crate) fn one_sql() -> String {
+    format!(
+        "SELECT {DELIVERY}, {CLASS}, d.letter, d.letter_due, \
+         (SELECT json_array(l.at, l.actor, l.code, l.message) FROM icp_letter l \
+            WHERE l.delivery = d.id), \
+         (SELECT json_group_array(json_array(n.at, n.author, n.text)) FROM icp_letter_note n \
+            WHERE n.delivery = d.id), \
+         (SELECT json_group_array(s.state) FROM icp_delivery s INDEXED BY icp_delivery_event \
+            WHERE s.event = d.event AND s.replay_of = d.id), \
+         (SELECT max(s.id) FROM icp_delivery s INDEXED BY icp_delivery_event \
+            WHERE s.event = d.event AND s.replay_of = d.id) \
+         FROM icp_delivery d WHERE d.id = ? AND d.org = ? AND d.state = 3"
+    )
+}
+
+async fn letters(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    ids: &[DeliveryId],
+) -> Result<Vec<Letter>, Failure> {
+    let mut letters = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found = sqlx::query(AssertSqlSafe(one_sql()))
+            .bind(id.to_bytes().to_vec())
+            .bind(text(org.as_str()))
+            .fetch_optional(&mut *conn)
+            .await?;
+        letters.extend(found.as_ref().map(letter).transpose()?);
+    }
+    Ok(letters)
+}
+
+#[derive(Deserialize)]
+struct AbandonmentRow(i64, String, String, String);
+
+fn letter(found: &SqliteRow) -> Result<Letter, Failure> {
+    let delivery = row::delivery(found)?;
+    let class = class_of(delivery.reason.as_ref(), found.try_get(1)?);
+    let given_up: i64 = found.try_get(2)?;
+    let retry_at: Option<i64> = found.try_get(3)?;
+    let abandonment = found.try_get::<Option<&str>, _>(4)?;
+    let abandonment = abandonment.map(serde_json::from_str::<AbandonmentRow>).transpose()?;
+    let mut notes: Vec<Note> =
+        serde_json::from_str::<Vec<(i64, String, String)>>(found.try_get(5)?)?
+            .into_iter()
+            .map(|(at, author, text)| Note { at: Timestamp::from_millis(at), author, text })
+            .collect();
+    notes.sort_unstable();
+    let states = serde_json::from_str::<Vec<i64>>(found.try_get(6)?)?;
+    let states = states.into_iter().map(row::state).collect::<Result<Vec<_>>>()?;
+    let successor = match found.try_get::<Option<&[u8]>, _>(7)? {
+        Some(_) => Some(DeliveryId::from_bytes(row::bytes(found, 7)?)),
+        None => None,
+    };
+    Ok(Letter {
+        category: Category::of(&class),
+        class,
+        status: LetterStatus::of(given_up == ABANDONED, &states),
+        retry_at: retry_at.filter(|at| given_up == 0 && *at != NEVER).map(Timestamp::from_millis),
+        abandonment: abandonment.map(|AbandonmentRow(at, actor, code, message)| Abandonment {
+            at: Timestamp::from_millis(at),
+            actor,
+            reason: EndReason { code, message },
+        }),
+        notes,
+        successor,
+        delivery,
+    })
+}
+
+/// Its parameters are the organization, the limit, and the integration where there is one.
+pub(crate) fn groups_sql(of_integration: bool) -> String {
+    let from = if of_integration {
+        "icp_delivery d INDEXED BY icp_delivery_integration \
+         WHERE d.org = ?1 AND d.integration = ?3 AND d.state = 3"
+    } else {
+        "icp_delivery d INDEXED BY icp_delivery_dead WHERE d.org = ?1 AND d.state = 3"
+    };
+    format!(
+        "WITH v AS MATERIALIZED (SELECT d.integration AS integration, \
+            coalesce(d.reason_code, 'unknown') AS code, \
+            CASE WHEN d.reason_code = 'poison' THEN NULL ELSE {CLASS} END AS class, \
+            d.letter = {ABANDONED} AS given_up, d.updated_at AS at, d.id AS id \
+            FROM {from} ORDER BY d.id DESC LIMIT ?2) \
+         SELECT v.integration, v.code, coalesce(v.class, v.code), count(*), sum(v.given_up), \
+            min(v.at), max(v.at), max(v.id) FROM v GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3"
+    )
+}
+
+async fn groups(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    query: &GroupQuery,
+) -> Result<LetterGroups, Failure> {
+    let rows = sqlx::query(AssertSqlSafe(groups_sql(query.integration.is_some())))
+        .bind(text(org.as_str()))
+        .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
+        .bind(query.integration.as_ref().map(|id| text(id.as_str())))
+        .fetch_all(&mut *conn)
+        .await?;
+    let groups = rows.iter().map(group).collect::<Result<Vec<_>, _>>()?;
+    let counted: u64 = groups.iter().map(|group| group.count).sum();
+    let full = counted == query.limit as u64;
+    Ok(LetterGroups { more: full && further(conn, org, query).await?, groups })
+}
+
+/// Whether there are more letters than are counted.
+async fn further(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    query: &GroupQuery,
+) -> Result<bool, Failure> {
+    let page = icp_core::store::PageQuery { after: None, limit: query.limit };
+    let integration = query.integration.clone();
+    let dead = Some(DeliveryState::Dead);
+    let query = icp_core::delivery::DeliveryQuery { state: dead, event: None, integration, page };
+    let sql = format!("SELECT count(*) FROM ({})", delivery::list_sql(&query));
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(text(org.as_str()))
+        .bind(None::<Vec<u8>>)
+        .bind(None::<i64>)
+        .bind(None::<Vec<u8>>)
+        .bind(query.integration.as_ref().map(|id| text(id.as_str())))
+        .bind(row::more_than(query.page.limit))
+        .fetch_one(conn)
+        .await?;
+    Ok(found.try_get::<i64, _>(0)? > i64::try_from(query.page.limit).unwrap_or(i64::MAX))
+}
+
+fn group(found: &SqliteRow) -> Result<LetterGroup, Failure> {
+    let class: String = found.try_get(2)?;
+    Ok(LetterGroup {
+        integration: row::resource_id(found, 0)?,
+        code: found.try_get(1)?,
+        category: Category::of(&class),
+        class,
+        count: found.try_get::<i64, _>(3)?.cast_unsigned(),
+        abandoned: found.try_get::<i64, _>(4)?.cast_unsigned(),
+        first_at: row::time(found, 5)?,
+        last_at: row::time(found, 6)?,
+        sample: DeliveryId::from_bytes(row::bytes(found, 7)?),
+    })
+}
+
+async fn take_note(conn: &mut SqliteConnection, new: &NewNote) -> Result<(), Failure> {
+    let delivery = delivery::existing(conn, &new.org, new.delivery).await?;
+    if delivery.state != DeliveryState::Dead {
+        let message = format!("delivery `{}` is {}, not dead", delivery.id, delivery.state);
+        return Err(Error::new(Code::DeliveryStateConflict, message).into());
+    }
+    sqlx::query(
+        "INSERT INTO icp_letter_note (delivery, at, author, text) VALUES (?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(new.delivery.to_bytes().to_vec())
+    .bind(new.note.at.as_millis())
+    .bind(new.note.author.clone())
+    .bind(new.note.text.clone())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn abandon_all(
+    conn: &mut SqliteConnection,
+    abandon: &Abandon,
+) -> Result<Vec<Abandoned>, Failure> {
+    let mut answers = Vec::with_capacity(abandon.deliveries.len());
+    for id in &abandon.deliveries {
+        let found = sqlx::query("SELECT state, letter FROM icp_delivery WHERE id = ? AND org = ?")
+            .bind(id.to_bytes().to_vec())
+            .bind(text(abandon.org.as_str()))
+            .fetch_optional(&mut *conn)
+            .await?;
+        let Some(found) = found else {
+            answers.push(Abandoned::NotFound);
+            continue;
+        };
+        let state = row::state(found.try_get(0)?)?;
+        answers.push(if state != DeliveryState::Dead {
+            Abandoned::NotDead(state)
+        } else if found.try_get::<i64, _>(1)? == ABANDONED {
+            Abandoned::Already
+        } else {
+            mark(conn, *id, ABANDONED, None).await?;
+            give_up(conn, *id, &abandon.actor, &abandon.reason, abandon.now).await?;
+            Abandoned::Done
+        });
+    }
+    Ok(answers)
+}
+
+pub(crate) const MARK: &str =
+    "UPDATE icp_delivery SET letter = ?, letter_due = ? WHERE id = ? AND state = 3";
+
+async fn mark(
+    conn: &mut SqliteConnection,
+    id: DeliveryId,
+    letter: i64,
+    due: Option<i64>,
+) -> Result<(), Failure> {
+    sqlx::query(MARK).bind(letter).bind(due).bind(id.to_bytes().to_vec()).execute(conn).await?;
+    Ok(())
+}
+
+async fn give_up(
+    conn: &mut SqliteConnection,
+    id: DeliveryId,
+    actor: &str,
+    reason: &EndReason,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO icp_letter (delivery, at, actor, code, message) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (delivery) DO NOTHING",
+    )
+    .bind(id.to_bytes().to_vec())
+    .bind(now.as_millis())
+    .bind(actor.to_owned())
+    .bind(reason.code.clone())
+    .bind(reason.message.clone())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Letters that were not judged yet, or whose round is due: its parameters are the moment and the
+/// limit.
+pub(crate) fn due_sql(fresh: bool) -> String {
+    let which =
+        if fresh { "d.letter_due IS NULL AND ?1 IS NOT NULL" } else { "d.letter_due <= ?1" };
+    format!(
+        "SELECT {DELIVERY}, d.letter_due, (SELECT {LANE} FROM icp_lane l WHERE l.id = d.lane) \
+         FROM icp_delivery d INDEXED BY icp_delivery_letter \
+         WHERE d.state = 3 AND d.letter = 0 AND {which} ORDER BY d.letter_due LIMIT ?2"
+    )
+}
+
+async fn due(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<DueLetter>, Failure> {
+    let mut letters = Vec::new();
+    for fresh in [true, false] {
+        let rows = sqlx::query(AssertSqlSafe(due_sql(fresh)))
+            .bind(now.as_millis())
+            .bind(i64::try_from(limit - letters.len()).unwrap_or(i64::MAX))
+            .fetch_all(&mut *conn)
+            .await?;
+        for found in &rows {
+            let lane = found.try_get::<Option<&str>, _>(2)?;
+            let lane = lane.map(serde_json::from_str::<LaneRow<'_>>).transpose()?;
+            letters.push(DueLetter {
+                delivery: row::delivery(found)?,
+                lane: lane.map(LaneRow::read).transpose()?,
+                due_at: row::maybe_time(found, 1)?,
+            });
+        }
+    }
+    Ok(letters)
+}
+
+async fn judge_all(
+    conn: &mut SqliteConnection,
+    judgements: &[Judgement],
+    now: Timestamp,
+) -> Result<Vec<bool>, Failure> {
+    let mut applied = Vec::with_capacity(judgements.len());
+    let mut changes = Changes::default();
+    for judgement in judgements {
+        applied.push(judge(conn, judgement, now, &mut changes).await?);
+    }
+    changes.apply(conn).await?;
+    Ok(applied)
+}
+
+/// The guard: of several nodes that judge the same letter, the first changes what the others saw.
+pub(crate) const JUDGE: &str = "UPDATE icp_delivery SET letter = ?, letter_due = ? \
+     WHERE id = ? AND state = 3 AND letter = 0 AND letter_due IS ?";
+
+async fn judge(
+    conn: &mut SqliteConnection,
+    judgement: &Judgement,
+    now: Timestamp,
+    changes: &mut Changes,
+) -> Result<bool, Failure> {
+    let (letter, due) = match &judgement.verdict {
+        Verdict::Plan { due_at } => (0, Some(due_at.as_millis())),
+        Verdict::Retry { .. } => (REPEATED, None),
+        Verdict::Abandon { .. } => (ABANDONED, None),
+        Verdict::Leave => (0, Some(NEVER)),
+        _ => return Ok(false),
+    };
+    let done = sqlx::query(JUDGE)
+        .bind(letter)
+        .bind(due)
+        .bind(judgement.delivery.to_bytes().to_vec())
+        .bind(judgement.seen.map(Timestamp::as_millis))
+        .execute(&mut *conn)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    match &judgement.verdict {
+        Verdict::Retry { id } => {
+            let lane = repeat(conn, judgement.delivery, *id, now).await?;
+            changes.of(lane).wake = true;
+        }
+        Verdict::Abandon { reason } => {
+            give_up(conn, judgement.delivery, "engine", reason, now).await?;
+        }
+        _ => {}
+    }
+    Ok(true)
+}
+
+async fn repeat(
+    conn: &mut SqliteConnection,
+    old: DeliveryId,
+    new: DeliveryId,
+    now: Timestamp,
+) -> Result<[u8; 16], Failure> {
+    let found = sqlx::query(
+        "INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, epoch, \
+         tries, throttles, rescues, expires_at, replay_of, round, created_at, updated_at) \
+         SELECT ?1, org, event, integration, lane, fifo, 0, ?2, 0, 0, 0, 0, expires_at, id, \
+         round + 1, ?2, ?2 FROM icp_delivery WHERE id = ?3 RETURNING lane",
+    )
+    .bind(new.to_bytes().to_vec())
+    .bind(now.as_millis())
+    .bind(old.to_bytes().to_vec())
+    .fetch_one(conn)
+    .await?;
+    row::bytes(&found, 0)
+}

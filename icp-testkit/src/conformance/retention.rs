@@ -1,0 +1,185 @@
+use icp_core::delivery::{DeliveryState, Next};
+use icp_core::event::Ingested;
+use icp_core::id::{DeliveryId, OrgId};
+use icp_core::resource::{AuditQuery, Expect};
+use icp_core::retention::{Cutoffs, Prune, Pruned, What};
+
+use super::letter::dead;
+use super::world::{World, at, change, deletion, org, res, retry, why, write};
+
+fn records(events: u64, deliveries: u64, dead_letters: u64) -> What {
+    let (events, deliveries) = (at(events), at(deliveries));
+    What::Records(Cutoffs { events, deliveries, dead_letters: at(dead_letters) })
+}
+
+/// Prunes to the end, `limit` at a time, and adds up what was removed.
+async fn prune(world: &World, org_name: &str, what: What, secs: u64, limit: usize) -> Pruned {
+    let mut sum = Pruned::default();
+    let mut after = None;
+    for _ in 0..100 {
+        let prune = Prune { org: org(org_name), what, after, limit, now: at(secs) };
+        let pruned = world.prune(&prune).await.unwrap();
+        sum.events += pruned.events;
+        sum.deliveries += pruned.deliveries;
+        sum.dead_letters += pruned.dead_letters;
+        sum.keys += pruned.keys;
+        sum.audit += pruned.audit;
+        sum.history += pruned.history;
+        after = pruned.next;
+        if after.is_none() {
+            return sum;
+        }
+    }
+    panic!("pruning comes to no end");
+}
+
+async fn exists(world: &World, id: DeliveryId) -> bool {
+    world.delivery(&org("acme"), id).await.unwrap().is_some()
+}
+
+pub(super) async fn old_deliveries_go_with_their_events(world: World) {
+    let session = world.session().await;
+    let ids = world.fill("acme", "hook", 5).await;
+    for claimed in world.take(session, 5).await {
+        world.finish(&claimed.delivery, Next::Delivered, 10).await;
+    }
+    let other = world.fill("other", "hook", 1).await[0];
+    assert_eq!(prune(&world, "acme", records(50, 10, 99), 99, 2).await, Pruned::default());
+    let gone = prune(&world, "acme", records(50, 11, 99), 99, 2).await;
+    assert_eq!((gone.deliveries, gone.events, gone.dead_letters), (5, 5, 0));
+    for id in ids {
+        assert!(!exists(&world, id).await);
+        assert_eq!(world.attempts(&org("acme"), id).await.unwrap(), []);
+    }
+    assert!(world.delivery(&org("other"), other).await.unwrap().is_some());
+    world.assert_clean().await;
+}
+
+pub(super) async fn what_has_not_ended_stays_with_its_event(world: World) {
+    let session = world.session().await;
+    world.fill("acme", "hook", 3).await;
+    let taken = world.take(session, 2).await;
+    world.finish(&taken[0].delivery, retry(90), 5).await;
+    let gone = prune(&world, "acme", records(99, 99, 99), 99, 10).await;
+    assert_eq!(gone, Pruned::default());
+    assert_eq!(world.take_at(session, 9, 95).await.len(), 2, "they are delivered all the same");
+    world.assert_clean().await;
+}
+
+pub(super) async fn dead_letters_have_their_own_time(world: World) {
+    let session = world.session().await;
+    let letter = dead(&world, "hook", "status_500", 10).await;
+    let event = world.new_event("acme");
+    let (one, two) = (world.to("acme", "hook"), world.to("acme", "b"));
+    world.ingest_items(vec![world.item(&event, vec![one, two])], 0).await;
+    for (claimed, next) in world
+        .take(session, 2)
+        .await
+        .into_iter()
+        .zip([Next::Delivered, Next::Dead { reason: why("exhausted") }])
+    {
+        world.finish(&claimed.delivery, next, 10).await;
+    }
+    let gone = prune(&world, "acme", records(50, 50, 10), 99, 10).await;
+    assert_eq!((gone.deliveries, gone.dead_letters, gone.events), (1, 0, 0));
+    world.assert_clean().await;
+    assert!(world.event(&org("acme"), event.id).await.unwrap().is_some(), "a letter needs it");
+    let new = world.replay(super::delivery::replay_of(&world, &letter)).await.unwrap();
+    let gone = prune(&world, "acme", records(50, 50, 50), 99, 10).await;
+    assert_eq!((gone.dead_letters, gone.events), (2, 1), "the replay needs its event");
+    assert_eq!(world.take_at(session, 9, 60).await[0].delivery.id, new.id);
+    assert_eq!(world.letters(&org("acme"), &[letter.id]).await.unwrap(), []);
+    assert!(world.due_letters(at(9_999), 10).await.unwrap().is_empty());
+    world.assert_clean().await;
+}
+
+pub(super) async fn an_event_stays_for_its_time_and_its_key(world: World) {
+    let mut items = vec![world.item(&world.keyed("acme", "k"), vec![])];
+    items.push(world.item(&world.new_event("acme"), vec![]));
+    let again = world.item(&world.keyed("acme", "k"), vec![]);
+    world.ingest_items(items.clone(), 0).await;
+    assert_eq!(prune(&world, "acme", records(0, 99, 99), 99, 10).await.events, 0);
+    assert_eq!(prune(&world, "acme", records(99, 99, 99), 3_599, 10).await.events, 1);
+    let first = items[0].event.id;
+    let answer = world.ingest_items(vec![again], 3_599).await;
+    assert_eq!(answer, [Ingested::Duplicate { of: first }]);
+    assert!(world.event(&org("acme"), first).await.unwrap().is_some());
+    assert_eq!(prune(&world, "acme", records(99, 99, 99), 3_600, 10).await.events, 1);
+}
+
+pub(super) async fn keys_go_when_their_time_is_over(world: World) {
+    for (secs, key) in [(0, "a"), (100, "b"), (0, "c"), (0, "d")] {
+        let event = world.keyed("acme", key);
+        world.ingest_items(vec![world.item(&event, vec![])], secs).await;
+    }
+    assert_eq!(prune(&world, "acme", What::Keys, 3_599, 2).await.keys, 0);
+    assert_eq!(prune(&world, "acme", What::Keys, 3_600, 2).await.keys, 3);
+    assert_eq!(prune(&world, "other", What::Keys, 9_999, 2).await.keys, 0);
+    let live = world.ingest_items(vec![world.item(&world.keyed("acme", "b"), vec![])], 3_600).await;
+    assert!(matches!(live[..], [Ingested::Duplicate { .. }]), "{live:?}");
+}
+
+pub(super) async fn audit_rows_go_by_age(world: World) {
+    for (secs, id) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")] {
+        world.write(write(vec![change("acme", id, Expect::Absent)], secs)).await.unwrap();
+    }
+    world.write(write(vec![change("other", "a", Expect::Absent)], 1)).await.unwrap();
+    assert_eq!(prune(&world, "acme", What::Audit { before: at(4) }, 99, 2).await.audit, 3);
+    let left = |name| {
+        let (store, org) = (world.store(), org(name));
+        async move { store.audit_log(&org, &AuditQuery::default()).await.unwrap().items.len() }
+    };
+    assert_eq!((left("acme").await, left("other").await), (2, 1));
+}
+
+pub(super) async fn replaced_versions_go_and_the_latest_stays(world: World) {
+    for secs in 1..=5 {
+        world.write(write(vec![change("acme", "a", Expect::Any)], secs)).await.unwrap();
+    }
+    world.write(write(vec![change("acme", "b", Expect::Any)], 1)).await.unwrap();
+    world.write(write(vec![deletion("acme", "b", Expect::Any)], 2)).await.unwrap();
+    let head = world.head().await.unwrap();
+    let gone = prune(&world, "acme", What::History { before: at(4) }, 99, 2).await;
+    assert_eq!(gone.history, 3, "two of `a`, and the first of `b`");
+    let versions = |id| {
+        let (store, org, id) = (world.store(), org("acme"), res(id));
+        async move { store.history(&org, "integration", &id, None, 10).await.unwrap() }
+    };
+    let left: Vec<_> = versions("a").await.into_iter().map(|record| record.version).collect();
+    assert_eq!(left, [5, 4, 3]);
+    assert!(versions("b").await[0].deleted);
+    let all = prune(&world, "acme", What::History { before: at(99) }, 99, 2).await;
+    assert_eq!((all.history, world.head().await.unwrap()), (2, head));
+    world.write(write(vec![change("acme", "b", Expect::Absent)], 9)).await.unwrap();
+    assert_eq!(versions("b").await[0].version, 3, "versions count on");
+}
+
+pub(super) async fn every_organization_is_come_by(world: World) {
+    world.fill("b", "hook", 1).await;
+    world.fill("d", "hook", 1).await;
+    world.write(write(vec![change("c", "a", Expect::Absent)], 1)).await.unwrap();
+    let (mut found, mut after): (Vec<OrgId>, Option<OrgId>) = (vec![], None);
+    while let Some(next) = world.next_organization(after.as_ref()).await.unwrap() {
+        found.push(next.clone());
+        after = Some(next);
+    }
+    assert_eq!(found, [org("b"), org("c"), org("d")]);
+}
+
+pub(super) async fn what_ended_in_any_way_is_removed(world: World) {
+    let session = world.session().await;
+    let ends = [
+        Next::Skipped { reason: why("dropped") },
+        Next::Cancelled { reason: why("gone") },
+        Next::Expired,
+    ];
+    world.fill("acme", "hook", ends.len()).await;
+    for (claimed, next) in world.take(session, 9).await.into_iter().zip(ends) {
+        world.finish(&claimed.delivery, next, 5).await;
+    }
+    let gone = prune(&world, "acme", records(99, 99, 0), 99, 10).await;
+    assert_eq!((gone.deliveries, gone.events), (3, 3));
+    let counts = world.counts().await.unwrap();
+    let left = counts.iter().filter(|(state, _)| *state != DeliveryState::Ready);
+    assert_eq!(left.map(|(_, count)| count).sum::<u64>(), 0);
+}
