@@ -89,7 +89,7 @@ impl Trial {
             let violation = Violation::new("/org", "ambiguous", "is another organization");
             return Err(Error::violations(Code::EventInvalid, vec![violation]));
         }
-        let (event, view) = event::publish::accept(core, event).await?;
+        let (event, view) = event::publish::accept_own(core, event).await?;
         let (id, draft) = match of {
             TestOf::Saved(id) => (id, None),
             TestOf::Draft(spec) => {
