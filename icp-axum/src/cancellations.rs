@@ -39,11 +39,11 @@ struct CancelMany {
 }
 
 impl Input for CancelMany {
-    const INVALID: Code = Code::QueryInvalid;
+    const INVALID: Code = Code::FilterInvalid;
 }
 
 impl Input for DeliveryFilter {
-    const INVALID: Code = Code::QueryInvalid;
+    const INVALID: Code = Code::FilterInvalid;
 }
 
 async fn preview(

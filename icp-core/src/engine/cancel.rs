@@ -44,7 +44,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`QueryInvalid`](crate::Code::QueryInvalid),
+    /// [`FilterInvalid`](crate::Code::FilterInvalid),
     /// [`OrganizationUnknown`](crate::Code::OrganizationUnknown), and those of the store.
     pub async fn preview_cancel(
         &self,
