@@ -39,11 +39,11 @@ struct CancelMany {
 }
 
 impl Input for CancelMany {
-    const INVALID: Code = Code::FilterInvalid;
+    const INVALID: Code = Code::SelectionInvalid;
 }
 
 impl Input for DeliveryFilter {
-    const INVALID: Code = Code::FilterInvalid;
+    const INVALID: Code = Code::SelectionInvalid;
 }
 
 async fn preview(

@@ -144,8 +144,8 @@ codes! {
     ReplayNotFound = "replay_not_found", NotFound;
     /// The replay is not in a state from which this can be done.
     ReplayStateConflict = "replay_state_conflict", Conflict;
-    /// The filter of deliveries breaks one or more rules; each is listed with its JSON pointer.
-    FilterInvalid = "filter_invalid", Invalid;
+    /// What selects deliveries breaks one or more rules; each is listed with its JSON pointer.
+    SelectionInvalid = "selection_invalid", Invalid;
     /// The note on a dead letter is missing or too long.
     NoteInvalid = "note_invalid", Invalid;
     /// The integration no longer exists.

@@ -92,9 +92,9 @@ async fn many_deliveries_are_counted_and_called_off() {
     assert!(begin.starts_with("integration orders, event type order.paid"), "{begin}");
 
     let bad = json!({"ordering_key": "k"});
-    let problem = api.post(&format!("{path}/preview"), bad).await.problem(400, "filter_invalid");
+    let problem = api.post(&format!("{path}/preview"), bad).await.problem(400, "selection_invalid");
     assert_eq!(problem["violations"][0]["pointer"], "/ordering_key");
-    api.post(&path, json!({"filter": {"lane": "x"}})).await.problem(400, "filter_invalid");
+    api.post(&path, json!({"filter": {"lane": "x"}})).await.problem(400, "selection_invalid");
     let none = "/api/v1/organizations/none/deliveries/cancel/preview";
     api.post(none, json!({})).await.problem(404, "organization_unknown");
 }

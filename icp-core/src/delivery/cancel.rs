@@ -57,7 +57,7 @@ impl DeliveryFilter {
     ///
     /// # Errors
     ///
-    /// [`Code::FilterInvalid`] with every violation.
+    /// [`Code::SelectionInvalid`] with every violation.
     pub fn check(&self) -> Result<()> {
         let mut violations = Vec::new();
         let mut refuse = |pointer: &str, message: &str| {
@@ -77,7 +77,7 @@ impl DeliveryFilter {
         if violations.is_empty() {
             return Ok(());
         }
-        Err(Error::violations(Code::FilterInvalid, violations))
+        Err(Error::violations(Code::SelectionInvalid, violations))
     }
 
     /// The only lane of `org` that the filter leaves, where it leaves but one.

@@ -44,7 +44,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`FilterInvalid`](crate::Code::FilterInvalid),
+    /// [`SelectionInvalid`](crate::Code::SelectionInvalid),
     /// [`OrganizationUnknown`](crate::Code::OrganizationUnknown), and those of the store.
     pub async fn preview_cancel(
         &self,
