@@ -5,7 +5,7 @@ use icp_core::time::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
 use super::aside;
-use super::error::Failure;
+use super::error::{Failure, corrupt};
 use super::health::Health;
 use super::lane::Changes;
 use super::outbox;
@@ -56,7 +56,9 @@ pub(super) async fn each(
     let mut settlements = distinct(settle);
     let mut held = held(conn, &settlements).await?;
     settlements.retain(|settlement| held.contains(&settlement.lease.delivery.to_bytes()));
-    end(conn, &settlements, settle.now, health).await?.execute(conn).await?;
+    if !end(conn, &settlements, settle.now, health).await?.execute(conn).await? {
+        return Err(corrupt("a lane is missing, or an attempt was recorded before").into());
+    }
     let answers = settle.settlements.iter().map(|settlement| {
         let won = held.remove(&settlement.lease.delivery.to_bytes());
         if won { Settled::Recorded } else { Settled::Stale }
