@@ -5,5 +5,41 @@
 //! | [`sqlite::SqliteStore`] | one machine, one file, any number of processes | `sqlite` |
 #![forbid(unsafe_code)]
 
+mod access;
+mod aside;
+mod audit;
+mod cancel;
+mod claim;
+mod delivery;
+mod dialect;
+mod erasure;
+mod error;
+mod event;
+mod family;
+mod health;
+mod ingest;
+mod lane;
+mod letter;
+mod link;
+mod meter;
+mod note;
+mod outbox;
+mod replay;
+mod rescue;
+mod resource;
+mod rest;
+mod retention;
+mod row;
+mod settle;
+mod sight;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod statement;
+mod store;
+mod value;
+
+pub use dialect::Dialect;
+pub use family::Family;
+pub use outbox::{OutboxInsert, outbox_insert};
+pub use store::SqlStore;
+pub use value::Value;

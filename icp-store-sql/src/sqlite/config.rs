@@ -1,14 +1,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+
 use std::time::Duration;
 
 use icp_core::error::{Code, Error, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
-use super::{Shared, SqliteStore, error, migrate};
+use super::{File, SqliteStore, migrate};
+use crate::error;
 
 /// When a commit is on disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -103,15 +104,8 @@ impl Builder {
             .connect_with(self.options().read_only(true))
             .await
             .map_err(error::classify)?;
-        let (writer, hint) = (Mutex::new(writer), Notify::new());
-        let options = self.writing();
-        Ok(SqliteStore(Arc::new(Shared {
-            writer,
-            options,
-            readers,
-            hint,
-            ill: AtomicBool::new(false),
-        })))
+        let writer = Arc::new(Mutex::new(writer));
+        Ok(SqliteStore::new(File { writer, options: self.writing(), readers }))
     }
 
     /// Switching a new file to WAL does not wait for another process that does the same, so it

@@ -1,64 +1,11 @@
-use icp_core::error::{Code, Error};
+//! What SQLite's result codes mean.
 
-/// Either the database failed, or a rule of the store was broken.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Sql(sqlx::Error),
-    Rule(Error),
-}
+use icp_core::error::Code;
+use sqlx::error::DatabaseError;
 
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Rule(error)
-    }
-}
-
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Rule(corrupt("a stored document is not json").caused_by(error))
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Sql(error) => classify(error),
-            Failure::Rule(error) => error,
-        }
-    }
-}
-
-/// Data that the store cannot have written.
-pub(crate) fn corrupt(what: &str) -> Error {
-    Error::new(Code::StoreCorrupt, format!("{what}; restore the database from a backup"))
-}
-
-/// The error that tells what to do about `error`.
-pub(crate) fn classify(error: sqlx::Error) -> Error {
-    let (code, message) = match &error {
-        sqlx::Error::Database(fault) => {
-            fault.code().and_then(|code| code.parse().ok()).map_or(INTERNAL, by_code)
-        }
-        sqlx::Error::Io(fault) if fault.kind() == std::io::ErrorKind::StorageFull => by_code(FULL),
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => by_code(CORRUPT),
-        sqlx::Error::PoolTimedOut => {
-            (Code::Overloaded, "no reader got free in time; allow more readers, or read less")
-        }
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Configuration(_) => {
-            (Code::StoreUnavailable, "the database is closed; open the store again")
-        }
-        _ => INTERNAL,
-    };
-    Error::new(code, message).caused_by(error)
+/// What to do about `fault`.
+pub(crate) fn judge(fault: &dyn DatabaseError) -> (Code, &'static str) {
+    fault.code().and_then(|code| code.parse().ok()).map_or(INTERNAL, by_code)
 }
 
 const INTERNAL: (Code, &str) = (Code::Internal, "sqlite refused a statement; report this defect");

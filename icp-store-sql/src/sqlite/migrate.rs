@@ -2,7 +2,7 @@ use icp_core::error::{Code, Error, Result};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use super::error::Failure;
+use crate::error::Failure;
 
 /// In order; a migration that was released never changes.
 const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/sqlite/0001_init.sql"))];

@@ -6,12 +6,13 @@ use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId};
 use icp_core::replay::{ReplayDeliveries, ReplayQuery, ReplayState};
 use icp_core::resource::{ListQuery, Revision};
 use icp_core::store::PageQuery;
-use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use super::statement::rows;
-use super::{
-    aside, cancel, claim, delivery, erasure, event, health, ingest, lane, letter, meter, migrate,
-    note, outbox, replay, rescue, resource, rest, retention, settle, sight,
+use super::migrate;
+use crate::statement::{self, Statement, rows};
+use crate::{
+    aside, cancel, claim, delivery, erasure, event, health, ingest, lane, letter, meter, note,
+    outbox, replay, rescue, resource, rest, retention, settle, sight,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -132,7 +133,7 @@ fn statements() -> Vec<String> {
     all.extend(filters().iter().map(|filter| cancel::lanes_sql(filter, &org())));
     all.extend(retention::FORGET.map(|head| many((head, ")"), 1)));
     all.extend(queries().iter().map(delivery::list_sql));
-    all.extend(resources().iter_mut().map(|sql| sql.sql().as_str().to_owned()));
+    all.extend(resources().iter().map(|sql| sql.sql().to_owned()));
     all
 }
 
@@ -152,10 +153,10 @@ fn replays() -> Vec<String> {
 }
 
 /// Lists of events and resources, from the start and onwards.
-fn resources() -> Vec<QueryBuilder<Sqlite>> {
+fn resources() -> Vec<Statement> {
     let (org, id) = (OrgId::new("acme").unwrap(), ResourceId::new("crm").unwrap());
     let event = EventId::from_bytes([1; 16]);
-    let mut all = vec![QueryBuilder::new(resource::HEAD)];
+    let mut all = vec![statement::statement(resource::HEAD)];
     for further in [false, true] {
         let after = further.then_some(event);
         let page = PageQuery { after, limit: 50 };

@@ -4,11 +4,11 @@ use icp_core::delivery::Lane;
 use icp_core::delivery::health::{LaneRules, Meter};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
 
-use super::error::Failure;
-use super::row;
-use super::statement::{Script, exact, padded, values};
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::row;
+use crate::statement::{Script, exact, padded, statement, values};
 
 /// What the limited integrations among some lanes have used of their rates. Empty, and at no
 /// cost, where none has a limit.
@@ -31,14 +31,14 @@ pub(crate) const PUT_METERS: (&str, &str) = (
 
 impl Meters {
     pub(crate) async fn load(
-        conn: &mut SqliteConnection,
+        conn: &mut Conn<'_>,
         lanes: impl Iterator<Item = &Lane>,
     ) -> Result<Self, Failure> {
         Self::of(conn, lanes.map(|lane| (&lane.org, &lane.integration, &lane.rules))).await
     }
 
     pub(crate) async fn of<'a>(
-        conn: &mut SqliteConnection,
+        conn: &mut Conn<'_>,
         integrations: impl Iterator<Item = (&'a OrgId, &'a ResourceId, &'a LaneRules)>,
     ) -> Result<Self, Failure> {
         let limited = integrations.filter(|(_, _, rules)| rules.rate_limit.is_some());
@@ -99,11 +99,11 @@ pub(crate) const FORGET: &str = "DELETE FROM icp_meter WHERE org = ? AND integra
 
 /// Lets an integration start with its whole rate.
 pub(crate) async fn forget(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     integration: &ResourceId,
 ) -> Result<(), Failure> {
-    sqlx::query(FORGET)
+    statement(FORGET)
         .bind(org.as_str().to_owned())
         .bind(integration.as_str().to_owned())
         .execute(conn)

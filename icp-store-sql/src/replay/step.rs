@@ -7,18 +7,16 @@ use icp_core::error::{Code, Error};
 use icp_core::id::{EventId, OrgId};
 use icp_core::replay::{NewReplay, ReplayJob, ReplayStep};
 use icp_core::time::Timestamp;
-use sqlx::SqliteConnection;
 
-use crate::sqlite::error::Failure;
-use crate::sqlite::ingest::{self, EVENTS_PRESENT};
-use crate::sqlite::lane::{self, Seen};
-use crate::sqlite::statement::{Script, exact, padded};
+use crate::error::Failure;
+use crate::ingest::{self, EVENTS_PRESENT};
+use crate::lane::{self, Seen};
+use crate::link::Conn;
+use crate::replay;
+use crate::statement::{Script, exact, padded};
 
-pub(super) async fn step(
-    conn: &mut SqliteConnection,
-    step: &ReplayStep,
-) -> Result<ReplayJob, Failure> {
-    let mut job = super::existing(conn, step.job).await?;
+pub(crate) async fn step(conn: &mut Conn<'_>, step: &ReplayStep) -> Result<ReplayJob, Failure> {
+    let mut job = replay::existing(conn, step.job).await?;
     job.admit(step)?;
     let items = current(conn, &job.org, &step.items).await?;
     if !items.is_empty() {
@@ -33,19 +31,19 @@ pub(super) async fn step(
         }
     }
     job.advance(step, items.len() as u64);
-    super::save(conn, &job).await?;
+    replay::save(conn, &job).await?;
     Ok(job)
 }
 
 /// The items whose event is there and was not replayed by somebody else meanwhile.
 async fn current<'a>(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     items: &'a [NewReplay],
 ) -> Result<Vec<&'a NewReplay>, Failure> {
     let events: BTreeSet<EventId> = items.iter().map(|item| item.event).collect();
     let events: Vec<EventId> = events.into_iter().collect();
-    let newest = super::newest(super::standings(conn, org, &events).await?);
+    let newest = replay::newest(replay::standings(conn, org, &events).await?);
     let named: Vec<_> = events.into_iter().map(|event| (org.clone(), event)).collect();
     let present: HashSet<EventId> = ingest::present(conn, EVENTS_PRESENT, &named).await?;
     let is_current = |item: &&NewReplay| {
@@ -107,7 +105,7 @@ fn write(script: &mut Script, job: &ReplayJob, items: &[&NewReplay], now: Timest
 
 /// The lanes of the items, those there are and those to be made, as they tell of the items.
 async fn lanes(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     items: &[&NewReplay],
     now: Timestamp,

@@ -8,21 +8,22 @@ use icp_core::resource::{
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::meter;
-use super::rest::{self, Why};
-use super::row::{self, more_than};
-use super::{SqliteStore, commit, read};
+use crate::error::Failure;
+use crate::link::{Conn, Row};
+use crate::meter;
+use crate::rest::{self, Why};
+use crate::row::{self, more_than};
+use crate::statement::{Statement, statement};
+use crate::store::{SqlStore, commit, read};
 
 const RECORD: &str = "SELECT h.org, h.kind, h.id, h.name, h.labels, h.spec, h.status, h.revision, \
      h.version, h.created_at, h.updated_at, h.deleted FROM ";
 const PRESENT: &str = "icp_resource r CROSS JOIN icp_history h ON h.revision = r.revision WHERE ";
 
 #[async_trait]
-impl ResourceStore for SqliteStore {
+impl<D: Database> ResourceStore for SqlStore<D> {
     async fn write(&self, write: Write) -> Result<Vec<Record>> {
         commit!(self, "write resources", |tx| write_all(tx, &write).await)
     }
@@ -74,7 +75,7 @@ impl ResourceStore for SqliteStore {
     }
 }
 
-pub(crate) fn list_sql(org: &OrgId, kind: &str, query: &ListQuery) -> QueryBuilder<Sqlite> {
+pub(crate) fn list_sql(org: &OrgId, kind: &str, query: &ListQuery) -> Statement {
     let mut sql = select(PRESENT);
     sql.push("r.kind = ").push_bind(kind.to_owned());
     sql.push(" AND r.org = ").push_bind(org.as_str().to_owned()).push(" AND r.deleted = 0");
@@ -93,7 +94,7 @@ pub(crate) fn of_all_sql(
     kind: &str,
     after: Option<(OrgId, ResourceId)>,
     limit: usize,
-) -> QueryBuilder<Sqlite> {
+) -> Statement {
     let mut sql = select(PRESENT);
     sql.push("r.kind = ").push_bind(kind.to_owned()).push(" AND r.deleted = 0");
     if let Some((org, id)) = after {
@@ -110,7 +111,7 @@ pub(crate) fn history_sql(
     id: &ResourceId,
     before: Option<Revision>,
     limit: usize,
-) -> QueryBuilder<Sqlite> {
+) -> Statement {
     let mut sql = select("icp_history h WHERE h.org = ");
     sql.push_bind(org.as_str().to_owned());
     sql.push(" AND h.kind = ").push_bind(kind.to_owned());
@@ -122,37 +123,34 @@ pub(crate) fn history_sql(
     sql
 }
 
-pub(crate) fn changes_sql(after: Revision, limit: usize) -> QueryBuilder<Sqlite> {
+pub(crate) fn changes_sql(after: Revision, limit: usize) -> Statement {
     let mut sql = select("icp_history h WHERE h.revision > ");
     sql.push_bind(after.0.cast_signed());
     sql.push(" ORDER BY h.revision LIMIT ").push_bind(more_than(limit) - 1);
     sql
 }
 
-fn select(from: &str) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new(RECORD);
+fn select(from: &str) -> Statement {
+    let mut sql = statement(RECORD);
     sql.push(from);
     sql
 }
 
-async fn records(
-    conn: &mut SqliteConnection,
-    mut sql: QueryBuilder<Sqlite>,
-) -> Result<Vec<Record>, Failure> {
-    sql.build().fetch_all(conn).await?.iter().map(record).collect()
+async fn records(conn: &mut Conn<'_>, sql: Statement) -> Result<Vec<Record>, Failure> {
+    sql.fetch_all(conn).await?.iter().map(record).collect()
 }
 
-fn record(found: &SqliteRow) -> Result<Record, Failure> {
+fn record(found: &Row) -> Result<Record, Failure> {
     Ok(Record {
         org: row::org(found, 0)?,
-        kind: found.try_get::<&str, _>(1)?.into(),
+        kind: found.try_get::<&str>(1)?.into(),
         id: row::resource_id(found, 2)?,
         name: found.try_get(3)?,
         labels: serde_json::from_str(found.try_get(4)?)?,
         spec: serde_json::from_str(found.try_get(5)?)?,
         status: serde_json::from_str(found.try_get(6)?)?,
-        revision: Revision(found.try_get::<i64, _>(7)?.cast_unsigned()),
-        version: found.try_get::<i64, _>(8)?.cast_unsigned(),
+        revision: Revision(found.try_get::<i64>(7)?.cast_unsigned()),
+        version: found.try_get::<i64>(8)?.cast_unsigned(),
         created_at: row::time(found, 9)?,
         updated_at: row::time(found, 10)?,
         deleted: found.try_get(11)?,
@@ -161,7 +159,7 @@ fn record(found: &SqliteRow) -> Result<Record, Failure> {
 
 /// The latest version, a deletion included.
 async fn one(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     kind: &str,
     id: &ResourceId,
@@ -175,8 +173,8 @@ async fn one(
 
 pub(crate) const HEAD: &str = "SELECT coalesce(max(revision), 0) FROM icp_history";
 
-async fn head(conn: &mut SqliteConnection) -> Result<Revision, Failure> {
-    let revision: i64 = sqlx::query(HEAD).fetch_one(conn).await?.try_get(0)?;
+async fn head(conn: &mut Conn<'_>) -> Result<Revision, Failure> {
+    let revision: i64 = statement(HEAD).fetch_one(conn).await?.try_get(0)?;
     Ok(Revision(revision.cast_unsigned()))
 }
 
@@ -185,12 +183,12 @@ pub(crate) const LAST_REVISION: &str = "SELECT max(\
      coalesce((SELECT max(revision) FROM icp_audit), 0))";
 
 /// The last number given to a change or to a note.
-pub(super) async fn last_revision(conn: &mut SqliteConnection) -> Result<u64, Failure> {
-    let revision: i64 = sqlx::query(LAST_REVISION).fetch_one(conn).await?.try_get(0)?;
+pub(crate) async fn last_revision(conn: &mut Conn<'_>) -> Result<u64, Failure> {
+    let revision: i64 = statement(LAST_REVISION).fetch_one(conn).await?.try_get(0)?;
     Ok(revision.cast_unsigned())
 }
 
-async fn write_all(conn: &mut SqliteConnection, write: &Write) -> Result<Vec<Record>, Failure> {
+async fn write_all(conn: &mut Conn<'_>, write: &Write) -> Result<Vec<Record>, Failure> {
     let mut revision = last_revision(conn).await?;
     let mut written = Vec::with_capacity(write.changes.len());
     for change in &write.changes {
@@ -251,8 +249,8 @@ fn next(
     Ok(record)
 }
 
-async fn keep(conn: &mut SqliteConnection, record: &Record) -> Result<(), Failure> {
-    sqlx::query(
+async fn keep(conn: &mut Conn<'_>, record: &Record) -> Result<(), Failure> {
+    statement(
         "INSERT INTO icp_history (revision, org, kind, id, name, labels, spec, status, version, \
          created_at, updated_at, deleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -270,7 +268,7 @@ async fn keep(conn: &mut SqliteConnection, record: &Record) -> Result<(), Failur
     .bind(record.deleted)
     .execute(&mut *conn)
     .await?;
-    sqlx::query(
+    statement(
         "INSERT INTO icp_resource (kind, org, id, revision, deleted) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (kind, org, id) DO UPDATE SET revision = excluded.revision, \
          deleted = excluded.deleted",
@@ -286,13 +284,13 @@ async fn keep(conn: &mut SqliteConnection, record: &Record) -> Result<(), Failur
 }
 
 async fn note(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     record: &Record,
     before: Option<&Record>,
     change: &Change,
     write: &Write,
 ) -> Result<(), Failure> {
-    sqlx::query(
+    statement(
         "INSERT INTO icp_audit (revision, at, actor, request_id, action, org, kind, id, \
          spec_before, spec_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -316,14 +314,10 @@ fn fingerprint(record: &Record) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn take_effect(
-    conn: &mut SqliteConnection,
-    org: &OrgId,
-    effect: &Effect,
-) -> Result<(), Failure> {
+async fn take_effect(conn: &mut Conn<'_>, org: &OrgId, effect: &Effect) -> Result<(), Failure> {
     match effect {
         Effect::Lanes { integration, max_in_flight, paused } => {
-            sqlx::query(
+            statement(
                 "UPDATE icp_lane AS l SET max_in_flight = ?1, \
                  allowed = CASE WHEN l.health ->> '$.breaker.open' IS NOT NULL THEN 1 \
                     ELSE min(?1, coalesce(l.health ->> '$.narrowed.limit', ?1)) END \
@@ -341,7 +335,7 @@ async fn take_effect(
             rest::set(conn, org, why, *paused).await?;
         }
         Effect::Rules { integration, rules } => {
-            let changed = sqlx::query(
+            let changed = statement(
                 "UPDATE icp_lane SET rules = ?1, health = NULL, blocked_until = NULL, \
                  allowed = CASE WHEN fifo THEN 1 ELSE max_in_flight END \
                  WHERE org = ?2 AND integration = ?3 AND rules IS NOT ?1",
@@ -351,12 +345,12 @@ async fn take_effect(
             .bind(integration.as_str().to_owned())
             .execute(&mut *conn)
             .await?;
-            if changed.rows_affected() > 0 {
+            if changed > 0 {
                 meter::forget(conn, org, integration).await?;
             }
         }
         Effect::Weight { weight } => {
-            sqlx::query("UPDATE icp_lane SET weight = ? WHERE org = ?")
+            statement("UPDATE icp_lane SET weight = ? WHERE org = ?")
                 .bind(*weight)
                 .bind(org.as_str().to_owned())
                 .execute(conn)
@@ -371,11 +365,11 @@ async fn take_effect(
 }
 
 async fn audit_log(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     query: &AuditQuery,
 ) -> Result<Page<AuditEntry>, Failure> {
-    let mut sql = QueryBuilder::<Sqlite>::new(
+    let mut sql = statement(
         "SELECT revision, at, actor, request_id, action, kind, id, spec_before, spec_after, \
          note FROM icp_audit WHERE org = ",
     );
@@ -390,14 +384,14 @@ async fn audit_log(
         sql.push(" AND revision < ").push_bind(after.cast_signed());
     }
     sql.push(" ORDER BY revision DESC LIMIT ").push_bind(more_than(query.page.limit));
-    let rows = sql.build().fetch_all(conn).await?;
+    let rows = sql.fetch_all(conn).await?;
     let items = rows.iter().map(entry).collect::<Result<_, _>>()?;
     Ok(Page::cut(items, query.page.limit))
 }
 
-fn entry(found: &SqliteRow) -> Result<AuditEntry, Failure> {
+fn entry(found: &Row) -> Result<AuditEntry, Failure> {
     Ok(AuditEntry {
-        revision: Revision(found.try_get::<i64, _>(0)?.cast_unsigned()),
+        revision: Revision(found.try_get::<i64>(0)?.cast_unsigned()),
         at: row::time(found, 1)?,
         actor: Actor { name: found.try_get(2)?, request_id: found.try_get(3)? },
         action: found.try_get(4)?,

@@ -2,15 +2,15 @@ use std::collections::HashSet;
 
 use icp_core::delivery::{Attempt, DeliveryState, Next, Settle, Settled, Settlement};
 use icp_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
 
-use super::aside;
-use super::error::{Failure, corrupt};
-use super::health::Health;
-use super::lane::Changes;
-use super::outbox;
-use super::row::{self, Hex};
-use super::statement::{Script, fitted, padded, text, values};
+use crate::aside;
+use crate::error::{Failure, corrupt};
+use crate::health::Health;
+use crate::lane::Changes;
+use crate::link::Conn;
+use crate::outbox;
+use crate::row::{self, Hex};
+use crate::statement::{Script, fitted, padded, text, values};
 
 /// What nearly all leases come to, at a third of the placeholders.
 pub(crate) const DELIVERED: (&str, &str) = (
@@ -30,8 +30,8 @@ pub(crate) const SETTLE: (&str, &str) = (
 
 /// Ends all the leases, or none and answers nothing: the count tells that each was held, which
 /// spares looking before.
-pub(super) async fn all(
-    conn: &mut SqliteConnection,
+pub(crate) async fn all(
+    conn: &mut Conn<'_>,
     settle: &Settle,
     health: &Health<'_>,
 ) -> Result<Option<Vec<Settled>>, Failure> {
@@ -48,8 +48,8 @@ pub(super) async fn all(
 }
 
 /// Ends the leases that still hold.
-pub(super) async fn each(
-    conn: &mut SqliteConnection,
+pub(crate) async fn each(
+    conn: &mut Conn<'_>,
     settle: &Settle,
     health: &Health<'_>,
 ) -> Result<Vec<Settled>, Failure> {
@@ -80,7 +80,7 @@ pub(crate) const HELD: (&str, &str) = (
 
 /// The deliveries whose leases still hold.
 async fn held(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     settlements: &[&Settlement],
 ) -> Result<HashSet<[u8; 16]>, Failure> {
     let mut held = HashSet::with_capacity(settlements.len());
@@ -99,7 +99,7 @@ async fn held(
 
 /// Ends the leases that hold, with all that follows from it.
 async fn end(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     settlements: &[&Settlement],
     now: Timestamp,
     health: &Health<'_>,
@@ -226,8 +226,8 @@ pub(crate) const RENEW: (&str, &str) = (
 );
 
 /// Extends the leases that still hold; answers the others.
-pub(super) async fn renew(
-    conn: &mut SqliteConnection,
+pub(crate) async fn renew(
+    conn: &mut Conn<'_>,
     renew: &icp_core::delivery::Renew,
 ) -> Result<Vec<icp_core::delivery::Lease>, Failure> {
     let mut kept = HashSet::new();
@@ -240,7 +240,7 @@ pub(super) async fn renew(
                 .bind(renew.until.as_millis());
         }
         for row in query.fetch_all(&mut *conn).await? {
-            kept.insert((row::bytes(&row, 0)?, row.try_get::<u32, _>(1)?));
+            kept.insert((row::bytes(&row, 0)?, row.try_get::<u32>(1)?));
         }
     }
     let lost = |lease: &&icp_core::delivery::Lease| {

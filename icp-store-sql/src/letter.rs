@@ -8,24 +8,25 @@ use icp_core::letter::{
 };
 use icp_core::time::Timestamp;
 use serde::Deserialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::lane::Changes;
-use super::row::{self, DELIVERY, LANE, LaneRow};
-use super::statement::text;
-use super::{SqliteStore, commit, delivery, read};
+use crate::delivery;
+use crate::error::Failure;
+use crate::lane::Changes;
+use crate::link::{Conn, Row};
+use crate::row::{self, DELIVERY, LANE, LaneRow};
+use crate::statement::{statement, text};
+use crate::store::{SqlStore, commit, read};
 
 /// The `letter` column of a dead delivery that was given up.
 const ABANDONED: i64 = 1;
 /// The `letter` column of a dead delivery that an automatic round repeated.
 const REPEATED: i64 = 2;
 /// The `letter_due` column of a dead delivery that is left to people.
-pub(super) const NEVER: i64 = i64::MAX;
+pub(crate) const NEVER: i64 = i64::MAX;
 
 #[async_trait]
-impl LetterStore for SqliteStore {
+impl<D: Database> LetterStore for SqlStore<D> {
     async fn letters(&self, org: &OrgId, ids: &[DeliveryId]) -> Result<Vec<Letter>> {
         read!(self, "read dead letters", |conn| letters(conn, org, ids).await)
     }
@@ -71,13 +72,13 @@ pub(crate) fn one_sql() -> String {
 }
 
 async fn letters(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     ids: &[DeliveryId],
 ) -> Result<Vec<Letter>, Failure> {
     let mut letters = Vec::with_capacity(ids.len());
     for id in ids {
-        let found = sqlx::query(AssertSqlSafe(one_sql()))
+        let found = statement(one_sql())
             .bind(id.to_bytes().to_vec())
             .bind(text(org.as_str()))
             .fetch_optional(&mut *conn)
@@ -90,12 +91,12 @@ async fn letters(
 #[derive(Deserialize)]
 struct AbandonmentRow(i64, String, String, String);
 
-fn letter(found: &SqliteRow) -> Result<Letter, Failure> {
+fn letter(found: &Row) -> Result<Letter, Failure> {
     let delivery = row::delivery(found)?;
     let class = class_of(delivery.reason.as_ref(), found.try_get(1)?);
     let given_up: i64 = found.try_get(2)?;
     let retry_at: Option<i64> = found.try_get(3)?;
-    let abandonment = found.try_get::<Option<&str>, _>(4)?;
+    let abandonment = found.try_get::<Option<&str>>(4)?;
     let abandonment = abandonment.map(serde_json::from_str::<AbandonmentRow>).transpose()?;
     let mut notes: Vec<Note> =
         serde_json::from_str::<Vec<(i64, String, String)>>(found.try_get(5)?)?
@@ -105,7 +106,7 @@ fn letter(found: &SqliteRow) -> Result<Letter, Failure> {
     notes.sort_unstable();
     let states = serde_json::from_str::<Vec<i64>>(found.try_get(6)?)?;
     let states = states.into_iter().map(row::state).collect::<Result<Vec<_>>>()?;
-    let successor = match found.try_get::<Option<&[u8]>, _>(7)? {
+    let successor = match found.try_get::<Option<&[u8]>>(7)? {
         Some(_) => Some(DeliveryId::from_bytes(row::bytes(found, 7)?)),
         None => None,
     };
@@ -145,11 +146,11 @@ pub(crate) fn groups_sql(of_integration: bool) -> String {
 }
 
 async fn groups(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     query: &GroupQuery,
 ) -> Result<LetterGroups, Failure> {
-    let rows = sqlx::query(AssertSqlSafe(groups_sql(query.integration.is_some())))
+    let rows = statement(groups_sql(query.integration.is_some()))
         .bind(text(org.as_str()))
         .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
         .bind(query.integration.as_ref().map(|id| text(id.as_str())))
@@ -162,17 +163,13 @@ async fn groups(
 }
 
 /// Whether there are more letters than are counted.
-async fn further(
-    conn: &mut SqliteConnection,
-    org: &OrgId,
-    query: &GroupQuery,
-) -> Result<bool, Failure> {
+async fn further(conn: &mut Conn<'_>, org: &OrgId, query: &GroupQuery) -> Result<bool, Failure> {
     let page = icp_core::store::PageQuery { after: None, limit: query.limit };
     let integration = query.integration.clone();
     let dead = Some(DeliveryState::Dead);
     let query = icp_core::delivery::DeliveryQuery { state: dead, event: None, integration, page };
     let sql = format!("SELECT count(*) FROM ({})", delivery::list_sql(&query));
-    let found = sqlx::query(AssertSqlSafe(sql))
+    let found = statement(sql)
         .bind(text(org.as_str()))
         .bind(None::<Vec<u8>>)
         .bind(None::<i64>)
@@ -181,31 +178,31 @@ async fn further(
         .bind(row::more_than(query.page.limit))
         .fetch_one(conn)
         .await?;
-    Ok(found.try_get::<i64, _>(0)? > i64::try_from(query.page.limit).unwrap_or(i64::MAX))
+    Ok(found.try_get::<i64>(0)? > i64::try_from(query.page.limit).unwrap_or(i64::MAX))
 }
 
-fn group(found: &SqliteRow) -> Result<LetterGroup, Failure> {
+fn group(found: &Row) -> Result<LetterGroup, Failure> {
     let class: String = found.try_get(2)?;
     Ok(LetterGroup {
         integration: row::resource_id(found, 0)?,
         code: found.try_get(1)?,
         category: Category::of(&class),
         class,
-        count: found.try_get::<i64, _>(3)?.cast_unsigned(),
-        abandoned: found.try_get::<i64, _>(4)?.cast_unsigned(),
+        count: found.try_get::<i64>(3)?.cast_unsigned(),
+        abandoned: found.try_get::<i64>(4)?.cast_unsigned(),
         first_at: row::time(found, 5)?,
         last_at: row::time(found, 6)?,
         sample: DeliveryId::from_bytes(row::bytes(found, 7)?),
     })
 }
 
-async fn take_note(conn: &mut SqliteConnection, new: &NewNote) -> Result<(), Failure> {
+async fn take_note(conn: &mut Conn<'_>, new: &NewNote) -> Result<(), Failure> {
     let delivery = delivery::existing(conn, &new.org, new.delivery).await?;
     if delivery.state != DeliveryState::Dead {
         let message = format!("delivery `{}` is {}, not dead", delivery.id, delivery.state);
         return Err(Error::new(Code::DeliveryStateConflict, message).into());
     }
-    sqlx::query(
+    statement(
         "INSERT INTO icp_letter_note (delivery, at, author, text) VALUES (?, ?, ?, ?) \
          ON CONFLICT DO NOTHING",
     )
@@ -218,13 +215,10 @@ async fn take_note(conn: &mut SqliteConnection, new: &NewNote) -> Result<(), Fai
     Ok(())
 }
 
-async fn abandon_all(
-    conn: &mut SqliteConnection,
-    abandon: &Abandon,
-) -> Result<Vec<Abandoned>, Failure> {
+async fn abandon_all(conn: &mut Conn<'_>, abandon: &Abandon) -> Result<Vec<Abandoned>, Failure> {
     let mut answers = Vec::with_capacity(abandon.deliveries.len());
     for id in &abandon.deliveries {
-        let found = sqlx::query("SELECT state, letter FROM icp_delivery WHERE id = ? AND org = ?")
+        let found = statement("SELECT state, letter FROM icp_delivery WHERE id = ? AND org = ?")
             .bind(id.to_bytes().to_vec())
             .bind(text(abandon.org.as_str()))
             .fetch_optional(&mut *conn)
@@ -236,7 +230,7 @@ async fn abandon_all(
         let state = row::state(found.try_get(0)?)?;
         answers.push(if state != DeliveryState::Dead {
             Abandoned::NotDead(state)
-        } else if found.try_get::<i64, _>(1)? == ABANDONED {
+        } else if found.try_get::<i64>(1)? == ABANDONED {
             Abandoned::Already
         } else {
             mark(conn, *id, ABANDONED, None).await?;
@@ -251,23 +245,23 @@ pub(crate) const MARK: &str =
     "UPDATE icp_delivery SET letter = ?, letter_due = ? WHERE id = ? AND state = 3";
 
 async fn mark(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     id: DeliveryId,
     letter: i64,
     due: Option<i64>,
 ) -> Result<(), Failure> {
-    sqlx::query(MARK).bind(letter).bind(due).bind(id.to_bytes().to_vec()).execute(conn).await?;
+    statement(MARK).bind(letter).bind(due).bind(id.to_bytes().to_vec()).execute(conn).await?;
     Ok(())
 }
 
 async fn give_up(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     id: DeliveryId,
     actor: &str,
     reason: &EndReason,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query(
+    statement(
         "INSERT INTO icp_letter (delivery, at, actor, code, message) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (delivery) DO NOTHING",
     )
@@ -293,20 +287,16 @@ pub(crate) fn due_sql(fresh: bool) -> String {
     )
 }
 
-async fn due(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Vec<DueLetter>, Failure> {
+async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: usize) -> Result<Vec<DueLetter>, Failure> {
     let mut letters = Vec::new();
     for fresh in [true, false] {
-        let rows = sqlx::query(AssertSqlSafe(due_sql(fresh)))
+        let rows = statement(due_sql(fresh))
             .bind(now.as_millis())
             .bind(i64::try_from(limit - letters.len()).unwrap_or(i64::MAX))
             .fetch_all(&mut *conn)
             .await?;
         for found in &rows {
-            let lane = found.try_get::<Option<&str>, _>(2)?;
+            let lane = found.try_get::<Option<&str>>(2)?;
             let lane = lane.map(serde_json::from_str::<LaneRow<'_>>).transpose()?;
             letters.push(DueLetter {
                 delivery: row::delivery(found)?,
@@ -319,7 +309,7 @@ async fn due(
 }
 
 async fn judge_all(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     judgements: &[Judgement],
     now: Timestamp,
 ) -> Result<Vec<bool>, Failure> {
@@ -337,7 +327,7 @@ pub(crate) const JUDGE: &str = "UPDATE icp_delivery SET letter = ?, letter_due =
      WHERE id = ? AND state = 3 AND letter = 0 AND letter_due IS ?";
 
 async fn judge(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     judgement: &Judgement,
     now: Timestamp,
     changes: &mut Changes,
@@ -349,14 +339,14 @@ async fn judge(
         Verdict::Leave => (0, Some(NEVER)),
         _ => return Ok(false),
     };
-    let done = sqlx::query(JUDGE)
+    let done = statement(JUDGE)
         .bind(letter)
         .bind(due)
         .bind(judgement.delivery.to_bytes().to_vec())
         .bind(judgement.seen.map(Timestamp::as_millis))
         .execute(&mut *conn)
         .await?;
-    if done.rows_affected() == 0 {
+    if done == 0 {
         return Ok(false);
     }
     match &judgement.verdict {
@@ -373,12 +363,12 @@ async fn judge(
 }
 
 async fn repeat(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     old: DeliveryId,
     new: DeliveryId,
     now: Timestamp,
 ) -> Result<[u8; 16], Failure> {
-    let found = sqlx::query(
+    let found = statement(
         "INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, epoch, \
          tries, throttles, rescues, expires_at, replay_of, round, created_at, updated_at) \
          SELECT ?1, org, event, integration, lane, fifo, 0, ?2, 0, 0, 0, 0, expires_at, id, \

@@ -1,10 +1,11 @@
 use icp_core::delivery::{DeliveryState, Rescue, RescueOf, Rescued, Sweep, Swept};
 use icp_core::id::DeliveryId;
-use sqlx::{Row, SqliteConnection};
 
-use super::error::Failure;
-use super::lane::Changes;
-use super::row;
+use crate::error::Failure;
+use crate::lane::Changes;
+use crate::link::Conn;
+use crate::row;
+use crate::statement::statement;
 
 pub(crate) const FORGET: &str = "DELETE FROM icp_session WHERE id = ?";
 pub(crate) const OWNED: &str =
@@ -18,24 +19,21 @@ pub(crate) const ORPHANS: &str = "WITH RECURSIVE o (owner) AS (\
      ON d.state = 1 AND d.owner = o.owner WHERE d.lease_until < ? \
      AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = o.owner) LIMIT ?";
 
-pub(super) async fn rescue(
-    conn: &mut SqliteConnection,
-    rescue: &Rescue,
-) -> Result<Vec<Rescued>, Failure> {
+pub(crate) async fn rescue(conn: &mut Conn<'_>, rescue: &Rescue) -> Result<Vec<Rescued>, Failure> {
     let limit = i64::try_from(rescue.limit).unwrap_or(i64::MAX);
     let query = match rescue.of {
         RescueOf::Session(session) => {
             let id = session.to_bytes().to_vec();
-            let forget = sqlx::query(FORGET).bind(id.clone());
+            let forget = statement(FORGET).bind(id.clone());
             forget.execute(&mut *conn).await?;
-            sqlx::query(OWNED).bind(id)
+            statement(OWNED).bind(id)
         }
-        RescueOf::Orphans { before } => sqlx::query(ORPHANS).bind(before.as_millis()),
+        RescueOf::Orphans { before } => statement(ORPHANS).bind(before.as_millis()),
     };
     let mut changes = Changes::default();
     let mut rescued = Vec::new();
     for found in query.bind(limit).fetch_all(&mut *conn).await? {
-        let rescues = found.try_get::<u32, _>(2)?.saturating_add(1);
+        let rescues = found.try_get::<u32>(2)?.saturating_add(1);
         let poison = rescues >= rescue.max_rescues;
         let state = if poison { DeliveryState::Dead } else { DeliveryState::Ready };
         let delivery = row::bytes(&found, 0)?;
@@ -59,13 +57,13 @@ pub(crate) const RELEASE: &str = "UPDATE icp_delivery SET state = ?, rescues = r
      updated_at = ? WHERE id = ? AND state = 1";
 
 async fn release(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     delivery: [u8; 16],
     state: DeliveryState,
     rescue: &Rescue,
 ) -> Result<(), Failure> {
     let dead = state == DeliveryState::Dead;
-    sqlx::query(RELEASE)
+    statement(RELEASE)
         .bind(row::state_code(state))
         .bind(dead)
         .bind(rescue.now.as_millis())
@@ -79,7 +77,7 @@ async fn release(
 }
 
 /// A lane that would look neither now nor in time, with `?` for the moment.
-pub(super) const ASLEEP: &str = "l.runnable = 0 AND coalesce(CASE WHEN l.fifo \
+pub(crate) const ASLEEP: &str = "l.runnable = 0 AND coalesce(CASE WHEN l.fifo \
      THEN (SELECT d.due_at FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0 \
         AND d.fifo = 1 AND l.in_flight = 0 ORDER BY d.id LIMIT 1) \
      ELSE (SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0) END \
@@ -99,10 +97,10 @@ pub(crate) fn asleep_sql() -> String {
     )
 }
 
-pub(super) async fn sweep(conn: &mut SqliteConnection, sweep: &Sweep) -> Result<Swept, Failure> {
+pub(crate) async fn sweep(conn: &mut Conn<'_>, sweep: &Sweep) -> Result<Swept, Failure> {
     let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX);
     let now = sweep.now.as_millis();
-    let expired = sqlx::query(EXPIRE).bind(now).bind(now).bind(limit).fetch_all(&mut *conn).await?;
+    let expired = statement(EXPIRE).bind(now).bind(now).bind(limit).fetch_all(&mut *conn).await?;
     let mut changes = Changes::default();
     for found in &expired {
         // Those behind the head of a fifo lane had no moment of their own to wake it.
@@ -111,11 +109,7 @@ pub(super) async fn sweep(conn: &mut SqliteConnection, sweep: &Sweep) -> Result<
         }
     }
     changes.apply(conn).await?;
-    let asleep = sqlx::query(sqlx::AssertSqlSafe(asleep_sql()))
-        .bind(now)
-        .bind(limit)
-        .fetch_all(&mut *conn)
-        .await?;
+    let asleep = statement(asleep_sql()).bind(now).bind(limit).fetch_all(&mut *conn).await?;
     let mut changes = Changes::default();
     for found in &asleep {
         changes.of(row::bytes(found, 0)?).wake = true;

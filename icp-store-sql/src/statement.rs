@@ -3,19 +3,19 @@
 //! Those of the hot path say `OR FAIL`: any failure undoes the whole transaction anyway, so that
 //! SQLite need not keep a journal for undoing the statement alone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use sqlx::error::BoxDynError;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
+use crate::error::{Failure, corrupt};
+use crate::link::{Conn, Row};
+use crate::value::{Bind, Value};
 
-/// Statements that are sent to the connection's thread in one go, for each sending wakes a thread
-/// and each answer another.
+/// Statements that are run one after the other, with what is bound to them.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     sql: String,
-    arguments: SqliteArguments,
-    refused: Option<BoxDynError>,
+    values: Vec<Value>,
+    ends: Vec<(usize, usize)>,
     expected: usize,
 }
 
@@ -23,19 +23,15 @@ impl Script {
     /// Adds a statement: `head`, then `count` rows of `columns` placeholders, then `tail`.
     pub(crate) fn rows(&mut self, head: &str, count: usize, columns: usize, tail: &str) {
         if !self.sql.is_empty() {
+            self.ends.push((self.sql.len(), self.values.len()));
             self.sql.push(';');
         }
         write_rows(&mut self.sql, head, count, columns, tail);
     }
 
     /// Binds the next placeholder.
-    pub(crate) fn bind<T>(&mut self, value: T) -> &mut Self
-    where
-        T: for<'q> Encode<'q, Sqlite> + Type<Sqlite>,
-    {
-        if let Err(error) = self.arguments.add(value) {
-            self.refused.get_or_insert(error);
-        }
+    pub(crate) fn bind(&mut self, value: impl Bind) -> &mut Self {
+        self.values.push(value.value());
         self
     }
 
@@ -44,39 +40,109 @@ impl Script {
         self.expected += rows;
     }
 
+    /// The text of all statements.
+    pub(crate) fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// What is bound to all placeholders, in their order.
+    pub(crate) fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    pub(crate) fn into_values(self) -> Vec<Value> {
+        self.values
+    }
+
+    /// Each statement with what is bound to it.
+    pub(crate) fn statements(&self) -> impl Iterator<Item = (&str, &[Value])> {
+        let (mut sql, mut value) = (0, 0);
+        let last = (self.sql.len(), self.values.len());
+        self.ends.iter().copied().chain([last]).map(move |(sql_end, value_end)| {
+            let part = (&self.sql[sql..sql_end], &self.values[value..value_end]);
+            (sql, value) = (sql_end + 1, value_end);
+            part
+        })
+    }
+
     /// Runs all statements; answers whether as many rows changed as were expected.
-    pub(crate) async fn execute(self, conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    pub(crate) async fn execute(self, conn: &mut Conn<'_>) -> Result<bool, Failure> {
         let expected = self.expected as u64;
         if self.sql.is_empty() {
             return Ok(expected == 0);
         }
-        Ok(self.query()?.execute(conn).await?.rows_affected() == expected)
+        Ok(conn.execute(&self).await? == expected)
     }
 
     /// Runs one statement; answers how many rows changed.
-    pub(crate) async fn changes(self, conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-        Ok(self.query()?.execute(conn).await?.rows_affected())
+    pub(crate) async fn changes(self, conn: &mut Conn<'_>) -> Result<u64, Failure> {
+        conn.execute(&self).await
     }
 
-    pub(crate) async fn fetch_one(
-        self,
-        conn: &mut SqliteConnection,
-    ) -> Result<SqliteRow, sqlx::Error> {
-        self.query()?.fetch_one(conn).await
+    pub(crate) async fn fetch_all(self, conn: &mut Conn<'_>) -> Result<Vec<Row>, Failure> {
+        conn.fetch(&self).await
     }
 
-    pub(crate) async fn fetch_all(
-        self,
-        conn: &mut SqliteConnection,
-    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        self.query()?.fetch_all(conn).await
+    pub(crate) async fn fetch_optional(self, conn: &mut Conn<'_>) -> Result<Option<Row>, Failure> {
+        Ok(conn.fetch(&self).await?.into_iter().next())
     }
 
-    fn query<'q>(self) -> Result<sqlx::query::Query<'q, Sqlite, SqliteArguments>, sqlx::Error> {
-        match self.refused {
-            None => Ok(sqlx::query_with(AssertSqlSafe(self.sql), self.arguments)),
-            Some(error) => Err(sqlx::Error::Encode(error)),
-        }
+    pub(crate) async fn fetch_one(self, conn: &mut Conn<'_>) -> Result<Row, Failure> {
+        let found = self.fetch_optional(conn).await?;
+        Ok(found.ok_or_else(|| corrupt("a row is missing"))?)
+    }
+}
+
+/// One statement, bound by and by.
+#[must_use = "a statement does nothing until it is run"]
+pub(crate) struct Statement(Script);
+
+/// The statement `sql`.
+pub(crate) fn statement(sql: impl Into<Cow<'static, str>>) -> Statement {
+    Statement(Script { sql: sql.into().into_owned(), ..Script::default() })
+}
+
+impl Statement {
+    /// Binds the next placeholder.
+    pub(crate) fn bind(mut self, value: impl Bind) -> Self {
+        self.0.bind(value);
+        self
+    }
+
+    /// Adds to the text.
+    pub(crate) fn push(&mut self, sql: &str) -> &mut Self {
+        self.0.sql.push_str(sql);
+        self
+    }
+
+    /// Adds a placeholder and binds it.
+    pub(crate) fn push_bind(&mut self, value: impl Bind) -> &mut Self {
+        self.0.sql.push('?');
+        self.0.bind(value);
+        self
+    }
+
+    /// The text.
+    #[cfg(test)]
+    pub(crate) fn sql(&self) -> &str {
+        self.0.sql()
+    }
+
+    /// Answers how many rows changed.
+    pub(crate) async fn execute(self, conn: &mut Conn<'_>) -> Result<u64, Failure> {
+        self.0.changes(conn).await
+    }
+
+    pub(crate) async fn fetch_all(self, conn: &mut Conn<'_>) -> Result<Vec<Row>, Failure> {
+        self.0.fetch_all(conn).await
+    }
+
+    pub(crate) async fn fetch_optional(self, conn: &mut Conn<'_>) -> Result<Option<Row>, Failure> {
+        self.0.fetch_optional(conn).await
+    }
+
+    pub(crate) async fn fetch_one(self, conn: &mut Conn<'_>) -> Result<Row, Failure> {
+        self.0.fetch_one(conn).await
     }
 }
 

@@ -6,15 +6,16 @@ use icp_core::error::{Code, Error, Result};
 use icp_core::id::{EventId, OrgId};
 use icp_core::retention::{Cutoffs, Prune, Pruned, RetentionStore, What};
 use icp_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::row;
-use super::statement::{Script, exact, padded, text, values};
-use super::{SqliteStore, commit, read};
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::row;
+use crate::statement::{Script, exact, padded, statement, text, values};
+use crate::store::{SqlStore, commit, read};
 
 #[async_trait]
-impl RetentionStore for SqliteStore {
+impl<D: Database> RetentionStore for SqlStore<D> {
     async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>> {
         read!(self, "look for organizations", |conn| next_org(conn, after).await)
     }
@@ -30,20 +31,17 @@ pub(crate) const NEXT_ORG: &str = "SELECT min(org) FROM (\
      UNION ALL SELECT min(org) FROM icp_idempotency WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_audit WHERE org > ?1) v";
 
-async fn next_org(
-    conn: &mut SqliteConnection,
-    after: Option<&OrgId>,
-) -> Result<Option<OrgId>, Failure> {
+async fn next_org(conn: &mut Conn<'_>, after: Option<&OrgId>) -> Result<Option<OrgId>, Failure> {
     // No id is empty, so each is greater.
     let after = after.map_or("", OrgId::as_str);
-    let found = sqlx::query(NEXT_ORG).bind(text(after)).fetch_one(conn).await?;
-    match found.try_get::<Option<&str>, _>(0)? {
+    let found = statement(NEXT_ORG).bind(text(after)).fetch_one(conn).await?;
+    match found.try_get::<Option<&str>>(0)? {
         Some(_) => row::org(&found, 0).map(Some),
         None => Ok(None),
     }
 }
 
-async fn one_batch(conn: &mut SqliteConnection, prune: &Prune) -> Result<Pruned, Failure> {
+async fn one_batch(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure> {
     match prune.what {
         What::Records(cutoffs) => records(conn, prune, &cutoffs).await,
         What::Keys => keys(conn, prune).await,
@@ -63,16 +61,12 @@ fn limit(prune: &Prune) -> i64 {
 pub(crate) const OLDEST: &str = "SELECT id, received_at FROM icp_event \
      WHERE org = ? AND id > ? ORDER BY id LIMIT ?";
 
-async fn records(
-    conn: &mut SqliteConnection,
-    prune: &Prune,
-    cutoffs: &Cutoffs,
-) -> Result<Pruned, Failure> {
+async fn records(conn: &mut Conn<'_>, prune: &Prune, cutoffs: &Cutoffs) -> Result<Pruned, Failure> {
     let after = match &prune.after {
         Some(after) => after.parse::<EventId>()?.to_bytes().to_vec(),
         None => Vec::new(),
     };
-    let found = sqlx::query(OLDEST)
+    let found = statement(OLDEST)
         .bind(text(prune.org.as_str()))
         .bind(after)
         .bind(limit(prune))
@@ -104,7 +98,7 @@ pub(crate) const DELIVERIES: (&str, &str) = (
 );
 
 async fn deliveries(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     prune: &Prune,
     cutoffs: &Cutoffs,
     events: &[[u8; 16]],
@@ -179,7 +173,7 @@ pub(crate) const EVENTS: (&str, &str) = (
 );
 
 async fn events(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     prune: &Prune,
     cutoffs: &Cutoffs,
     old: &[[u8; 16]],
@@ -200,8 +194,8 @@ pub(crate) const KEYS: &str = "SELECT key, expires_at <= ? FROM icp_idempotency 
      WHERE org = ? AND key > ? ORDER BY key LIMIT ?";
 pub(crate) const FORGET_KEY: &str = "DELETE FROM icp_idempotency WHERE org = ? AND key = ?";
 
-async fn keys(conn: &mut SqliteConnection, prune: &Prune) -> Result<Pruned, Failure> {
-    let found = sqlx::query(KEYS)
+async fn keys(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure> {
+    let found = statement(KEYS)
         .bind(prune.now.as_millis())
         .bind(text(prune.org.as_str()))
         .bind(text(prune.after.as_deref().unwrap_or_default()))
@@ -211,9 +205,9 @@ async fn keys(conn: &mut SqliteConnection, prune: &Prune) -> Result<Pruned, Fail
     let mut pruned = Pruned::default();
     for key in &found {
         if key.try_get(1)? {
-            sqlx::query(FORGET_KEY)
+            statement(FORGET_KEY)
                 .bind(text(prune.org.as_str()))
-                .bind(key.try_get::<String, _>(0)?)
+                .bind(key.try_get::<String>(0)?)
                 .execute(&mut *conn)
                 .await?;
             pruned.keys += 1;
@@ -228,18 +222,14 @@ async fn keys(conn: &mut SqliteConnection, prune: &Prune) -> Result<Pruned, Fail
 pub(crate) const AUDIT: &str = "DELETE FROM icp_audit WHERE revision IN (SELECT revision FROM (\
      SELECT revision, at FROM icp_audit WHERE org = ? ORDER BY revision LIMIT ?) AS v WHERE v.at < ?)";
 
-async fn audit(
-    conn: &mut SqliteConnection,
-    prune: &Prune,
-    before: Timestamp,
-) -> Result<Pruned, Failure> {
-    let done = sqlx::query(AUDIT)
+async fn audit(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<Pruned, Failure> {
+    let done = statement(AUDIT)
         .bind(text(prune.org.as_str()))
         .bind(limit(prune))
         .bind(before.as_millis())
         .execute(conn)
         .await?;
-    let audit = done.rows_affected();
+    let audit = done;
     let next = (audit == prune.limit as u64).then(String::new);
     Ok(Pruned { audit, next, ..Pruned::default() })
 }
@@ -252,14 +242,10 @@ pub(crate) const VERSIONS: &str = "SELECT h.kind, h.id, h.revision, \
      ORDER BY h.kind, h.id, h.revision LIMIT ?";
 pub(crate) const FORGET_VERSION: &str = "DELETE FROM icp_history WHERE revision = ?";
 
-async fn history(
-    conn: &mut SqliteConnection,
-    prune: &Prune,
-    before: Timestamp,
-) -> Result<Pruned, Failure> {
+async fn history(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<Pruned, Failure> {
     let after = prune.after.as_deref().map(serde_json::from_str::<(String, String, i64)>);
     let (kind, id, revision) = after.transpose()?.unwrap_or_default();
-    let found = sqlx::query(VERSIONS)
+    let found = statement(VERSIONS)
         .bind(before.as_millis())
         .bind(text(prune.org.as_str()))
         .bind(kind)
@@ -272,13 +258,13 @@ async fn history(
     for version in &found {
         if version.try_get(3)? {
             let revision: i64 = version.try_get(2)?;
-            sqlx::query(FORGET_VERSION).bind(revision).execute(&mut *conn).await?;
+            statement(FORGET_VERSION).bind(revision).execute(&mut *conn).await?;
             pruned.history += 1;
         }
     }
     if let Some(last) = found.last().filter(|_| found.len() == prune.limit) {
         let (kind, id): (&str, &str) = (last.try_get(0)?, last.try_get(1)?);
-        pruned.next = Some(serde_json::to_string(&(kind, id, last.try_get::<i64, _>(2)?))?);
+        pruned.next = Some(serde_json::to_string(&(kind, id, last.try_get::<i64>(2)?))?);
     }
     Ok(pruned)
 }

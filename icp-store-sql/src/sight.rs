@@ -4,14 +4,16 @@ use icp_core::delivery::{LaneBacklog, LaneId, LaneStore, LaneTotals};
 use icp_core::error::Result;
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::time::Timestamp;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::row::{self, LANE};
-use super::{SqliteStore, read};
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::row::{self, LANE};
+use crate::statement::statement;
+use crate::store::{SqlStore, read};
 
 #[async_trait]
-impl LaneStore for SqliteStore {
+impl<D: Database> LaneStore for SqlStore<D> {
     async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
         read!(self, "list backlogs", |conn| backlogs(conn, org).await)
     }
@@ -30,13 +32,13 @@ pub(crate) const BACKLOGS: &str = "SELECT l.id, \
      (SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0) \
      FROM icp_lane l WHERE l.org = ?";
 
-async fn backlogs(conn: &mut SqliteConnection, org: &OrgId) -> Result<Vec<LaneBacklog>, Failure> {
-    let rows = sqlx::query(BACKLOGS).bind(org.as_str().to_owned()).fetch_all(conn).await?;
+async fn backlogs(conn: &mut Conn<'_>, org: &OrgId) -> Result<Vec<LaneBacklog>, Failure> {
+    let rows = statement(BACKLOGS).bind(org.as_str().to_owned()).fetch_all(conn).await?;
     let mut backlogs = Vec::new();
     for found in &rows {
         let Some(first_due) = row::maybe_time(found, 2)? else { continue };
         let lane = LaneId::from_bytes(row::bytes(found, 0)?);
-        let waiting = found.try_get::<i64, _>(1)?.cast_unsigned();
+        let waiting = found.try_get::<i64>(1)?.cast_unsigned();
         backlogs.push(LaneBacklog { lane, waiting, first_due });
     }
     Ok(backlogs)
@@ -44,11 +46,8 @@ async fn backlogs(conn: &mut SqliteConnection, org: &OrgId) -> Result<Vec<LaneBa
 
 pub(crate) const METERS: &str = "SELECT integration, used FROM icp_meter WHERE org = ?";
 
-async fn meters(
-    conn: &mut SqliteConnection,
-    org: &OrgId,
-) -> Result<Vec<(ResourceId, Meter)>, Failure> {
-    let rows = sqlx::query(METERS).bind(org.as_str().to_owned()).fetch_all(conn).await?;
+async fn meters(conn: &mut Conn<'_>, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>, Failure> {
+    let rows = statement(METERS).bind(org.as_str().to_owned()).fetch_all(conn).await?;
     rows.iter()
         .map(|found| Ok((row::resource_id(found, 0)?, Meter::from_micros(found.try_get(1)?))))
         .collect()
@@ -71,12 +70,12 @@ pub(crate) const FIRST_DUE: &str = "WITH RECURSIVE o (lane) AS (\
      SELECT min((SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = o.lane AND d.state = 0)) \
      FROM o";
 
-async fn totals(conn: &mut SqliteConnection, now: Timestamp) -> Result<LaneTotals, Failure> {
+async fn totals(conn: &mut Conn<'_>, now: Timestamp) -> Result<LaneTotals, Failure> {
     let mut totals = LaneTotals::default();
-    for found in sqlx::query(AssertSqlSafe(noted_sql())).fetch_all(&mut *conn).await? {
+    for found in statement(noted_sql()).fetch_all(&mut *conn).await? {
         totals.count(&row::lane(&found)?, now);
     }
-    let found = sqlx::query(FIRST_DUE).fetch_one(conn).await?;
+    let found = statement(FIRST_DUE).fetch_one(conn).await?;
     totals.first_due = row::maybe_time(&found, 0)?;
     Ok(totals)
 }

@@ -5,19 +5,20 @@ use icp_core::delivery::{
 use icp_core::error::Result;
 use icp_core::id::{DeliveryId, OrgId, ResourceId};
 use icp_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::lane::Changes;
-use super::row;
-use super::statement::{Script, exact, text};
-use super::{SqliteStore, commit, read};
+use crate::error::Failure;
+use crate::lane::Changes;
+use crate::link::Conn;
+use crate::row;
+use crate::statement::{Script, Statement, exact, statement, text};
+use crate::store::{SqlStore, commit, read};
 
 /// How many lanes a batch looks at, most of which may be empty.
 const LANES: i64 = 500;
 
 #[async_trait]
-impl CancelStore for SqliteStore {
+impl<D: Database> CancelStore for SqlStore<D> {
     async fn cancel_some(&self, batch: CancelBatch) -> Result<CancelledSome> {
         match &batch.reason {
             Some(reason) => {
@@ -32,13 +33,13 @@ impl CancelStore for SqliteStore {
     }
 }
 
-async fn count(conn: &mut SqliteConnection, batch: &CancelBatch) -> Result<CancelledSome, Failure> {
+async fn count(conn: &mut Conn<'_>, batch: &CancelBatch) -> Result<CancelledSome, Failure> {
     let (hits, next) = look(conn, batch).await?;
     Ok(CancelledSome { matched: hits.len() as u64, next })
 }
 
 async fn cancel(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     batch: &CancelBatch,
     reason: &EndReason,
 ) -> Result<CancelledSome, Failure> {
@@ -78,7 +79,7 @@ struct Hit {
 
 /// Looks at the next ready deliveries: those that the filter takes, and where to go on.
 async fn look(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     batch: &CancelBatch,
 ) -> Result<(Vec<Hit>, Option<CancelPlace>), Failure> {
     let mut hits = Vec::new();
@@ -135,17 +136,14 @@ pub(crate) fn lanes_sql(filter: &DeliveryFilter, org: &OrgId) -> String {
 }
 
 /// The next lanes, and whether no more follow.
-async fn lanes(
-    conn: &mut SqliteConnection,
-    batch: &CancelBatch,
-) -> Result<(Vec<Lane>, bool), Failure> {
+async fn lanes(conn: &mut Conn<'_>, batch: &CancelBatch) -> Result<(Vec<Lane>, bool), Failure> {
     let only = batch.filter.only_lane(&batch.org);
     let (integration, lane) = match &batch.after {
         Some(after) => (after.integration.as_str(), after.lane.to_bytes()),
         None => ("", [0; 16]),
     };
     let sql = lanes_sql(&batch.filter, &batch.org);
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+    let rows = statement(sql)
         .bind(text(batch.org.as_str()))
         .bind(text(integration))
         .bind(lane.to_vec())
@@ -183,7 +181,7 @@ type Looked = ([u8; 16], Timestamp, bool);
 
 /// The next ready deliveries of a lane, each with whether the filter takes it.
 async fn ready(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     batch: &CancelBatch,
     lane: &Lane,
     limit: usize,
@@ -193,8 +191,7 @@ async fn ready(
         Some(after) => (after.due_at.as_millis(), after.delivery.to_bytes().to_vec()),
         None => (i64::MIN, Vec::new()),
     };
-    let sql = sqlx::AssertSqlSafe(ready_sql());
-    let rows = taking(sqlx::query(sql), &batch.filter)
+    let rows = taking(statement(ready_sql()), &batch.filter)
         .bind(lane.id.to_bytes().to_vec())
         .bind(due_at)
         .bind(delivery)
@@ -215,23 +212,17 @@ pub(crate) fn leased_sql() -> String {
     )
 }
 
-async fn leased(
-    conn: &mut SqliteConnection,
-    org: &OrgId,
-    filter: &DeliveryFilter,
-) -> Result<u64, Failure> {
-    let found = taking(sqlx::query(sqlx::AssertSqlSafe(leased_sql())), filter)
+async fn leased(conn: &mut Conn<'_>, org: &OrgId, filter: &DeliveryFilter) -> Result<u64, Failure> {
+    let found = taking(statement(leased_sql()), filter)
         .bind(text(org.as_str()))
         .bind(filter.only_lane(org).map(|lane| lane.to_bytes().to_vec()))
         .fetch_one(conn)
         .await?;
-    Ok(found.try_get::<i64, _>(0)?.cast_unsigned())
+    Ok(found.try_get::<i64>(0)?.cast_unsigned())
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
-
 /// Binds the parameters of [`TAKES`].
-fn taking<'q>(query: Query<'q>, filter: &DeliveryFilter) -> Query<'q> {
+fn taking(query: Statement, filter: &DeliveryFilter) -> Statement {
     query
         .bind(filter.integration.as_ref().map(|integration| text(integration.as_str())))
         .bind(filter.since.map(Timestamp::as_millis))

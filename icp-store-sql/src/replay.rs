@@ -2,9 +2,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 use icp_core::delivery::Delivery;
 use icp_core::error::{Code, Error, Result};
+use icp_core::event::Event;
 use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
 use icp_core::replay::{
     EventRange, ReplayChange, ReplayClaim, ReplayClaimed, ReplayDeliveries, ReplayJob, ReplayQuery,
@@ -12,18 +12,18 @@ use icp_core::replay::{
 };
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::row::{self, DELIVERY, EVENT};
-use super::statement::{exact, text, values};
-use super::{SqliteStore, commit, read};
+use crate::error::Failure;
+use crate::link::{Conn, Row};
+use crate::row::{self, DELIVERY, EVENT};
+use crate::statement::{exact, statement, text, values};
+use crate::store::{SqlStore, commit, read};
 
 pub(crate) mod step;
 
 #[async_trait]
-impl ReplayStore for SqliteStore {
+impl<D: Database> ReplayStore for SqlStore<D> {
     async fn create_replay(&self, job: ReplayJob) -> Result<ReplayJob> {
         commit!(self, "create a replay", |tx| create(tx, &job).await)
     }
@@ -86,18 +86,18 @@ fn state_code(state: ReplayState) -> i64 {
     ReplayState::ALL.iter().position(|s| *s == state).map_or(-1, |at| at.cast_signed() as i64)
 }
 
-fn job(row: &SqliteRow) -> Result<ReplayJob, Failure> {
+fn job(row: &Row) -> Result<ReplayJob, Failure> {
     Ok(serde_json::from_str(row.try_get(0)?)?)
 }
 
 pub(crate) const ONE: &str = "SELECT job FROM icp_replay WHERE id = ?";
 
-async fn one(conn: &mut SqliteConnection, id: ReplayId) -> Result<Option<ReplayJob>, Failure> {
-    let found = sqlx::query(ONE).bind(id.to_bytes().to_vec()).fetch_optional(conn).await?;
+async fn one(conn: &mut Conn<'_>, id: ReplayId) -> Result<Option<ReplayJob>, Failure> {
+    let found = statement(ONE).bind(id.to_bytes().to_vec()).fetch_optional(conn).await?;
     found.as_ref().map(job).transpose()
 }
 
-async fn existing(conn: &mut SqliteConnection, id: ReplayId) -> Result<ReplayJob, Failure> {
+async fn existing(conn: &mut Conn<'_>, id: ReplayId) -> Result<ReplayJob, Failure> {
     Ok(one(conn, id).await?.ok_or_else(|| not_found(id))?)
 }
 
@@ -105,11 +105,11 @@ fn not_found(id: ReplayId) -> Error {
     Error::new(Code::ReplayNotFound, format!("there is no replay `{id}`; check the id"))
 }
 
-async fn create(conn: &mut SqliteConnection, job: &ReplayJob) -> Result<ReplayJob, Failure> {
+async fn create(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<ReplayJob, Failure> {
     if let Some(made) = one(conn, job.id).await? {
         return Ok(made);
     }
-    sqlx::query(
+    statement(
         "INSERT INTO icp_replay (id, org, state, next_at, owner, lease_until, job) \
          VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
@@ -128,8 +128,8 @@ async fn create(conn: &mut SqliteConnection, job: &ReplayJob) -> Result<ReplayJo
 pub(crate) const SAVE: &str = "UPDATE icp_replay SET state = ?, next_at = ?, owner = ?, \
      lease_until = ?, job = ? WHERE id = ?";
 
-async fn save(conn: &mut SqliteConnection, job: &ReplayJob) -> Result<(), Failure> {
-    sqlx::query(SAVE)
+async fn save(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<(), Failure> {
+    statement(SAVE)
         .bind(state_code(job.state))
         .bind(job.next_at.as_millis())
         .bind(job.owner.map(|owner| owner.to_bytes().to_vec()))
@@ -156,11 +156,11 @@ pub(crate) fn list_sql(query: &ReplayQuery) -> String {
 }
 
 async fn list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     query: &ReplayQuery,
 ) -> Result<Page<ReplayJob>, Failure> {
-    let rows = sqlx::query(AssertSqlSafe(list_sql(query)))
+    let rows = statement(list_sql(query))
         .bind(text(org.as_str()))
         .bind(query.page.after.map(|after| after.to_bytes().to_vec()))
         .bind(query.state.map(state_code))
@@ -172,7 +172,7 @@ async fn list(
 }
 
 async fn alter(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     id: ReplayId,
     change: ReplayChange,
@@ -194,8 +194,8 @@ pub(crate) const NEXT: &str = "SELECT min(next_at) FROM icp_replay INDEXED BY ic
      WHERE state < 2 AND next_at > ?1";
 
 /// The job that goes next, not taken yet.
-async fn due(conn: &mut SqliteConnection, claim: &ReplayClaim) -> Result<ReplayClaimed, Failure> {
-    let found = sqlx::query(DUE)
+async fn due(conn: &mut Conn<'_>, claim: &ReplayClaim) -> Result<ReplayClaimed, Failure> {
+    let found = statement(DUE)
         .bind(claim.now.as_millis())
         .bind(claim.session.to_bytes().to_vec())
         .fetch_optional(&mut *conn)
@@ -203,11 +203,11 @@ async fn due(conn: &mut SqliteConnection, claim: &ReplayClaim) -> Result<ReplayC
     if let Some(found) = &found {
         return Ok(ReplayClaimed { job: Some(job(found)?), next_at: None });
     }
-    let next = sqlx::query(NEXT).bind(claim.now.as_millis()).fetch_one(conn).await?;
+    let next = statement(NEXT).bind(claim.now.as_millis()).fetch_one(conn).await?;
     Ok(ReplayClaimed { job: None, next_at: row::maybe_time(&next, 0)? })
 }
 
-async fn take(conn: &mut SqliteConnection, claim: &ReplayClaim) -> Result<ReplayClaimed, Failure> {
+async fn take(conn: &mut Conn<'_>, claim: &ReplayClaim) -> Result<ReplayClaimed, Failure> {
     let mut claimed = due(conn, claim).await?;
     if let Some(job) = &mut claimed.job {
         job.claim(claim);
@@ -219,12 +219,8 @@ async fn take(conn: &mut SqliteConnection, claim: &ReplayClaim) -> Result<Replay
 pub(crate) const OWNED: &str = "SELECT job FROM icp_replay INDEXED BY icp_replay_open \
      WHERE state < 2 AND next_at >= 0 AND owner = ?";
 
-async fn release(
-    conn: &mut SqliteConnection,
-    session: SessionId,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let owned = sqlx::query(OWNED).bind(session.to_bytes().to_vec()).fetch_all(&mut *conn).await?;
+async fn release(conn: &mut Conn<'_>, session: SessionId, now: Timestamp) -> Result<(), Failure> {
+    let owned = statement(OWNED).bind(session.to_bytes().to_vec()).fetch_all(&mut *conn).await?;
     for found in &owned {
         let mut job = job(found)?;
         job.release(now);
@@ -240,29 +236,45 @@ pub(crate) fn scan_sql() -> String {
     format!("SELECT {EVENT}, e.body {RANGE} ORDER BY e.id LIMIT ?")
 }
 
-async fn look(conn: &mut SqliteConnection, scan: &ReplayScan) -> Result<ReplayScanned, Failure> {
-    let (first, last) = scan.range.ids();
+/// How many events are read at once: few, as a scan stops by the size of their bodies.
+const PAGE: usize = 16;
+
+async fn page(
+    conn: &mut Conn<'_>,
+    scan: &ReplayScan,
+    after: EventId,
+) -> Result<Vec<Arc<Event>>, Failure> {
+    let rows = statement(scan_sql())
+        .bind(text(scan.range.org.as_str()))
+        .bind(after.to_bytes().to_vec())
+        .bind(scan.range.ids().1.to_bytes().to_vec())
+        .bind(scan.range.since.as_millis())
+        .bind(scan.range.until.as_millis())
+        .bind(row::more_than(PAGE) - 1)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|found| Ok(Arc::new(row::event(found)?))).collect()
+}
+
+async fn look(conn: &mut Conn<'_>, scan: &ReplayScan) -> Result<ReplayScanned, Failure> {
+    let first = scan.range.ids().0;
     let after = scan.after.map_or(first, |after| after.max(first));
     let mut scanned = ReplayScanned::default();
-    let mut bytes = 0;
-    {
-        let mut rows = sqlx::query(AssertSqlSafe(scan_sql()))
-            .bind(text(scan.range.org.as_str()))
-            .bind(after.to_bytes().to_vec())
-            .bind(last.to_bytes().to_vec())
-            .bind(scan.range.since.as_millis())
-            .bind(scan.range.until.as_millis())
-            .bind(row::more_than(scan.limit))
-            .fetch(&mut *conn);
-        while let Some(found) = rows.try_next().await? {
+    let (mut from, mut bytes) = (after, 0);
+    'pages: loop {
+        let page = page(conn, scan, from).await?;
+        for event in &page {
             let full = bytes >= scan.bytes && !scanned.events.is_empty();
             if full || scanned.events.len() == scan.limit {
                 scanned.more = true;
-                break;
+                break 'pages;
             }
-            let event = Arc::new(row::event(&found)?);
+            from = event.id;
             bytes += event.body.len();
-            scanned.events.push(ScannedEvent { event, deliveries: Vec::new() });
+            scanned.events.push(ScannedEvent { event: Arc::clone(event), deliveries: Vec::new() });
+        }
+        if page.len() < PAGE {
+            break;
         }
     }
     let ids: Vec<EventId> = scanned.events.iter().map(|scanned| scanned.event.id).collect();
@@ -282,7 +294,7 @@ pub(crate) const STANDINGS: (&str, &str) = (
 
 /// How the deliveries of events stand.
 async fn standings(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     events: &[EventId],
 ) -> Result<Vec<(EventId, Standing)>, Failure> {
@@ -309,9 +321,9 @@ pub(crate) fn count_sql() -> String {
     format!("SELECT count(*) FROM (SELECT 1 {RANGE} LIMIT ?)")
 }
 
-async fn count(conn: &mut SqliteConnection, range: &EventRange, most: u64) -> Result<u64, Failure> {
+async fn count(conn: &mut Conn<'_>, range: &EventRange, most: u64) -> Result<u64, Failure> {
     let (first, last) = range.ids();
-    let found = sqlx::query(AssertSqlSafe(count_sql()))
+    let found = statement(count_sql())
         .bind(text(range.org.as_str()))
         .bind(first.to_bytes().to_vec())
         .bind(last.to_bytes().to_vec())
@@ -320,7 +332,7 @@ async fn count(conn: &mut SqliteConnection, range: &EventRange, most: u64) -> Re
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_one(conn)
         .await?;
-    Ok(found.try_get::<i64, _>(0)?.cast_unsigned())
+    Ok(found.try_get::<i64>(0)?.cast_unsigned())
 }
 
 pub(crate) fn made_sql(query: &ReplayDeliveries) -> String {
@@ -333,11 +345,11 @@ pub(crate) fn made_sql(query: &ReplayDeliveries) -> String {
 }
 
 async fn made(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     query: &ReplayDeliveries,
 ) -> Result<Page<Delivery>, Failure> {
-    let rows = sqlx::query(AssertSqlSafe(made_sql(query)))
+    let rows = statement(made_sql(query))
         .bind(text(org.as_str()))
         .bind(query.job.to_bytes().to_vec())
         .bind(query.page.after.map(|after| after.to_bytes().to_vec()))

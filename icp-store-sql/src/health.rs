@@ -3,11 +3,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use icp_core::delivery::{Lane, Settle, Settlement};
 use icp_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
 
-use super::error::Failure;
-use super::row::{self, LANE, LaneRow};
-use super::statement::{Script, padded, values};
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::row::{self, LANE, LaneRow};
+use crate::statement::{Script, padded, values};
 
 /// How a settle goes about the health of lanes.
 ///
@@ -41,7 +41,7 @@ impl<'a> Health<'a> {
     /// Adds to `script` what the attempts change of the health of their lanes.
     pub(crate) async fn write(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn<'_>,
         script: &mut Script,
         settlements: &[&Settlement],
         now: Timestamp,
@@ -90,7 +90,7 @@ pub(crate) fn lanes_sql() -> String {
 
 /// The lanes of the attempts.
 async fn lanes(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     settlements: &[&Settlement],
 ) -> Result<BTreeMap<[u8; 16], Lane>, Failure> {
     let tried = settlements.iter().filter(|settlement| settlement.attempt.is_some());

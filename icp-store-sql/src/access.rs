@@ -2,13 +2,16 @@ use async_trait::async_trait;
 use icp_core::access::{AccessStore, ApiKeyRecord};
 use icp_core::error::Result;
 use icp_core::id::ApiKeyId;
-use sqlx::{Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::{Failure, corrupt};
-use super::{SqliteStore, commit, read, row};
+use crate::error::{Failure, corrupt};
+use crate::link::Conn;
+use crate::row;
+use crate::statement::statement;
+use crate::store::{SqlStore, commit, read};
 
 #[async_trait]
-impl AccessStore for SqliteStore {
+impl<D: Database> AccessStore for SqlStore<D> {
     async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
         commit!(self, "store the first key", |tx| bootstrap(tx, &key).await)
     }
@@ -18,8 +21,8 @@ impl AccessStore for SqliteStore {
     }
 }
 
-async fn bootstrap(conn: &mut SqliteConnection, key: &ApiKeyRecord) -> Result<bool, Failure> {
-    let done = sqlx::query(
+async fn bootstrap(conn: &mut Conn<'_>, key: &ApiKeyRecord) -> Result<bool, Failure> {
+    let done = statement(
         "INSERT INTO icp_api_key (id, hash, created_at) SELECT ?, ?, ? \
          WHERE NOT EXISTS (SELECT 1 FROM icp_api_key)",
     )
@@ -28,11 +31,11 @@ async fn bootstrap(conn: &mut SqliteConnection, key: &ApiKeyRecord) -> Result<bo
     .bind(key.created_at.as_millis())
     .execute(conn)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(done > 0)
 }
 
-async fn one(conn: &mut SqliteConnection, id: ApiKeyId) -> Result<Option<ApiKeyRecord>, Failure> {
-    let found = sqlx::query("SELECT hash, created_at FROM icp_api_key WHERE id = ?")
+async fn one(conn: &mut Conn<'_>, id: ApiKeyId) -> Result<Option<ApiKeyRecord>, Failure> {
+    let found = statement("SELECT hash, created_at FROM icp_api_key WHERE id = ?")
         .bind(id.to_bytes().to_vec())
         .fetch_optional(conn)
         .await?;

@@ -5,19 +5,19 @@ use icp_core::delivery::{Lane, LaneId, LaneMode};
 use icp_core::event::{Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery};
 use icp_core::id::{DeliveryId, EventId, OrgId};
 use icp_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
 
-use super::error::{Failure, corrupt};
-use super::lane::{self, Seen};
-use super::meter::Meters;
-use super::rest;
-use super::row::{self, Hex, PLAIN_EVENT, WHOLE_EVENT};
-use super::statement::{Script, exact, fitted, padded, text, values};
+use crate::error::{Failure, corrupt};
+use crate::lane::{self, Seen};
+use crate::link::Conn;
+use crate::meter::Meters;
+use crate::rest;
+use crate::row::{self, Hex, PLAIN_EVENT, WHOLE_EVENT};
+use crate::statement::{Script, exact, fitted, padded, text, values};
 
 /// Takes in events of which none is in the store; answers nothing where one is. That needs no look
 /// before, as the insert tells.
-pub(super) async fn fresh(
-    conn: &mut SqliteConnection,
+pub(crate) async fn fresh(
+    conn: &mut Conn<'_>,
     batch: &Ingest,
 ) -> Result<Option<Vec<Ingested>>, Failure> {
     let known = Known::besides_events(conn, batch).await?;
@@ -25,10 +25,7 @@ pub(super) async fn fresh(
 }
 
 /// Takes in events that may be in the store already.
-pub(super) async fn any(
-    conn: &mut SqliteConnection,
-    batch: &Ingest,
-) -> Result<Vec<Ingested>, Failure> {
+pub(crate) async fn any(conn: &mut Conn<'_>, batch: &Ingest) -> Result<Vec<Ingested>, Failure> {
     let mut known = Known::besides_events(conn, batch).await?;
     let ids: Vec<_> =
         batch.items.iter().map(|item| (item.event.org.clone(), item.event.id)).collect();
@@ -40,7 +37,7 @@ pub(super) async fn any(
 /// Judges the events by what is `known` and writes what follows; answers nothing, and has to be
 /// undone, where one of them is in the store and not known.
 async fn write(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     batch: &Ingest,
     mut known: Known,
 ) -> Result<Option<Vec<Ingested>>, Failure> {
@@ -84,7 +81,7 @@ struct Known {
 
 impl Known {
     /// All but which events are there.
-    async fn besides_events(conn: &mut SqliteConnection, batch: &Ingest) -> Result<Self, Failure> {
+    async fn besides_events(conn: &mut Conn<'_>, batch: &Ingest) -> Result<Self, Failure> {
         let rows: Vec<_> = batch
             .items
             .iter()
@@ -154,8 +151,8 @@ pub(crate) const EVENTS_PRESENT: &str = ") SELECT json_group_array(hex(e.id)) \
 pub(crate) const OUTBOX_PRESENT: &str = ") SELECT json_group_array(hex(e.id)) \
      FROM v CROSS JOIN icp_outbox e ON e.org = v.org AND e.id = v.id";
 
-pub(super) async fn present(
-    conn: &mut SqliteConnection,
+pub(crate) async fn present(
+    conn: &mut Conn<'_>,
     tail: &str,
     ids: &[(OrgId, EventId)],
 ) -> Result<HashSet<EventId>, Failure> {
@@ -231,7 +228,7 @@ fn forget_outbox(script: &mut Script, ids: &[EventId]) {
 
 /// Adds to `script` the deliveries and their lanes; answers which are leased at once.
 async fn write_deliveries(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     script: &mut Script,
     items: &[&IngestItem],
     batch: &Ingest,
@@ -294,7 +291,7 @@ async fn write_deliveries(
 /// Which of the lanes to be made rest from the start, so that nothing is handed over. Only of
 /// those that could be: the store itself lets every lane rest that has to.
 async fn resting(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     all: &[(&Event, &NewDelivery)],
     known: &HashSet<LaneId>,
 ) -> Result<HashSet<LaneId>, Failure> {
@@ -313,7 +310,7 @@ async fn resting(
     Ok(all.iter().filter(|(event, new)| rests(event, new)).map(|(_, new)| new.lane.id).collect())
 }
 
-pub(super) fn sprout(org: &OrgId, new: &NewDelivery, paused: bool) -> Lane {
+pub(crate) fn sprout(org: &OrgId, new: &NewDelivery, paused: bool) -> Lane {
     let LaneSeed { id, order_key, mode, max_in_flight, weight, rules } = new.lane.clone();
     Lane {
         id,
@@ -347,7 +344,7 @@ fn fits(lane: &Lane, new: &NewDelivery, now: Timestamp) -> bool {
 }
 
 /// Lets `lane` tell of a delivery that is ready from `due` on.
-pub(super) fn enqueue(lane: &mut Lane, due: Timestamp, floor: Option<i64>, now: Timestamp) {
+pub(crate) fn enqueue(lane: &mut Lane, due: Timestamp, floor: Option<i64>, now: Timestamp) {
     if lane.runnable {
         return;
     }

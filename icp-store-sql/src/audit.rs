@@ -1,15 +1,14 @@
 use icp_core::delivery::{Audit, DeliveryState};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
-use super::error::Failure;
-use super::rescue::ASLEEP;
-use super::row;
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::rescue::ASLEEP;
+use crate::row;
+use crate::statement::statement;
 
-pub(super) async fn counts(
-    conn: &mut SqliteConnection,
-) -> Result<Vec<(DeliveryState, u64)>, Failure> {
+pub(crate) async fn counts(conn: &mut Conn<'_>) -> Result<Vec<(DeliveryState, u64)>, Failure> {
     let sql = "SELECT state, count(*) FROM icp_delivery GROUP BY state ORDER BY state";
-    let rows = sqlx::query(sql).fetch_all(conn).await?;
+    let rows = statement(sql).fetch_all(conn).await?;
     rows.iter()
         .map(|found| {
             let count: i64 = found.try_get(1)?;
@@ -19,7 +18,7 @@ pub(super) async fn counts(
 }
 
 /// One read, so that all figures are of the same moment.
-pub(super) async fn audit(conn: &mut SqliteConnection) -> Result<Audit, Failure> {
+pub(crate) async fn audit(conn: &mut Conn<'_>) -> Result<Audit, Failure> {
     // Any due delivery counts, so the moment is the far end of time.
     let asleep = ASLEEP.replace('?', "9223372036854775806");
     let sql = format!(
@@ -41,8 +40,8 @@ pub(super) async fn audit(conn: &mut SqliteConnection) -> Result<Audit, Failure>
             l.id = d.lane) OR NOT EXISTS (SELECT 1 FROM icp_event e WHERE e.org = d.org AND e.id = d.event)), \
          (SELECT count(*) FROM icp_lane l WHERE {asleep})"
     );
-    let found = sqlx::query(AssertSqlSafe(sql)).fetch_one(conn).await?;
-    let count = |at| found.try_get::<i64, _>(at).map(i64::cast_unsigned);
+    let found = statement(sql).fetch_one(conn).await?;
+    let count = |at| found.try_get::<i64>(at).map(i64::cast_unsigned);
     Ok(Audit {
         deliveries: count(0)?,
         lease_without_owner: count(1)?,

@@ -3,14 +3,17 @@ use icp_core::error::Result;
 use icp_core::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
 use icp_core::id::{EventId, OrgId};
 use icp_core::store::Page;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::row::{self, EVENT};
-use super::{SqliteStore, attempt, commit, ingest, outbox, read};
+use crate::error::Failure;
+use crate::link::{Conn, Row};
+use crate::row::{self, EVENT};
+use crate::statement::{Statement, statement};
+use crate::store::{SqlStore, attempt, commit, read};
+use crate::{ingest, outbox};
 
 #[async_trait]
-impl EventStore for SqliteStore {
+impl<D: Database> EventStore for SqlStore<D> {
     async fn ingest(&self, batch: Ingest) -> Result<Vec<Ingested>> {
         match attempt!(self, "ingest", |tx| ingest::fresh(tx, &batch).await)? {
             Some(answers) => Ok(answers),
@@ -35,12 +38,8 @@ pub(crate) fn one_sql() -> String {
     format!("SELECT {EVENT}, e.body FROM icp_event e WHERE e.id = ? AND e.org = ?")
 }
 
-async fn one(
-    conn: &mut SqliteConnection,
-    org: &OrgId,
-    id: EventId,
-) -> Result<Option<Event>, Failure> {
-    let found = sqlx::query(AssertSqlSafe(one_sql()))
+async fn one(conn: &mut Conn<'_>, org: &OrgId, id: EventId) -> Result<Option<Event>, Failure> {
+    let found = statement(one_sql())
         .bind(id.to_bytes().to_vec())
         .bind(org.as_str().to_owned())
         .fetch_optional(conn)
@@ -48,8 +47,8 @@ async fn one(
     found.as_ref().map(row::event).transpose()
 }
 
-pub(crate) fn list_sql(org: &OrgId, query: &EventQuery) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new(
+pub(crate) fn list_sql(org: &OrgId, query: &EventQuery) -> Statement {
+    let mut sql = statement(
         "SELECT id, event_type, unit, content_type, length(body), received_at, fan_out \
          FROM icp_event WHERE org = ",
     );
@@ -71,18 +70,18 @@ pub(crate) fn list_sql(org: &OrgId, query: &EventQuery) -> QueryBuilder<Sqlite> 
 }
 
 async fn list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     query: &EventQuery,
 ) -> Result<Page<EventSummary>, Failure> {
-    let mut sql = list_sql(org, query);
-    let rows = sql.build().fetch_all(conn).await?;
+    let sql = list_sql(org, query);
+    let rows = sql.fetch_all(conn).await?;
     let items = rows.iter().map(summary).collect::<Result<_, _>>()?;
     Ok(Page::cut(items, query.page.limit))
 }
 
-fn summary(found: &sqlx::sqlite::SqliteRow) -> Result<EventSummary, Failure> {
-    let unit = match found.try_get::<Option<&str>, _>(2)? {
+fn summary(found: &Row) -> Result<EventSummary, Failure> {
+    let unit = match found.try_get::<Option<&str>>(2)? {
         Some(_) => Some(row::resource_id(found, 2)?),
         None => None,
     };
@@ -90,8 +89,8 @@ fn summary(found: &sqlx::sqlite::SqliteRow) -> Result<EventSummary, Failure> {
         EventId::from_bytes(row::bytes(found, 0)?),
         row::parse(found.try_get(1)?)?,
         unit,
-        found.try_get::<&str, _>(3)?.into(),
-        found.try_get::<i64, _>(4)?.cast_unsigned(),
+        found.try_get::<&str>(3)?.into(),
+        found.try_get::<i64>(4)?.cast_unsigned(),
         row::time(found, 5)?,
         found.try_get(6)?,
     ))

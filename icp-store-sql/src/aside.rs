@@ -3,7 +3,7 @@
 use icp_core::delivery::{Next, Settlement};
 use icp_core::time::Timestamp;
 
-use super::statement::{Script, exact, padded, text};
+use crate::statement::{Script, exact, padded, text};
 
 /// Makes the lanes that are missing, at rest where the ordered lane is. A lane that is there
 /// counts as changed too, so that the script's count of rows is known.
@@ -25,7 +25,7 @@ pub(crate) const MOVE: (&str, &str) = (
 );
 
 /// Adds to `script` what moves deliveries aside; what it means to the lanes is for the caller.
-pub(super) fn write(script: &mut Script, settlements: &[&Settlement], now: Timestamp) {
+pub(crate) fn write(script: &mut Script, settlements: &[&Settlement], now: Timestamp) {
     let mut moves = Vec::with_capacity(settlements.len());
     for settlement in settlements {
         if let Next::StepAside { due_at, reason, lane } = &settlement.next {

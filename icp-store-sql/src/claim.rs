@@ -8,15 +8,15 @@ use icp_core::error::{Code, Error};
 use icp_core::event::Event;
 use icp_core::id::{EventId, OrgId};
 use icp_core::time::Timestamp;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
-use super::error::{Failure, corrupt};
-use super::lane;
-use super::meter::Meters;
-use super::row::{self, DELIVERY, DeliveryRow, EVENT, EventRow, LANE, LaneRow};
-use super::statement::{Script, padded, values};
+use crate::error::{Failure, corrupt};
+use crate::lane;
+use crate::link::Conn;
+use crate::meter::Meters;
+use crate::row::{self, DELIVERY, DeliveryRow, EVENT, EventRow, LANE, LaneRow};
+use crate::statement::{Script, padded, statement, values};
 
-pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<Claimed, Failure> {
+pub(crate) async fn claim(conn: &mut Conn<'_>, claim: &Claim) -> Result<Claimed, Failure> {
     turn_on(conn, claim).await?;
     let mut taken: Vec<Delivery> = Vec::new();
     let (mut probes, mut throttled) = (0, 0);
@@ -70,10 +70,10 @@ pub(crate) const WAKE: &str = "UPDATE icp_lane SET runnable = 1, next_due = NULL
      AND paused = 0), pass)) \
      WHERE next_due <= ?";
 
-async fn turn_on(conn: &mut SqliteConnection, claim: &Claim) -> Result<(), Failure> {
+async fn turn_on(conn: &mut Conn<'_>, claim: &Claim) -> Result<(), Failure> {
     let found =
-        sqlx::query(SLEEPERS).bind(claim.session.to_bytes().to_vec()).fetch_one(&mut *conn).await?;
-    if !found.try_get::<bool, _>(0)? {
+        statement(SLEEPERS).bind(claim.session.to_bytes().to_vec()).fetch_one(&mut *conn).await?;
+    if !found.try_get::<bool>(0)? {
         return Err(Error::new(
             Code::LeaseLost,
             "the session is not known any more; open a new one before claiming",
@@ -82,10 +82,10 @@ async fn turn_on(conn: &mut SqliteConnection, claim: &Claim) -> Result<(), Failu
     }
     let over = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= claim.now);
     if over(row::maybe_time(&found, 2)?) {
-        sqlx::query(UNBLOCK).bind(claim.now.as_millis()).execute(&mut *conn).await?;
+        statement(UNBLOCK).bind(claim.now.as_millis()).execute(&mut *conn).await?;
     }
     if over(row::maybe_time(&found, 1)?) {
-        sqlx::query(WAKE).bind(claim.now.as_millis()).execute(&mut *conn).await?;
+        statement(WAKE).bind(claim.now.as_millis()).execute(&mut *conn).await?;
     }
     Ok(())
 }
@@ -106,8 +106,8 @@ pub(crate) fn eligible_sql() -> String {
     )
 }
 
-async fn eligible(conn: &mut SqliteConnection, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
-    let found = sqlx::query(AssertSqlSafe(eligible_sql()))
+async fn eligible(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
+    let found = statement(eligible_sql())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_one(&mut *conn)
         .await?;
@@ -120,7 +120,7 @@ async fn eligible(conn: &mut SqliteConnection, limit: usize) -> Result<Vec<(Lane
 
 /// Picks due deliveries off `lanes` until the claim is full; answers the lanes as they are then.
 async fn take(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     claim: &Claim,
     lanes: Vec<(Lane, u32)>,
     meters: &mut Meters,
@@ -176,7 +176,7 @@ pub(crate) fn heads_sql(order: &str) -> String {
 
 /// The first `depth` ready deliveries of each lane, in the order in which they go.
 async fn heads(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     lanes: &[(Lane, u32)],
     depth: usize,
 ) -> Result<HashMap<[u8; 16], Vec<Delivery>>, Failure> {
@@ -247,7 +247,7 @@ pub(crate) fn events_sql() -> String {
 }
 
 async fn events(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     deliveries: &[Delivery],
 ) -> Result<HashMap<EventId, Arc<Event>>, Failure> {
     let mut ids: Vec<(&OrgId, EventId)> = deliveries.iter().map(|d| (&d.org, d.event)).collect();
@@ -284,7 +284,7 @@ pub(crate) fn next_due_sql() -> String {
     )
 }
 
-async fn next_due(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, Failure> {
-    let found = sqlx::query(AssertSqlSafe(next_due_sql())).fetch_one(conn).await?;
+async fn next_due(conn: &mut Conn<'_>) -> Result<Option<Timestamp>, Failure> {
+    let found = statement(next_due_sql()).fetch_one(conn).await?;
     row::maybe_time(&found, 0)
 }

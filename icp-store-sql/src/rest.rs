@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use icp_core::id::{OrgId, ResourceId};
-use sqlx::{Row, SqliteConnection};
 
-use super::error::Failure;
-use super::statement::{padded, text, values};
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::statement::{padded, statement, text, values};
 
 /// Why lanes rest.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Why<'a> {
+pub(crate) enum Why<'a> {
     /// Their integration is off.
     Off(&'a ResourceId),
     /// Their integration is paused.
@@ -77,19 +77,19 @@ pub(crate) fn change_all_sql() -> String {
 }
 
 /// Lets lanes rest, or go on where nothing else keeps them at rest.
-pub(super) async fn set(
-    conn: &mut SqliteConnection,
+pub(crate) async fn set(
+    conn: &mut Conn<'_>,
     org: &OrgId,
     why: Why<'_>,
     paused: bool,
 ) -> Result<(), Failure> {
-    sqlx::query(if paused { NOTE } else { FORGET })
+    statement(if paused { NOTE } else { FORGET })
         .bind(text(org.as_str()))
         .bind(why.name())
         .bind(why.bit())
         .execute(&mut *conn)
         .await?;
-    sqlx::query(sqlx::AssertSqlSafe(change_sql(why)))
+    statement(change_sql(why))
         .bind(why.bit())
         .bind(if paused { why.bit() } else { 0 })
         .bind(text(org.as_str()))
@@ -106,8 +106,8 @@ pub(crate) const RESTING: (&str, &str) = (
 );
 
 /// Which of the integrations rest.
-pub(super) async fn resting(
-    conn: &mut SqliteConnection,
+pub(crate) async fn resting(
+    conn: &mut Conn<'_>,
     wanted: &[(&OrgId, &ResourceId)],
 ) -> Result<HashSet<(String, String)>, Failure> {
     let mut resting = HashSet::new();

@@ -1,13 +1,16 @@
 use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::resource::{Note, NoteStore, Revision};
-use sqlx::SqliteConnection;
+use sqlx::Database;
 
-use super::error::Failure;
-use super::{SqliteStore, commit, resource};
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::resource;
+use crate::statement::statement;
+use crate::store::{SqlStore, commit};
 
 #[async_trait]
-impl NoteStore for SqliteStore {
+impl<D: Database> NoteStore for SqlStore<D> {
     async fn note(&self, note: Note) -> Result<Revision> {
         commit!(self, "write an audit row", |tx| write(tx, &note).await)
     }
@@ -17,9 +20,9 @@ pub(crate) const PUT: &str = "INSERT INTO icp_audit (revision, at, actor, reques
      org, kind, id, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// Writes an audit row beside what else the transaction does.
-pub(super) async fn write(conn: &mut SqliteConnection, note: &Note) -> Result<Revision, Failure> {
+pub(crate) async fn write(conn: &mut Conn<'_>, note: &Note) -> Result<Revision, Failure> {
     let revision = Revision(resource::last_revision(conn).await? + 1);
-    sqlx::query(PUT)
+    statement(PUT)
         .bind(revision.0.cast_signed())
         .bind(note.now.as_millis())
         .bind(note.actor.name.clone())

@@ -5,11 +5,11 @@ use icp_core::delivery::{Lane, LaneId};
 use icp_core::id::{OrgId, SessionId};
 use icp_core::time::Timestamp;
 use serde_json::value::RawValue;
-use sqlx::{Row, SqliteConnection};
 
-use super::error::Failure;
-use super::row::{Hex, LANE, LaneRow, rules_text};
-use super::statement::{Script, exact, padded, values};
+use crate::error::Failure;
+use crate::link::Conn;
+use crate::row::{Hex, LANE, LaneRow, rules_text};
+use crate::statement::{Script, exact, padded, values};
 
 /// What settled or rescued leases do to their lanes.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Changes {
         self.0.entry(lane).or_default()
     }
 
-    pub(crate) async fn apply(&self, conn: &mut SqliteConnection) -> Result<(), Failure> {
+    pub(crate) async fn apply(&self, conn: &mut Conn<'_>) -> Result<(), Failure> {
         let mut script = Script::default();
         self.write(&mut script);
         script.execute(conn).await?;
@@ -132,7 +132,7 @@ pub(crate) fn look_up_sql() -> String {
 
 /// Looks up lanes with what is needed to charge them, and whether `session` is known.
 pub(crate) async fn look_up(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     lanes: &[(LaneId, OrgId)],
     session: Option<SessionId>,
 ) -> Result<(Vec<(LaneId, Seen)>, bool), Failure> {

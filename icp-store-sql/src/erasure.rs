@@ -3,17 +3,19 @@ use icp_core::delivery::DeliveryState;
 use icp_core::erasure::{Erase, Erased, ErasureStore, Target};
 use icp_core::error::Result;
 use icp_core::time::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::lane::Changes;
-use super::letter::NEVER;
-use super::row;
-use super::statement::text;
-use super::{SqliteStore, commit};
+use crate::error::Failure;
+use crate::lane::Changes;
+use crate::letter::NEVER;
+use crate::link::{Conn, Row};
+use crate::row;
+use crate::statement::{statement, text};
+use crate::store::{SqlStore, commit};
+use crate::value::Bind;
 
 #[async_trait]
-impl ErasureStore for SqliteStore {
+impl<D: Database> ErasureStore for SqlStore<D> {
     async fn erase(&self, erase: &Erase) -> Result<Erased> {
         commit!(self, "erase", |tx| overwriting(tx, Work::Erase(erase)).await)
     }
@@ -32,18 +34,18 @@ enum Work<'a> {
 
 /// Has SQLite overwrite with zeros what it frees, for these writes only: for all of them it would
 /// cost the hot path dearly.
-async fn overwriting(conn: &mut SqliteConnection, work: Work<'_>) -> Result<Erased, Failure> {
+async fn overwriting(conn: &mut Conn<'_>, work: Work<'_>) -> Result<Erased, Failure> {
     if let Work::Finish { limit, .. } = work
         && ended(conn, limit).await?.is_empty()
     {
         return Ok(Erased::default());
     }
-    sqlx::query("PRAGMA secure_delete = ON").execute(&mut *conn).await?;
+    statement("PRAGMA secure_delete = ON").execute(&mut *conn).await?;
     let done = match work {
         Work::Erase(erase) => all(conn, erase).await,
         Work::Finish { limit, now } => finish(conn, limit, now).await,
     };
-    sqlx::query("PRAGMA secure_delete = OFF").execute(conn).await?;
+    statement("PRAGMA secure_delete = OFF").execute(conn).await?;
     done
 }
 
@@ -58,7 +60,7 @@ pub(crate) const OF_SUBJECT: &str =
 pub(crate) const EVENT: &str = "UPDATE icp_event SET body = x'', subject = NULL, erased_at = ? \
      WHERE org = ? AND id = ? AND erased_at IS NULL";
 
-async fn all(conn: &mut SqliteConnection, erase: &Erase) -> Result<Erased, Failure> {
+async fn all(conn: &mut Conn<'_>, erase: &Erase) -> Result<Erased, Failure> {
     let org = text(erase.org.as_str());
     let ids = match &erase.target {
         Target::Events(ids) => {
@@ -70,7 +72,7 @@ async fn all(conn: &mut SqliteConnection, erase: &Erase) -> Result<Erased, Failu
         }
         Target::Subject(subject) => {
             take_out(conn, &org, "subject", subject.clone()).await?;
-            let found = sqlx::query(OF_SUBJECT)
+            let found = statement(OF_SUBJECT)
                 .bind(org.clone())
                 .bind(subject.clone())
                 .bind(i64::try_from(erase.limit).unwrap_or(i64::MAX))
@@ -82,13 +84,13 @@ async fn all(conn: &mut SqliteConnection, erase: &Erase) -> Result<Erased, Failu
     let mut erased = Erased { more: ids.len() >= erase.limit, ..Erased::default() };
     let mut changes = Changes::default();
     for id in ids {
-        let done = sqlx::query(EVENT)
+        let done = statement(EVENT)
             .bind(erase.now.as_millis())
             .bind(org.clone())
             .bind(id.to_vec())
             .execute(&mut *conn)
             .await?;
-        if done.rows_affected() > 0 {
+        if done > 0 {
             erased.events += 1;
             deliveries(conn, id, erase.now, &mut changes, &mut erased).await?;
         }
@@ -98,24 +100,17 @@ async fn all(conn: &mut SqliteConnection, erase: &Erase) -> Result<Erased, Failu
 }
 
 /// Moves events out of the outbox, so that no relay that read them before writes them any more.
-async fn take_out<T>(
-    conn: &mut SqliteConnection,
+async fn take_out(
+    conn: &mut Conn<'_>,
     org: &std::sync::Arc<str>,
     by: &str,
-    value: T,
-) -> Result<(), Failure>
-where
-    T: for<'q> sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Clone + Send,
-{
+    value: impl Bind + Clone,
+) -> Result<(), Failure> {
     for sql in [
         format!("{TAKE_OUT} AND v.{by} = ?2 ON CONFLICT (org, id) DO NOTHING"),
         format!("DELETE FROM icp_outbox WHERE org = ?1 AND {by} = ?2"),
     ] {
-        sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(org.clone())
-            .bind(value.clone())
-            .execute(&mut *conn)
-            .await?;
+        statement(sql).bind(org.clone()).bind(value.clone()).execute(&mut *conn).await?;
     }
     Ok(())
 }
@@ -126,19 +121,19 @@ pub(crate) const REMEMBER: &str =
     "INSERT INTO icp_erasing (delivery) VALUES (?) ON CONFLICT DO NOTHING";
 
 async fn deliveries(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     event: [u8; 16],
     now: Timestamp,
     changes: &mut Changes,
     erased: &mut Erased,
 ) -> Result<(), Failure> {
-    let found = sqlx::query(DELIVERIES).bind(event.to_vec()).fetch_all(&mut *conn).await?;
+    let found = statement(DELIVERIES).bind(event.to_vec()).fetch_all(&mut *conn).await?;
     for found in &found {
         let id = row::bytes(found, 0)?;
         match row::state(found.try_get(1)?)? {
             DeliveryState::Leased => {
                 erased.under_way += 1;
-                sqlx::query(REMEMBER).bind(id.to_vec()).execute(&mut *conn).await?;
+                statement(REMEMBER).bind(id.to_vec()).execute(&mut *conn).await?;
             }
             state => {
                 if state == DeliveryState::Ready {
@@ -156,12 +151,8 @@ async fn deliveries(
 pub(crate) const CALL_OFF: &str = "UPDATE icp_delivery SET state = 4, reason_code = 'erased', \
      reason_message = '', updated_at = ? WHERE id = ? AND state = 0";
 
-async fn call_off(
-    conn: &mut SqliteConnection,
-    id: [u8; 16],
-    now: Timestamp,
-) -> Result<(), Failure> {
-    sqlx::query(CALL_OFF).bind(now.as_millis()).bind(id.to_vec()).execute(conn).await?;
+async fn call_off(conn: &mut Conn<'_>, id: [u8; 16], now: Timestamp) -> Result<(), Failure> {
+    statement(CALL_OFF).bind(now.as_millis()).bind(id.to_vec()).execute(conn).await?;
     Ok(())
 }
 
@@ -175,44 +166,37 @@ pub(crate) const ROUND: &str =
     "UPDATE icp_delivery SET letter_due = ? WHERE id = ? AND state = 3 AND letter = 0";
 
 /// Erases what an ended delivery tells; answers how many attempts had captured something.
-async fn scrub(conn: &mut SqliteConnection, id: [u8; 16]) -> Result<u64, Failure> {
+async fn scrub(conn: &mut Conn<'_>, id: [u8; 16]) -> Result<u64, Failure> {
     let id = id.to_vec();
-    let done = sqlx::query(ATTEMPTS).bind(id.clone()).execute(&mut *conn).await?;
+    let done = statement(ATTEMPTS).bind(id.clone()).execute(&mut *conn).await?;
     for sql in [REASON, NOTES, ABANDONMENT] {
-        sqlx::query(sql).bind(id.clone()).execute(&mut *conn).await?;
+        statement(sql).bind(id.clone()).execute(&mut *conn).await?;
     }
-    sqlx::query(ROUND).bind(NEVER).bind(id).execute(conn).await?;
-    Ok(done.rows_affected())
+    statement(ROUND).bind(NEVER).bind(id).execute(conn).await?;
+    Ok(done)
 }
 
 pub(crate) const ENDED: &str = "SELECT v.delivery, d.state, d.lane FROM icp_erasing v \
      LEFT JOIN icp_delivery d ON d.id = v.delivery WHERE d.state IS NOT 1 LIMIT ?";
 pub(crate) const DONE: &str = "DELETE FROM icp_erasing WHERE delivery = ?";
 
-async fn ended(
-    conn: &mut SqliteConnection,
-    limit: usize,
-) -> Result<Vec<sqlx::sqlite::SqliteRow>, Failure> {
+async fn ended(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Row>, Failure> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    Ok(sqlx::query(ENDED).bind(limit).fetch_all(conn).await?)
+    Ok(statement(ENDED).bind(limit).fetch_all(conn).await?)
 }
 
-async fn finish(
-    conn: &mut SqliteConnection,
-    limit: usize,
-    now: Timestamp,
-) -> Result<Erased, Failure> {
+async fn finish(conn: &mut Conn<'_>, limit: usize, now: Timestamp) -> Result<Erased, Failure> {
     let mut erased = Erased::default();
     let mut changes = Changes::default();
     for found in ended(conn, limit).await? {
         let id = row::bytes(&found, 0)?;
-        if found.try_get::<Option<i64>, _>(1)? == Some(row::state_code(DeliveryState::Ready)) {
+        if found.try_get::<Option<i64>>(1)? == Some(row::state_code(DeliveryState::Ready)) {
             call_off(conn, id, now).await?;
             changes.of(row::bytes(&found, 2)?).wake = true;
         }
         erased.attempts += scrub(conn, id).await?;
         erased.events += 1;
-        sqlx::query(DONE).bind(id.to_vec()).execute(&mut *conn).await?;
+        statement(DONE).bind(id.to_vec()).execute(&mut *conn).await?;
     }
     changes.apply(conn).await?;
     Ok(erased)

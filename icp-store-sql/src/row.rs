@@ -17,11 +17,10 @@ use icp_core::resource::Revision;
 use icp_core::time::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::error::{Failure, corrupt};
-use super::statement::{Script, text};
+use crate::error::{Failure, corrupt};
+use crate::link::Row;
+use crate::statement::{Script, text};
 
 /// What `fifo` is of a delivery that lost its place in order; it is 1 of one that keeps it.
 pub(crate) const OUT_OF_ORDER: u8 = 2;
@@ -61,30 +60,30 @@ pub(crate) fn state(code: i64) -> Result<DeliveryState> {
         .ok_or_else(|| corrupt("a delivery has an unknown state"))
 }
 
-pub(crate) fn bytes(row: &SqliteRow, at: usize) -> Result<[u8; 16], Failure> {
+pub(crate) fn bytes(row: &Row, at: usize) -> Result<[u8; 16], Failure> {
     let bytes: &[u8] = row.try_get(at)?;
     Ok(bytes.try_into().map_err(|_| corrupt("an id has not 16 bytes"))?)
 }
 
-pub(crate) fn time(row: &SqliteRow, at: usize) -> Result<Timestamp, Failure> {
+pub(crate) fn time(row: &Row, at: usize) -> Result<Timestamp, Failure> {
     Ok(Timestamp::from_millis(row.try_get(at)?))
 }
 
-pub(crate) fn maybe_time(row: &SqliteRow, at: usize) -> Result<Option<Timestamp>, Failure> {
-    Ok(row.try_get::<Option<i64>, _>(at)?.map(Timestamp::from_millis))
+pub(crate) fn maybe_time(row: &Row, at: usize) -> Result<Option<Timestamp>, Failure> {
+    Ok(row.try_get::<Option<i64>>(at)?.map(Timestamp::from_millis))
 }
 
 pub(crate) fn parse<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
     text.parse().map_err(|error| corrupt("a stored name is malformed").caused_by(error))
 }
 
-pub(crate) fn org(row: &SqliteRow, at: usize) -> Result<OrgId, Failure> {
-    Ok(OrgId::new(row.try_get::<&str, _>(at)?)
+pub(crate) fn org(row: &Row, at: usize) -> Result<OrgId, Failure> {
+    Ok(OrgId::new(row.try_get::<&str>(at)?)
         .map_err(|error| corrupt("a stored name is malformed").caused_by(error))?)
 }
 
-pub(crate) fn resource_id(row: &SqliteRow, at: usize) -> Result<ResourceId, Failure> {
-    Ok(ResourceId::new(row.try_get::<&str, _>(at)?)
+pub(crate) fn resource_id(row: &Row, at: usize) -> Result<ResourceId, Failure> {
+    Ok(ResourceId::new(row.try_get::<&str>(at)?)
         .map_err(|error| corrupt("a stored name is malformed").caused_by(error))?)
 }
 
@@ -170,7 +169,7 @@ fn named<T>(name: Result<T>) -> Result<T> {
 }
 
 /// Reads the delivery that is the row's only column.
-pub(crate) fn delivery(row: &SqliteRow) -> Result<Delivery, Failure> {
+pub(crate) fn delivery(row: &Row) -> Result<Delivery, Failure> {
     Ok(serde_json::from_str::<DeliveryRow<'_>>(row.try_get(0)?)?.read()?)
 }
 
@@ -234,7 +233,7 @@ impl EventRow<'_> {
 }
 
 /// Reads an event and, from the second column, its body.
-pub(crate) fn event(row: &SqliteRow) -> Result<Event, Failure> {
+pub(crate) fn event(row: &Row) -> Result<Event, Failure> {
     let mut body: &[u8] = row.try_get(1)?;
     Ok(serde_json::from_str::<EventRow<'_>>(row.try_get(0)?)?.read(&mut body)?)
 }
@@ -326,7 +325,7 @@ impl LaneRow<'_> {
 }
 
 /// Reads the lane that is the row's only column.
-pub(crate) fn lane(row: &SqliteRow) -> Result<Lane, Failure> {
+pub(crate) fn lane(row: &Row) -> Result<Lane, Failure> {
     Ok(serde_json::from_str::<LaneRow<'_>>(row.try_get(0)?)?.read()?)
 }
 
@@ -342,9 +341,9 @@ pub(crate) fn health_text(health: &LaneHealth) -> Result<Option<String>> {
     kept.transpose().map_err(|error| corrupt("a health has no text form").caused_by(error))
 }
 
-pub(crate) fn attempt(row: &SqliteRow) -> Result<Attempt, Failure> {
-    let micros = |at| -> Result<Option<u64>, sqlx::Error> {
-        Ok(row.try_get::<Option<i64>, _>(at)?.map(i64::cast_unsigned))
+pub(crate) fn attempt(row: &Row) -> Result<Attempt, Failure> {
+    let micros = |at| -> Result<Option<u64>, Failure> {
+        Ok(row.try_get::<Option<i64>>(at)?.map(i64::cast_unsigned))
     };
     let exchange: Option<&str> = row.try_get(10)?;
     let outcome: AttemptOutcome = serde_json::from_str(row.try_get(4)?)?;

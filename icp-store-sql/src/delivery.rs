@@ -7,17 +7,19 @@ use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, OrgId, SessionId};
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::Database;
 
-use super::error::Failure;
-use super::health::Health;
-use super::lane::Changes;
-use super::row::{self, DELIVERY, LANE};
-use super::statement::text;
-use super::{SqliteStore, attempt, audit, claim, commit, note, read, rescue, settle};
+use crate::error::Failure;
+use crate::health::Health;
+use crate::lane::Changes;
+use crate::link::Conn;
+use crate::row::{self, DELIVERY, LANE};
+use crate::statement::{statement, text};
+use crate::store::{SqlStore, attempt, commit, read};
+use crate::{audit, claim, note, rescue, settle};
 
 #[async_trait]
-impl DeliveryStore for SqliteStore {
+impl<D: Database> DeliveryStore for SqlStore<D> {
     async fn open_session(&self, session: SessionId, now: Timestamp) -> Result<()> {
         commit!(self, "open a session", |tx| open_session(tx, session, now).await)
     }
@@ -43,14 +45,14 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
-        let assumed = Health::assume(&settle, &self.0.ill);
+        let assumed = Health::assume(&settle, self.ill());
         if let Some(assumed) = assumed
             && let Some(settled) =
                 attempt!(self, "settle", |tx| settle::all(tx, &settle, &assumed).await)?
         {
             return Ok(settled);
         }
-        let health = Health::looked_at(&self.0.ill);
+        let health = Health::looked_at(self.ill());
         match attempt!(self, "settle", |tx| settle::all(tx, &settle, &health).await)? {
             Some(settled) => Ok(settled),
             None => commit!(self, "settle", |tx| settle::each(tx, &settle, &health).await),
@@ -99,11 +101,11 @@ impl DeliveryStore for SqliteStore {
 }
 
 async fn open_session(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     session: SessionId,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query(
+    statement(
         "INSERT INTO icp_session (id, beat, beaten_at) VALUES (?, 0, ?) \
          ON CONFLICT (id) DO NOTHING",
     )
@@ -114,28 +116,24 @@ async fn open_session(
     Ok(())
 }
 
-async fn beat(
-    conn: &mut SqliteConnection,
-    session: SessionId,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let done = sqlx::query("UPDATE icp_session SET beat = beat + 1, beaten_at = ? WHERE id = ?")
+async fn beat(conn: &mut Conn<'_>, session: SessionId, now: Timestamp) -> Result<(), Failure> {
+    let done = statement("UPDATE icp_session SET beat = beat + 1, beaten_at = ? WHERE id = ?")
         .bind(now.as_millis())
         .bind(session.to_bytes().to_vec())
         .execute(conn)
         .await?;
-    if done.rows_affected() > 0 {
+    if done > 0 {
         return Ok(());
     }
     Err(Error::new(Code::LeaseLost, "the session is not known any more; send nothing more").into())
 }
 
-async fn sessions(conn: &mut SqliteConnection) -> Result<Vec<SessionBeat>, Failure> {
-    let rows = sqlx::query("SELECT id, beat FROM icp_session ORDER BY id").fetch_all(conn).await?;
+async fn sessions(conn: &mut Conn<'_>) -> Result<Vec<SessionBeat>, Failure> {
+    let rows = statement("SELECT id, beat FROM icp_session ORDER BY id").fetch_all(conn).await?;
     rows.iter()
         .map(|found| {
             let session = SessionId::from_bytes(row::bytes(found, 0)?);
-            Ok(SessionBeat { session, beat: found.try_get::<i64, _>(1)?.cast_unsigned() })
+            Ok(SessionBeat { session, beat: found.try_get::<i64>(1)?.cast_unsigned() })
         })
         .collect()
 }
@@ -143,8 +141,8 @@ async fn sessions(conn: &mut SqliteConnection) -> Result<Vec<SessionBeat>, Failu
 pub(crate) const CLOSE: &str = "DELETE FROM icp_session WHERE id = ?1 AND NOT EXISTS \
      (SELECT 1 FROM icp_delivery WHERE state = 1 AND owner = ?1)";
 
-async fn close_session(conn: &mut SqliteConnection, session: SessionId) -> Result<(), Failure> {
-    sqlx::query(CLOSE).bind(session.to_bytes().to_vec()).execute(conn).await?;
+async fn close_session(conn: &mut Conn<'_>, session: SessionId) -> Result<(), Failure> {
+    statement(CLOSE).bind(session.to_bytes().to_vec()).execute(conn).await?;
     Ok(())
 }
 
@@ -153,11 +151,11 @@ pub(crate) fn one_sql() -> String {
 }
 
 async fn one(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     id: DeliveryId,
 ) -> Result<Option<Delivery>, Failure> {
-    let found = sqlx::query(AssertSqlSafe(one_sql()))
+    let found = statement(one_sql())
         .bind(id.to_bytes().to_vec())
         .bind(org.as_str().to_owned())
         .fetch_optional(conn)
@@ -165,8 +163,8 @@ async fn one(
     found.as_ref().map(row::delivery).transpose()
 }
 
-pub(super) async fn existing(
-    conn: &mut SqliteConnection,
+pub(crate) async fn existing(
+    conn: &mut Conn<'_>,
     org: &OrgId,
     id: DeliveryId,
 ) -> Result<Delivery, Failure> {
@@ -185,7 +183,7 @@ fn conflict(delivery: &Delivery, wanted: &str) -> Failure {
     .into()
 }
 
-async fn repeat(conn: &mut SqliteConnection, replay: &Replay) -> Result<Delivery, Failure> {
+async fn repeat(conn: &mut Conn<'_>, replay: &Replay) -> Result<Delivery, Failure> {
     let old = existing(conn, &replay.org, replay.delivery).await?;
     if let Some(made) = one(conn, &replay.org, replay.id).await? {
         return Ok(made);
@@ -193,7 +191,7 @@ async fn repeat(conn: &mut SqliteConnection, replay: &Replay) -> Result<Delivery
     if !old.state.is_final() {
         return Err(conflict(&old, "one that has ended"));
     }
-    sqlx::query(
+    statement(
         "INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, epoch, \
          tries, throttles, rescues, expires_at, replay_of, created_at, updated_at) \
          SELECT ?1, org, event, integration, lane, fifo, 0, ?2, 0, 0, 0, 0, ?3, id, ?2, ?2 \
@@ -214,14 +212,14 @@ async fn repeat(conn: &mut SqliteConnection, replay: &Replay) -> Result<Delivery
     existing(conn, &replay.org, replay.id).await
 }
 
-async fn call_off(conn: &mut SqliteConnection, cancel: &Cancel) -> Result<Delivery, Failure> {
+async fn call_off(conn: &mut Conn<'_>, cancel: &Cancel) -> Result<Delivery, Failure> {
     let Cancel { org, delivery: id, reason, now, .. } = cancel;
     let (id, now) = (*id, *now);
     let mut delivery = existing(conn, org, id).await?;
     if delivery.state != DeliveryState::Ready {
         return Err(conflict(&delivery, "a ready one"));
     }
-    let fifo: bool = sqlx::query(
+    let fifo: bool = statement(
         "UPDATE icp_delivery SET state = 4, reason_code = ?, reason_message = ?, updated_at = ? \
          WHERE id = ? AND state = 0 RETURNING fifo",
     )
@@ -282,11 +280,11 @@ pub(crate) fn list_sql(query: &DeliveryQuery) -> String {
 }
 
 async fn list(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     query: &DeliveryQuery,
 ) -> Result<Page<Delivery>, Failure> {
-    let rows = sqlx::query(AssertSqlSafe(list_sql(query)))
+    let rows = statement(list_sql(query))
         .bind(text(org.as_str()))
         .bind(query.page.after.map(|after| after.to_bytes().to_vec()))
         .bind(query.state.map(row::state_code))
@@ -305,11 +303,11 @@ pub(crate) const ATTEMPTS: &str = "SELECT a.delivery, a.epoch, a.number, a.start
      WHERE d.id = ? AND d.org = ? ORDER BY a.epoch";
 
 async fn attempts(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn<'_>,
     org: &OrgId,
     delivery: DeliveryId,
 ) -> Result<Vec<Attempt>, Failure> {
-    let rows = sqlx::query(ATTEMPTS)
+    let rows = statement(ATTEMPTS)
         .bind(delivery.to_bytes().to_vec())
         .bind(org.as_str().to_owned())
         .fetch_all(conn)
@@ -317,9 +315,8 @@ async fn attempts(
     rows.iter().map(row::attempt).collect()
 }
 
-async fn lanes(conn: &mut SqliteConnection, org: &OrgId) -> Result<Vec<Lane>, Failure> {
+async fn lanes(conn: &mut Conn<'_>, org: &OrgId) -> Result<Vec<Lane>, Failure> {
     let sql = format!("SELECT {LANE} FROM icp_lane l WHERE l.org = ? ORDER BY l.id");
-    let rows =
-        sqlx::query(AssertSqlSafe(sql)).bind(org.as_str().to_owned()).fetch_all(conn).await?;
+    let rows = statement(sql).bind(org.as_str().to_owned()).fetch_all(conn).await?;
     rows.iter().map(row::lane).collect()
 }

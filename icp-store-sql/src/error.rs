@@ -1,0 +1,78 @@
+use icp_core::error::{Code, Error};
+
+/// Either the database failed, or a rule of the store was broken.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Sql(sqlx::Error),
+    Rule(Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Rule(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Rule(corrupt("a stored document is not json").caused_by(error))
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Sql(error) => classify(error),
+            Failure::Rule(error) => error,
+        }
+    }
+}
+
+/// Data that the store cannot have written.
+pub(crate) fn corrupt(what: &str) -> Error {
+    Error::new(Code::StoreCorrupt, format!("{what}; restore the database from a backup"))
+}
+
+/// The error that tells what to do about `error`.
+pub(crate) fn classify(error: sqlx::Error) -> Error {
+    let (code, message) = judge(&error);
+    Error::new(code, message).caused_by(error)
+}
+
+fn judge(error: &sqlx::Error) -> (Code, &'static str) {
+    match error {
+        sqlx::Error::Database(fault) => by_driver(&**fault),
+        sqlx::Error::Io(fault) if fault.kind() == std::io::ErrorKind::StorageFull => {
+            (Code::StoreFull, "the database or its disk is full; free some space")
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => (
+            Code::StoreCorrupt,
+            "a stored value cannot be read; restore the database from a backup",
+        ),
+        sqlx::Error::PoolTimedOut => {
+            (Code::Overloaded, "no connection got free in time; allow more, or ask for less")
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Configuration(_) => {
+            (Code::StoreUnavailable, "the database is closed; open the store again")
+        }
+        _ => (Code::Internal, "the database driver failed; report this defect"),
+    }
+}
+
+/// As the database that answered says it.
+fn by_driver(fault: &dyn sqlx::error::DatabaseError) -> (Code, &'static str) {
+    #[cfg(feature = "sqlite")]
+    if fault.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+        return crate::sqlite::error::judge(fault);
+    }
+    (Code::Internal, "the database refused a statement; report this defect")
+}

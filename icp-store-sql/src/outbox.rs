@@ -1,0 +1,78 @@
+use icp_core::error::Result;
+use icp_core::event::{Event, OutboxEntry};
+use icp_core::id::EventId;
+
+use crate::error::Failure;
+use crate::family::Family;
+use crate::link::Conn;
+use crate::row::{self, EVENT, WHOLE_EVENT};
+use crate::statement::{Script, statement};
+use crate::value::Value;
+use crate::{Dialect, SqlStore};
+
+/// The statement that puts an event into the outbox, for hosts whose connections are not sqlx's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OutboxInsert {
+    /// Its text, with the placeholders of the dialect.
+    pub sql: String,
+    /// What is bound to the placeholders, in their order.
+    pub values: Vec<Value>,
+}
+
+/// The statement that puts `event` into the outbox of a database that speaks `dialect`.
+///
+/// Run within the host's own transaction it does what [`SqlStore::publish_in`] does.
+pub fn outbox_insert(dialect: Dialect, event: &Event) -> OutboxInsert {
+    let mut script = Script::default();
+    put(&mut script, event);
+    OutboxInsert { sql: dialect.say(script.sql()), values: script.into_values() }
+}
+
+impl<D: Family> SqlStore<D> {
+    /// Puts `event` into the outbox within the host's own transaction on the same database.
+    ///
+    /// Nothing happens to it before that transaction commits, and nothing ever if it rolls back.
+    /// Call [`hint`](Self::hint) after the commit to have it picked up at once. The same event
+    /// put in twice counts once.
+    ///
+    /// # Errors
+    ///
+    /// As for the host's own statements, as in [`StoreLocked`](icp_core::Code::StoreLocked).
+    pub async fn publish_in(&self, tx: &mut D::Connection, event: &Event) -> Result<EventId> {
+        publish_in::<D>(tx, event).await
+    }
+}
+
+/// As [`SqlStore::publish_in`], where no store is at hand.
+pub(crate) async fn publish_in<D: Family>(
+    tx: &mut D::Connection,
+    event: &Event,
+) -> Result<EventId> {
+    let done = D::put(tx, outbox_insert(D::DIALECT, event)).await;
+    done.map_err(|error| error.during("publish"))?;
+    Ok(event.id)
+}
+
+/// Adds to `script` what puts an event into the outbox.
+pub(crate) fn put(script: &mut Script, event: &Event) {
+    let (columns, width) = WHOLE_EVENT;
+    let head = format!("INSERT INTO icp_outbox ({columns}) VALUES ");
+    script.rows(&head, 1, width, " ON CONFLICT (id) DO NOTHING");
+    row::bind_event(script, event, 0);
+    script.expect(1);
+}
+
+pub(crate) fn list_sql() -> String {
+    // What is erased leaves the outbox.
+    let event = EVENT.replace("e.erased_at", "NULL");
+    format!("SELECT {event}, e.body FROM icp_outbox e ORDER BY e.seq LIMIT ?")
+}
+
+pub(crate) async fn list(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<OutboxEntry>, Failure> {
+    let rows = statement(list_sql())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|found| Ok(OutboxEntry { event: row::event(found)? })).collect()
+}

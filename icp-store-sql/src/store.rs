@@ -1,0 +1,154 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+use icp_core::error::Result;
+use icp_core::store::{Store, StoreInfo};
+use sqlx::Database;
+use tokio::sync::Notify;
+
+use crate::error::Failure;
+use crate::link::{Link, Writer};
+
+/// A store in a database of the kind `D`.
+///
+/// Cloning is cheap and shares the connections.
+pub struct SqlStore<D> {
+    shared: Arc<Shared>,
+    database: PhantomData<fn() -> D>,
+}
+
+struct Shared {
+    backend: Box<dyn Backend>,
+    hint: Notify,
+    ill: AtomicBool,
+}
+
+/// A database as the store uses it.
+#[async_trait]
+pub(crate) trait Backend: Send + Sync {
+    fn info(&self) -> StoreInfo;
+
+    /// A connection that can write, outside of any transaction.
+    async fn writer(&self) -> Result<Box<dyn Writer>, Failure>;
+
+    /// A connection that only reads.
+    async fn reader(&self) -> Result<Box<dyn Link>, Failure>;
+
+    async fn close(&self) -> Result<(), Failure>;
+}
+
+impl<D: Database> SqlStore<D> {
+    pub(crate) fn new(backend: impl Backend + 'static) -> Self {
+        let (backend, hint, ill) = (Box::new(backend), Notify::new(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { backend, hint, ill }), database: PhantomData }
+    }
+
+    /// Tells the engine of this process that a host transaction with outbox rows was committed.
+    ///
+    /// Never needed for correctness: without it the rows are found by the next poll.
+    pub fn hint(&self) {
+        self.shared.hint.notify_one();
+    }
+
+    /// Closes all connections, after the write under way.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be left in order; what was committed stays committed.
+    pub async fn close(&self) -> Result<()> {
+        let done = self.shared.backend.close().await;
+        done.map_err(|failure| icp_core::Error::from(failure).during("close"))
+    }
+
+    /// Whether lanes in bad health were settled of late: a hint to look at their health first.
+    pub(crate) fn ill(&self) -> &AtomicBool {
+        &self.shared.ill
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.shared.backend
+    }
+}
+
+impl<D> Clone for SqlStore<D> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), database: PhantomData }
+    }
+}
+
+impl<D> fmt::Debug for SqlStore<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.shared.backend.info();
+        f.debug_struct("SqlStore").field("info", &info).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<D: Database> Store for SqlStore<D> {
+    fn info(&self) -> StoreInfo {
+        self.backend().info()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let done = async { self.backend().writer().await?.begin().await?.rollback().await }.await;
+        done.map_err(|failure| icp_core::Error::from(failure).during("ping"))
+    }
+
+    async fn wakeup(&self) {
+        self.shared.hint.notified().await;
+    }
+}
+
+/// Runs `$body` within one write transaction `$tx` and ends it as `$keeps` says of the answer;
+/// dropped half-way, it is rolled back.
+macro_rules! transact {
+    ($store:expr, $operation:literal, |$tx:ident| $body:expr, $keeps:expr) => {{
+        let outcome: Result<_, $crate::error::Failure> = async {
+            let mut writer = $store.backend().writer().await?;
+            let mut transaction = writer.begin().await?;
+            let $tx: &mut $crate::link::Conn<'_> = &mut *transaction;
+            let answer = $body?;
+            if $keeps(&answer) {
+                transaction.commit().await?;
+            } else {
+                transaction.rollback().await?;
+            }
+            Ok(answer)
+        }
+        .await;
+        outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))
+    }};
+}
+
+/// Runs `$body` within one write transaction `$tx`.
+macro_rules! commit {
+    ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {
+        $crate::store::transact!($store, $operation, |$tx| $body, |_| true)
+    };
+}
+
+/// Runs `$body` within one write transaction `$tx`; where it answers nothing, what it wrote is
+/// undone.
+macro_rules! attempt {
+    ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {
+        $crate::store::transact!($store, $operation, |$tx| $body, Option::is_some)
+    };
+}
+
+/// Runs `$body` on a connection `$conn` that only reads.
+macro_rules! read {
+    ($store:expr, $operation:literal, |$conn:ident| $body:expr) => {{
+        let outcome: Result<_, $crate::error::Failure> = async {
+            let mut reader = $store.backend().reader().await?;
+            let $conn: &mut $crate::link::Conn<'_> = &mut *reader;
+            Ok($body?)
+        }
+        .await;
+        outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))
+    }};
+}
+
+pub(crate) use {attempt, commit, read, transact};
