@@ -74,5 +74,13 @@ fn by_driver(fault: &dyn sqlx::error::DatabaseError) -> (Code, &'static str) {
     if fault.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
         return crate::sqlite::error::judge(fault);
     }
+    #[cfg(feature = "postgres")]
+    if fault.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        return crate::postgres::error::judge(fault);
+    }
+    #[cfg(feature = "mysql")]
+    if fault.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some() {
+        return crate::mysql::error::judge(fault);
+    }
     (Code::Internal, "the database refused a statement; report this defect")
 }

@@ -3,6 +3,8 @@
 //! | store | for | feature |
 //! |---|---|---|
 //! | [`sqlite::SqliteStore`] | one machine, one file, any number of processes | `sqlite` |
+//! | [`postgres::PostgresStore`] | any number of nodes on PostgreSQL 13 or later | `postgres` |
+//! | [`mysql::MySqlStore`] | any number of nodes on MySQL 8 or MariaDB 10.6 and later | `mysql` |
 #![forbid(unsafe_code)]
 
 mod access;
@@ -22,8 +24,12 @@ mod lane;
 mod letter;
 mod link;
 mod meter;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 mod note;
 mod outbox;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod replay;
 mod rescue;
 mod resource;

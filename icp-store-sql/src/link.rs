@@ -40,6 +40,10 @@ pub(crate) trait Transaction: Link {
 pub(crate) enum Row {
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::sqlite::SqliteRow),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::postgres::PgRow),
+    #[cfg(feature = "mysql")]
+    MySql(sqlx::mysql::MySqlRow),
 }
 
 /// Reads a column by its driver's function of that name.
@@ -48,6 +52,10 @@ macro_rules! column {
         match $row {
             #[cfg(feature = "sqlite")]
             Row::Sqlite(row) => $crate::sqlite::link::$read(row, $at),
+            #[cfg(feature = "postgres")]
+            Row::Postgres(row) => $crate::postgres::link::$read(row, $at),
+            #[cfg(feature = "mysql")]
+            Row::MySql(row) => $crate::mysql::link::$read(row, $at),
         }
     };
 }
