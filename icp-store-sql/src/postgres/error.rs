@@ -8,10 +8,9 @@ pub(crate) fn judge(fault: &dyn DatabaseError) -> (Code, &'static str) {
     fault.code().map_or(INTERNAL, |state| by_state(&state))
 }
 
-/// Whether the transaction was undone only because of others, so that the same one may succeed
-/// at once.
-pub(crate) fn is_retryable(fault: &dyn DatabaseError) -> bool {
-    fault.code().is_some_and(|state| matches!(&*state, "40001" | "40P01"))
+/// Whether the transaction was undone because it met another: it can be run again.
+pub(crate) fn is_passing(fault: &dyn DatabaseError) -> bool {
+    matches!(fault.code().as_deref(), Some("40001" | "40P01"))
 }
 
 /// The error that tells what to do where a connection could not be made.

@@ -166,8 +166,9 @@ mod tests {
         let conn = memory().await;
         sqlx::query("CREATE TABLE icp_b (mine)").execute(&mut *conn.lock().await).await.unwrap();
         assert_eq!(apply(&conn, &[ONE, TWO]).await, Err(Code::StoreForeign));
-        let tables = sqlx::query_scalar(TABLES).fetch_all(&mut *conn.lock().await).await;
-        assert_eq!(tables.unwrap(), ["icp_b".to_owned()], "nothing is touched");
+        let mut conn = conn.lock().await;
+        let tables: Vec<String> = sqlx::query_scalar(TABLES).fetch_all(&mut *conn).await.unwrap();
+        assert_eq!(tables, ["icp_b"], "nothing is touched");
     }
 
     #[tokio::test]
