@@ -1,33 +1,35 @@
-//! The PostgreSQL store shows every registered behaviour.
+//! The PostgreSQL store shows every registered behaviour, under names that are not the default
+//! ones, so that no statement misses them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod database;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use icp_store_sql::postgres::{PostgresStore, publish_in};
+use icp_store_sql::postgres::PostgresStore;
 use icp_testkit::conformance::{self, Fixture};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, PgConnection};
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
+use database::{AtEnd, fresh_name, server};
 
 fn main() {
+    // Fails before the first behaviour, with what to do, where there is no server.
+    let _ = server();
     conformance::main("postgres", || async {
-        let base = std::env::var("ICP_TEST_POSTGRES_URL").unwrap();
-        let name = format!("c{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut admin = PgConnection::connect(&base).await.unwrap();
-        let sql = format!("CREATE SCHEMA {name}");
-        admin.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
-        let url = Arc::new(format!("{base}?options=-c%20search_path%3D{name}"));
-        let store = PostgresStore::connect(&url).await.unwrap();
+        let schema = fresh_name();
+        let store = PostgresStore::builder(&server()).schema(&schema).table_prefix("hooks_");
+        let store = store.max_connections(6).open().await.unwrap();
+        let guard = AtEnd(format!("DROP SCHEMA {schema} CASCADE"));
+        let publisher = store.clone();
         let outbox = move |event| {
-            let url = Arc::clone(&url);
+            let publisher = publisher.clone();
             async move {
-                let mut host = PgConnection::connect(&url).await.unwrap();
+                let mut host = PgConnection::connect(&server()).await.unwrap();
                 let mut tx = host.begin().await.unwrap();
-                publish_in(&mut tx, &event).await.unwrap();
+                publisher.publish_in(&mut tx, &event).await.unwrap();
                 tx.commit().await.unwrap();
             }
         };
-        Fixture::new(Arc::new(store), outbox)
+        Fixture::new(Arc::new(store), outbox).guarded_by(guard)
     });
 }
