@@ -2,14 +2,13 @@
 //! host's own process and on the host's own database.
 //!
 //! This crate re-exports the parts by feature and holds no logic: the engine is in
-//! [`icp_core`], the SQL stores are in [`store_sql`] (features `sqlite`
-//! and `postgres`), the HTTP API is in
-//! [`axum`] (feature `axum`).
+//! [`icp_core`], the SQL stores are in [`store_sql`] (features `sqlite`, `postgres` and `mysql`),
+//! the HTTP API is in [`axum`] (feature `axum`).
 #![forbid(unsafe_code)]
 
 pub use icp_core::*;
 
 #[cfg(feature = "axum")]
 pub use icp_axum as axum;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use icp_store_sql as store_sql;

@@ -13,5 +13,4 @@ mod migration;
 #[path = "postgres/scratch.rs"]
 mod scratch;
 
-#[expect(dead_code, reason = "other targets use the rest")]
 mod fixture;

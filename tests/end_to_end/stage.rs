@@ -10,10 +10,13 @@ use icp::id::{DeliveryId, OrgId, ResourceId};
 use icp::resource::{Actor, Document, Draft, Expect};
 use icp::secret::LocalKeys;
 use icp::store::{MemoryStore, Store};
+use icp::store_sql::postgres::PostgresStore;
 use icp::store_sql::sqlite::SqliteStore;
 use icp_testkit::receiver::{PATIENCE, Receiver};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::database::{Database, Server};
 
 pub(crate) const SIGNING_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const SEALING_KEY: &str = "k1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -24,17 +27,24 @@ pub(crate) struct Backend {
     pub(crate) store: Arc<dyn Store>,
     /// The same store where it is SQLite, and its folder.
     pub(crate) sqlite: Option<(SqliteStore, TempDir)>,
+    _database: Option<Database>,
 }
 
 impl Backend {
     pub(crate) async fn memory() -> Self {
-        Self { store: Arc::new(MemoryStore::new()), sqlite: None }
+        Self { store: Arc::new(MemoryStore::new()), sqlite: None, _database: None }
     }
 
     pub(crate) async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(dir.path().join("icp.db")).await.unwrap();
-        Self { store: Arc::new(store.clone()), sqlite: Some((store, dir)) }
+        Self { store: Arc::new(store.clone()), sqlite: Some((store, dir)), _database: None }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        let database = Database::create(Server::Postgres).await;
+        let store = PostgresStore::connect(&database.url).await.unwrap();
+        Self { store: Arc::new(store), sqlite: None, _database: Some(database) }
     }
 
     /// An engine on the store, with short intervals.
