@@ -114,6 +114,30 @@ async fn an_integration_is_shown_as_a_command() {
 }
 
 #[tokio::test]
+async fn a_draft_is_shown_as_a_command_and_not_sent() {
+    let api = Api::with_orders().await;
+    let path = format!("{DRAFT}/curl");
+    let sample = json!({"type": "order.paid", "data": {"n": 1}});
+    let mut spec = orders()["spec"].clone();
+    spec["target"]["url"] = json!("http://127.0.0.1:1/other?key=hush-hush");
+    let shown = api.post(&path, json!({"spec": spec, "sample": sample})).await;
+    let answer = shown.expect(200);
+    let command = answer["command"].as_str().unwrap_or_default();
+    assert!(command.contains("--url 'http://127.0.0.1:1/other?key=***'"), "{command}");
+    assert!(command.contains("--header 'authorization: ***'"), "{command}");
+    assert!(command.ends_with(r#"--data-raw '{"n":1}'"#), "{command}");
+    assert!(!shown.text.contains("hush-hush"));
+
+    spec["events"] = json!(["user.*"]);
+    let shown = api.post(&path, json!({"spec": spec, "sample": sample})).await.expect(200);
+    assert!(shown["notes"].to_string().contains("does not take the event"), "{shown}");
+    spec["max_in_flight"] = json!(0);
+    api.post(&path, json!({"spec": spec})).await.problem(400, "resource_invalid");
+    let other = "/api/v1/organizations/other/test-deliveries/curl";
+    api.post(other, json!({"spec": orders()["spec"]})).await.problem(404, "organization_unknown");
+}
+
+#[tokio::test]
 async fn an_attempt_is_shown_as_a_command() {
     let api = Api::with_orders().await;
     let running = api.engine.start().await.map_err(|error| error.to_string());
