@@ -31,6 +31,7 @@ mod lanes;
 mod letters;
 mod notices;
 mod operations;
+mod order;
 mod poison;
 mod replay;
 mod rotation;
