@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a behaviour fails by panicking")]
 
 pub mod conformance;
+pub mod proxy;
 pub mod receiver;
