@@ -115,6 +115,12 @@ async fn dead_letters_are_grouped_replayed_given_up_and_erased() {
     assert_eq!(receiver.seen().count("/hook"), 4);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_store_lets_four_calls_through_at_once() {
+    let printed = run("write_a_store", String::new()).await;
+    assert_eq!(printed, "100 reads of 100 events, at most 4 calls at once\n");
+}
+
 #[test]
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../README.md");
