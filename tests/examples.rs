@@ -172,6 +172,12 @@ async fn records_are_kept_for_as_long_as_each_organization_says_and_erased_befor
     assert_eq!(receiver.seen().requests().len(), 6);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_store_lets_four_calls_through_at_once() {
+    let printed = run("write_a_store", String::new()).await;
+    assert_eq!(printed, "100 reads of 100 events, at most 4 calls at once\n");
+}
+
 #[test]
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../README.md");

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::dispatch::{self, Work};
 use crate::delivery::{Claim, suspect};
 use crate::engine::core::Core;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::time::Timestamp;
 
 /// The shortest time between two claims that bring less than was asked for.
@@ -26,6 +26,9 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                 Ok(wait) => wait,
                 Err(error) => {
                     core.metrics.store_errors.inc();
+                    if may_have_claimed(&error) {
+                        core.session.renounce();
+                    }
                     if error.code() != Code::LeaseLost {
                         tracing::warn!(
                             icp.error = error.code().as_str(),
@@ -45,6 +48,20 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             () = core.due.notified() => tokio::time::sleep(BREATH.min(wait)).await,
         }
     }
+}
+
+/// Whether a claim that failed so may have leased deliveries all the same, its answer being lost.
+/// Nobody holds those leases then, and they do not end while their session shows life: so it is
+/// given up, and the reaper takes them over.
+fn may_have_claimed(error: &Error) -> bool {
+    !matches!(
+        error.code(),
+        Code::LeaseLost
+            | Code::Overloaded
+            | Code::StoreFull
+            | Code::StoreLocked
+            | Code::StoreReadOnly
+    )
 }
 
 /// Waits for room for one attempt and takes what else there is, up to a batch.
