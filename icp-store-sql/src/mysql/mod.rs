@@ -22,6 +22,7 @@ use sqlx::{MySql, MySqlConnection, MySqlPool};
 use crate::SqlStore;
 use crate::error::Failure;
 use crate::link::{Link, Writer};
+use crate::names::Names;
 use crate::store::Backend;
 
 /// A store in a MySQL or MariaDB database.
@@ -62,12 +63,24 @@ impl Backend for Server {
         StoreInfo::new("mysql", true, true)
     }
 
+    fn names(&self) -> Names {
+        Names::default()
+    }
+
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
         Ok(Box::new(link::Writer(self.pool.acquire().await?)))
     }
 
     async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
         Ok(Box::new(link::Reader(self.pool.acquire().await?)))
+    }
+
+    async fn hinted(&self) {
+        std::future::pending().await
+    }
+
+    async fn announce(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), Failure> {
