@@ -1,7 +1,11 @@
 //! Databases of a test's own, within the servers that `scripts/services up` starts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use icp::store::Store;
+use icp::store_sql::mysql::MySqlStore;
+use icp::store_sql::postgres::PostgresStore;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -66,6 +70,16 @@ impl Database {
         let url = server.url();
         let (host, _) = url.rsplit_once('/').unwrap();
         Self { url: format!("{host}/{name}"), name, server }
+    }
+}
+
+impl Database {
+    /// A store in the database.
+    pub(crate) async fn connect(&self) -> Arc<dyn Store> {
+        match self.server {
+            Server::Postgres => Arc::new(PostgresStore::connect(&self.url).await.unwrap()),
+            Server::MySql => Arc::new(MySqlStore::connect(&self.url).await.unwrap()),
+        }
     }
 }
 

@@ -39,6 +39,7 @@ mod lanes;
 mod letters;
 mod notices;
 mod operations;
+mod order;
 mod poison;
 mod replay;
 mod rotation;
