@@ -40,6 +40,11 @@ impl Script {
         self.expected += rows;
     }
 
+    /// Whether rows are counted at all.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.expected > 0
+    }
+
     /// The text of all statements.
     pub(crate) fn sql(&self) -> &str {
         &self.sql

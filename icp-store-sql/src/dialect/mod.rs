@@ -4,6 +4,8 @@
 //! others call by another name only is put into their words by [`Dialect::say`]; where they need
 //! another statement, the noun that needs it asks which dialect it speaks.
 
+pub(crate) mod mysql;
+
 /// A family of databases that speak alike.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -20,7 +22,8 @@ impl Dialect {
     /// A statement in the words of the dialect.
     pub(crate) fn say(self, sql: &str) -> String {
         match self {
-            Self::Sqlite | Self::MySql => sql.to_owned(),
+            Self::Sqlite => sql.to_owned(),
+            Self::MySql => mysql::say(sql, &[], mysql::Conflict::Skip).sql,
             Self::Postgres => numbered(sql),
         }
     }

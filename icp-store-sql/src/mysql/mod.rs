@@ -8,9 +8,11 @@
 //! # Ok(()) }
 //! ```
 
+mod config;
 pub(crate) mod error;
 pub(crate) mod link;
 mod migrate;
+mod version;
 
 use async_trait::async_trait;
 use icp_core::error::Result;
@@ -18,6 +20,8 @@ use icp_core::event::Event;
 use icp_core::id::EventId;
 use icp_core::store::StoreInfo;
 use sqlx::{MySql, MySqlConnection, MySqlPool};
+
+pub use config::Builder;
 
 use crate::SqlStore;
 use crate::error::Failure;
@@ -30,15 +34,31 @@ use crate::store::Backend;
 pub type MySqlStore = SqlStore<MySql>;
 
 impl MySqlStore {
-    /// Connects to the database at `url` and brings its tables up to date.
+    /// Connects to the database at `url` with the defaults of [`MySqlStore::builder`] and brings
+    /// its tables up to date.
     ///
     /// # Errors
     ///
-    /// [`StoreUnavailable`](icp_core::Code::StoreUnavailable) where there is no answer.
+    /// As [`Builder::open`].
     pub async fn connect(url: &str) -> Result<Self> {
-        let pool = MySqlPool::connect(url).await.map_err(crate::error::classify)?;
-        migrate::run(&pool).await?;
-        Ok(Self::new(Server { pool }))
+        Self::builder(url).open().await
+    }
+
+    /// The settings of a store at `url`, as in `mysql://user:password@host:3306/database`.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    /// A store on a host's own connections, which must be to a database with a strict SQL mode;
+    /// brings its tables up to date.
+    ///
+    /// Every transaction of the store asks for `READ COMMITTED` by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::open`].
+    pub async fn with_pool(pool: MySqlPool) -> Result<Self> {
+        config::open(pool, false).await.map_err(|error| error.during("open the store"))
     }
 }
 
@@ -54,6 +74,8 @@ pub async fn publish_in(tx: &mut MySqlConnection, event: &Event) -> Result<Event
 /// The connections to one database.
 struct Server {
     pool: MySqlPool,
+    /// Whether each connection is set up as the store needs it.
+    own: bool,
 }
 
 #[async_trait]
@@ -63,7 +85,8 @@ impl Backend for Server {
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        Ok(Box::new(link::Writer(self.pool.acquire().await?)))
+        let conn = self.pool.acquire().await?;
+        Ok(Box::new(link::Writer { conn, own: self.own }))
     }
 
     async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
