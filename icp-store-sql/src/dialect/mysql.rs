@@ -294,7 +294,7 @@ mod tests {
             ("SELECT min(coalesce(a, 1))", "SELECT min(coalesce(a, 1))"),
             ("SELECT iif(a, x'', 'max(a, b) ?1')", "SELECT if(a, x'', 'max(a, b) ?1')"),
             ("WITH p AS MATERIALIZED (SELECT 1) SELECT 2", "WITH p AS (SELECT 1) SELECT 2"),
-            ("DELETE FROM t WHERE id IN (VALUES (?),(?))", "DELETE FROM t WHERE id IN ((?),(?))"),
+            ("DELETE FROM t WHERE id IN (VALUES (?),(?))", "DELETE FROM t WHERE id IN ( (?),(?))"),
             ("DELETE FROM t AS e WHERE e.id = 1", "DELETE e FROM t AS e WHERE e.id = 1"),
             ("SELECT i.key FROM i WHERE key > 'key'", "SELECT i.`key` FROM i WHERE `key` > 'key'"),
             (
