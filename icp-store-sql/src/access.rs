@@ -6,9 +6,9 @@ use sqlx::Database;
 
 use crate::error::{Failure, corrupt};
 use crate::link::Conn;
-use crate::row;
 use crate::statement::statement;
 use crate::store::{SqlStore, commit, read};
+use crate::{resource, row};
 
 #[async_trait]
 impl<D: Database> AccessStore for SqlStore<D> {
@@ -22,6 +22,7 @@ impl<D: Database> AccessStore for SqlStore<D> {
 }
 
 async fn bootstrap(conn: &mut Conn<'_>, key: &ApiKeyRecord) -> Result<bool, Failure> {
+    resource::lock(conn).await?;
     let done = statement(
         "INSERT INTO icp_api_key (id, hash, created_at) SELECT ?, ?, ? \
          WHERE NOT EXISTS (SELECT 1 FROM icp_api_key)",

@@ -1,5 +1,7 @@
 //! Deliveries that lose their place in order and go over to a lane without one.
 
+use std::collections::BTreeMap;
+
 use icp_core::delivery::{Next, Settlement};
 use icp_core::time::Timestamp;
 
@@ -32,9 +34,13 @@ pub(crate) fn write(script: &mut Script, settlements: &[&Settlement], now: Times
             moves.push((*settlement, *due_at, reason, lane));
         }
     }
-    for chunk in exact(&moves) {
+    // Each once, as one statement must not write a row twice.
+    let lanes: BTreeMap<[u8; 16], _> =
+        moves.iter().map(|(from, _, _, lane)| (lane.id.to_bytes(), (from, lane))).collect();
+    let lanes: Vec<_> = lanes.into_values().collect();
+    for chunk in exact(&lanes) {
         script.rows(BESIDE.0, chunk.len(), 4, BESIDE.1);
-        for (settlement, _, _, beside) in chunk {
+        for (settlement, beside) in chunk {
             script
                 .bind(beside.id.to_bytes().to_vec())
                 .bind(settlement.lane.to_bytes().to_vec())

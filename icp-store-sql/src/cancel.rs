@@ -8,7 +8,7 @@ use icp_core::time::Timestamp;
 use sqlx::Database;
 
 use crate::error::Failure;
-use crate::lane::Changes;
+use crate::lane::{self, Changes};
 use crate::link::Conn;
 use crate::row;
 use crate::statement::{Script, Statement, exact, statement, text};
@@ -46,6 +46,7 @@ async fn cancel(
     let (hits, next) = look(&mut *conn, batch).await?;
     let mut script = Script::default();
     let mut changes = Changes::default();
+    lane::lock(conn, hits.iter().map(|hit| hit.lane)).await?;
     for chunk in exact(&hits) {
         script.rows(CANCEL.0, chunk.len(), 1, CANCEL.1);
         script.bind(text(&reason.code)).bind(text(&reason.message)).bind(batch.now.as_millis());
@@ -59,7 +60,7 @@ async fn cancel(
     }
     changes.write(&mut script);
     if !script.execute(conn).await? {
-        return Err(super::error::corrupt("a ready delivery or its lane is not there").into());
+        return Err(Failure::Raced);
     }
     Ok(CancelledSome { matched: hits.len() as u64, next })
 }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use icp_core::delivery::{
@@ -9,14 +9,16 @@ use icp_core::event::Event;
 use icp_core::id::{EventId, OrgId};
 use icp_core::time::Timestamp;
 
+use crate::dialect::Dialect;
 use crate::error::{Failure, corrupt};
-use crate::lane;
 use crate::link::Conn;
 use crate::meter::Meters;
 use crate::row::{self, DELIVERY, DeliveryRow, EVENT, EventRow, LANE, LaneRow};
 use crate::statement::{Script, padded, statement, values};
+use crate::{lane, session};
 
 pub(crate) async fn claim(conn: &mut Conn<'_>, claim: &Claim) -> Result<Claimed, Failure> {
+    session::hold(conn, claim.session).await?;
     turn_on(conn, claim).await?;
     let mut taken: Vec<Delivery> = Vec::new();
     let (mut probes, mut throttled) = (0, 0);
@@ -63,12 +65,44 @@ fn is_probed(lane: &Lane) -> bool {
 pub(crate) const SLEEPERS: &str = "SELECT EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
      (SELECT min(next_due) FROM icp_lane WHERE next_due IS NOT NULL), \
      (SELECT min(blocked_until) FROM icp_lane WHERE blocked_until IS NOT NULL)";
-pub(crate) const UNBLOCK: &str =
-    "UPDATE icp_lane SET blocked_until = NULL WHERE blocked_until <= ?";
-pub(crate) const WAKE: &str = "UPDATE icp_lane SET runnable = 1, next_due = NULL, \
-     pass = max(pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1 \
-     AND paused = 0), pass)) \
-     WHERE next_due <= ?";
+
+/// What to do with lanes one of whose moments has come, and which moment.
+type Turn = (&'static str, &'static str);
+
+pub(crate) const UNBLOCK: Turn =
+    ("UPDATE icp_lane SET blocked_until = NULL WHERE ", "blocked_until <= ?");
+pub(crate) const WAKE: Turn = (
+    "UPDATE icp_lane SET runnable = 1, next_due = NULL, \
+     pass = MAX(pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1 \
+     AND paused = 0), pass)) WHERE ",
+    "next_due <= ?",
+);
+/// How many lanes are turned on at once where others write at the same time.
+const TURNS: i64 = 500;
+
+/// Turns on lanes whose moment has come. Those that another node is busy with are left to it.
+async fn turn(conn: &mut Conn<'_>, turn: Turn, now: Timestamp) -> Result<(), Failure> {
+    let (change, come) = turn;
+    if !conn.dialect().is_shared() {
+        statement(format!("{change}{come}")).bind(now.as_millis()).execute(conn).await?;
+        return Ok(());
+    }
+    let free = "SELECT id FROM icp_lane WHERE ";
+    let found = statement(format!("{free}{come} ORDER BY id LIMIT {TURNS} FOR UPDATE SKIP LOCKED"))
+        .bind(now.as_millis())
+        .fetch_all(&mut *conn)
+        .await?;
+    let ids = found.iter().map(|found| row::bytes(found, 0)).collect::<Result<Vec<_>, _>>()?;
+    let head = format!("{change}id IN (VALUES ");
+    for chunk in padded(&ids) {
+        let mut query = values(&head, chunk.len(), 1, ")");
+        for id in chunk {
+            query.bind(*id);
+        }
+        query.changes(&mut *conn).await?;
+    }
+    Ok(())
+}
 
 async fn turn_on(conn: &mut Conn<'_>, claim: &Claim) -> Result<(), Failure> {
     let found =
@@ -82,10 +116,10 @@ async fn turn_on(conn: &mut Conn<'_>, claim: &Claim) -> Result<(), Failure> {
     }
     let over = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= claim.now);
     if over(row::maybe_time(&found, 2)?) {
-        statement(UNBLOCK).bind(claim.now.as_millis()).execute(&mut *conn).await?;
+        turn(conn, UNBLOCK, claim.now).await?;
     }
     if over(row::maybe_time(&found, 1)?) {
-        statement(WAKE).bind(claim.now.as_millis()).execute(&mut *conn).await?;
+        turn(conn, WAKE, claim.now).await?;
     }
     Ok(())
 }
@@ -107,15 +141,54 @@ pub(crate) fn eligible_sql() -> String {
 }
 
 async fn eligible(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
-    let found = statement(eligible_sql())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_one(&mut *conn)
-        .await?;
-    let lanes: Vec<(LaneRow<'_>, u32)> = serde_json::from_str(found.try_get(0)?)?;
+    if conn.dialect().is_shared() {
+        return free(conn, limit).await;
+    }
+    let found = statement(eligible_sql()).bind(most(limit)).fetch_one(&mut *conn).await?;
+    let lanes: Vec<(LaneRow<'_>, u32)> = row::array(&found, 0)?;
     let lanes = lanes.into_iter().map(|(lane, busy)| Ok((lane.read()?, busy)));
     let mut lanes = lanes.collect::<Result<Vec<_>, Failure>>()?;
     lanes.sort_by_key(|(lane, _)| (lane.pass, lane.id.to_bytes()));
     Ok(lanes)
+}
+
+/// As many lanes are locked by a claim at the most, so that other nodes find some too.
+const LOCKED: usize = 64;
+
+pub(crate) fn free_sql() -> String {
+    format!(
+        "SELECT {LANE} FROM icp_lane l WHERE {ELIGIBLE} ORDER BY pass, id LIMIT ? \
+         FOR UPDATE SKIP LOCKED"
+    )
+}
+
+pub(crate) const BUSY: (&str, &str) = (
+    "SELECT org, count(*) FROM icp_lane WHERE runnable = 1 AND paused = 0 AND org IN (VALUES ",
+    ") GROUP BY org",
+);
+
+/// As [`eligible`], but only lanes that no other node is busy with; they are locked.
+async fn free(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
+    let found = statement(free_sql()).bind(most(limit.min(LOCKED))).fetch_all(&mut *conn).await?;
+    let lanes = found.iter().map(row::lane).collect::<Result<Vec<_>, _>>()?;
+    let orgs: BTreeSet<OrgId> = lanes.iter().map(|lane| lane.org.clone()).collect();
+    let orgs: Vec<OrgId> = orgs.into_iter().collect();
+    let mut busy: HashMap<OrgId, u32> = HashMap::new();
+    for chunk in padded(&orgs) {
+        let mut query = values(BUSY.0, chunk.len(), 1, BUSY.1);
+        for org in chunk {
+            query.bind(org.shared());
+        }
+        for found in query.fetch_all(&mut *conn).await? {
+            busy.insert(row::org(&found, 0)?, found.try_get(1)?);
+        }
+    }
+    let busy = |lane: &Lane| busy.get(&lane.org).copied().unwrap_or(1);
+    Ok(lanes.into_iter().map(|lane| (busy(&lane), lane)).map(|(busy, lane)| (lane, busy)).collect())
+}
+
+fn most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// Picks due deliveries off `lanes` until the claim is full; answers the lanes as they are then.
@@ -160,17 +233,23 @@ fn room(lane: &Lane) -> usize {
     usize::try_from(lane.room()).unwrap_or(usize::MAX)
 }
 
-pub(crate) const PARALLEL: &str = "d.id IN (SELECT q.id FROM icp_delivery q WHERE q.lane = v.id \
-     AND q.state = 0 ORDER BY q.due_at, q.id LIMIT ?)";
-pub(crate) const FIFO: &str = "d.id IN (SELECT q.id FROM icp_delivery q WHERE q.lane = v.id \
-     AND q.state = 0 AND q.fifo = 1 ORDER BY q.id LIMIT ?)";
+/// Which of a lane's ready deliveries go, and in which order.
+pub(crate) const PARALLEL: (&str, &str) = ("", "q.due_at, q.id");
+pub(crate) const FIFO: (&str, &str) = ("AND q.fifo = 1", "q.id");
 
 pub(crate) const HEADS: &str = "WITH v (id) AS (VALUES ";
 
-pub(crate) fn heads_sql(order: &str) -> String {
+pub(crate) fn heads_sql(dialect: Dialect, (only, order): (&str, &str)) -> String {
+    let queue = format!(
+        "FROM icp_delivery q WHERE q.lane = v.id AND q.state = 0 {only} ORDER BY {order} LIMIT ?"
+    );
+    let join = match dialect {
+        Dialect::Sqlite => format!("icp_delivery d ON d.id IN (SELECT q.id {queue})"),
+        _ => format!("LATERAL (SELECT * {queue}) d ON true"),
+    };
     format!(
         ") SELECT json_group_array({DELIVERY}) FROM (SELECT DISTINCT id FROM v) AS v \
-         CROSS JOIN icp_delivery d WHERE {order}"
+         CROSS JOIN {join}"
     )
 }
 
@@ -183,14 +262,15 @@ async fn heads(
     let mut heads: HashMap<_, Vec<Delivery>> = HashMap::new();
     for (mode, order) in [(LaneMode::Parallel, PARALLEL), (LaneMode::Fifo, FIFO)] {
         let lanes: Vec<&Lane> = lanes.iter().map(|(l, _)| l).filter(|l| l.mode == mode).collect();
+        let tail = heads_sql(conn.dialect(), order);
         for chunk in padded(&lanes) {
-            let mut query = values(HEADS, chunk.len(), 1, &heads_sql(order));
+            let mut query = values(HEADS, chunk.len(), 1, &tail);
             for lane in chunk {
                 query.bind(lane.id.to_bytes().to_vec());
             }
             query.bind(i64::try_from(depth).unwrap_or(i64::MAX));
             let found = query.fetch_one(&mut *conn).await?;
-            for delivery in serde_json::from_str::<Vec<DeliveryRow<'_>>>(found.try_get(0)?)? {
+            for delivery in row::array::<DeliveryRow<'_>>(&found, 0)? {
                 let delivery = delivery.read()?;
                 heads.entry(delivery.lane.to_bytes()).or_default().push(delivery);
             }
@@ -262,7 +342,7 @@ async fn events(
         }
         let found = query.fetch_one(&mut *conn).await?;
         let mut bodies: &[u8] = found.try_get(1)?;
-        for event in serde_json::from_str::<Vec<EventRow<'_>>>(found.try_get(0)?)? {
+        for event in row::array::<EventRow<'_>>(&found, 0)? {
             let event = event.read(&mut bodies)?;
             events.insert(event.id, Arc::new(event));
         }
@@ -278,9 +358,9 @@ pub(crate) fn next_due_sql() -> String {
          ELSE (SELECT min(at) FROM (\
            SELECT min(next_due) AS at FROM icp_lane \
              WHERE next_due IS NOT NULL AND paused = 0 AND blocked_until IS NULL \
-           UNION ALL SELECT min(max(blocked_until, coalesce(next_due, 0))) FROM icp_lane \
+           UNION ALL SELECT min(MAX(blocked_until, coalesce(next_due, 0))) FROM icp_lane \
              WHERE blocked_until IS NOT NULL AND paused = 0 \
-             AND (runnable = 1 OR next_due IS NOT NULL))) END"
+             AND (runnable = 1 OR next_due IS NOT NULL)) v) END"
     )
 }
 

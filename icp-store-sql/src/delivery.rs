@@ -9,31 +9,32 @@ use icp_core::store::Page;
 use icp_core::time::Timestamp;
 use sqlx::Database;
 
+use crate::dialect::Dialect;
 use crate::error::Failure;
 use crate::health::Health;
-use crate::lane::Changes;
+use crate::lane::{self, Changes};
 use crate::link::Conn;
 use crate::row::{self, DELIVERY, LANE};
 use crate::statement::{statement, text};
 use crate::store::{SqlStore, attempt, commit, read};
-use crate::{audit, claim, note, rescue, settle};
+use crate::{audit, claim, event, note, rescue, resource, session, settle};
 
 #[async_trait]
 impl<D: Database> DeliveryStore for SqlStore<D> {
     async fn open_session(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        commit!(self, "open a session", |tx| open_session(tx, session, now).await)
+        commit!(self, "open a session", |tx| session::open(tx, session, now).await)
     }
 
     async fn beat(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        commit!(self, "beat", |tx| beat(tx, session, now).await)
+        commit!(self, "beat", |tx| session::beat(tx, session, now).await)
     }
 
     async fn sessions(&self) -> Result<Vec<SessionBeat>> {
-        read!(self, "list sessions", |conn| sessions(conn).await)
+        read!(self, "list sessions", |conn| session::list(conn).await)
     }
 
     async fn close_session(&self, session: SessionId) -> Result<()> {
-        commit!(self, "close a session", |tx| close_session(tx, session).await)
+        commit!(self, "close a session", |tx| session::close(tx, session).await)
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
@@ -100,52 +101,6 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
     }
 }
 
-async fn open_session(
-    conn: &mut Conn<'_>,
-    session: SessionId,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    statement(
-        "INSERT INTO icp_session (id, beat, beaten_at) VALUES (?, 0, ?) \
-         ON CONFLICT (id) DO NOTHING",
-    )
-    .bind(session.to_bytes().to_vec())
-    .bind(now.as_millis())
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-async fn beat(conn: &mut Conn<'_>, session: SessionId, now: Timestamp) -> Result<(), Failure> {
-    let done = statement("UPDATE icp_session SET beat = beat + 1, beaten_at = ? WHERE id = ?")
-        .bind(now.as_millis())
-        .bind(session.to_bytes().to_vec())
-        .execute(conn)
-        .await?;
-    if done > 0 {
-        return Ok(());
-    }
-    Err(Error::new(Code::LeaseLost, "the session is not known any more; send nothing more").into())
-}
-
-async fn sessions(conn: &mut Conn<'_>) -> Result<Vec<SessionBeat>, Failure> {
-    let rows = statement("SELECT id, beat FROM icp_session ORDER BY id").fetch_all(conn).await?;
-    rows.iter()
-        .map(|found| {
-            let session = SessionId::from_bytes(row::bytes(found, 0)?);
-            Ok(SessionBeat { session, beat: found.try_get::<i64>(1)?.cast_unsigned() })
-        })
-        .collect()
-}
-
-pub(crate) const CLOSE: &str = "DELETE FROM icp_session WHERE id = ?1 AND NOT EXISTS \
-     (SELECT 1 FROM icp_delivery WHERE state = 1 AND owner = ?1)";
-
-async fn close_session(conn: &mut Conn<'_>, session: SessionId) -> Result<(), Failure> {
-    statement(CLOSE).bind(session.to_bytes().to_vec()).execute(conn).await?;
-    Ok(())
-}
-
 pub(crate) fn one_sql() -> String {
     format!("SELECT {DELIVERY} FROM icp_delivery d WHERE d.id = ? AND d.org = ?")
 }
@@ -184,6 +139,12 @@ fn conflict(delivery: &Delivery, wanted: &str) -> Failure {
 }
 
 async fn repeat(conn: &mut Conn<'_>, replay: &Replay) -> Result<Delivery, Failure> {
+    if replay.actor.is_some() {
+        resource::lock(conn).await?;
+    }
+    let old = existing(conn, &replay.org, replay.delivery).await?;
+    lane::lock(conn, [old.lane.to_bytes()]).await?;
+    event::hold(conn, &replay.org, &[old.event]).await?;
     let old = existing(conn, &replay.org, replay.delivery).await?;
     if let Some(made) = one(conn, &replay.org, replay.id).await? {
         return Ok(made);
@@ -195,7 +156,7 @@ async fn repeat(conn: &mut Conn<'_>, replay: &Replay) -> Result<Delivery, Failur
         "INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, epoch, \
          tries, throttles, rescues, expires_at, replay_of, created_at, updated_at) \
          SELECT ?1, org, event, integration, lane, fifo, 0, ?2, 0, 0, 0, 0, ?3, id, ?2, ?2 \
-         FROM icp_delivery WHERE id = ?4",
+         FROM icp_delivery WHERE id = ?4 ON CONFLICT (id) DO NOTHING",
     )
     .bind(replay.id.to_bytes().to_vec())
     .bind(replay.now.as_millis())
@@ -215,21 +176,25 @@ async fn repeat(conn: &mut Conn<'_>, replay: &Replay) -> Result<Delivery, Failur
 async fn call_off(conn: &mut Conn<'_>, cancel: &Cancel) -> Result<Delivery, Failure> {
     let Cancel { org, delivery: id, reason, now, .. } = cancel;
     let (id, now) = (*id, *now);
+    resource::lock(conn).await?;
+    let delivery = existing(conn, org, id).await?;
+    lane::lock(conn, [delivery.lane.to_bytes()]).await?;
     let mut delivery = existing(conn, org, id).await?;
     if delivery.state != DeliveryState::Ready {
         return Err(conflict(&delivery, "a ready one"));
     }
-    let fifo: bool = statement(
+    let fifo = statement("SELECT fifo FROM icp_delivery WHERE id = ?");
+    let fifo: bool = fifo.bind(id.to_bytes()).fetch_one(&mut *conn).await?.try_get(0)?;
+    statement(
         "UPDATE icp_delivery SET state = 4, reason_code = ?, reason_message = ?, updated_at = ? \
-         WHERE id = ? AND state = 0 RETURNING fifo",
+         WHERE id = ? AND state = 0",
     )
     .bind(reason.code.clone())
     .bind(reason.message.clone())
     .bind(now.as_millis())
-    .bind(id.to_bytes().to_vec())
-    .fetch_one(&mut *conn)
-    .await?
-    .try_get(0)?;
+    .bind(id.to_bytes())
+    .execute(&mut *conn)
+    .await?;
     if fifo {
         let mut changes = Changes::default();
         changes.of(delivery.lane.to_bytes()).wake = true;
@@ -244,7 +209,7 @@ async fn call_off(conn: &mut Conn<'_>, cancel: &Cancel) -> Result<Delivery, Fail
 
 /// The statement of a list; its parameters are the organization, the key after which the page
 /// starts, the state, the event, the integration and the limit.
-pub(crate) fn list_sql(query: &DeliveryQuery) -> String {
+pub(crate) fn list_sql(dialect: Dialect, query: &DeliveryQuery) -> String {
     let mut filter = String::new();
     if query.page.after.is_some() {
         filter.push_str(" AND d.id < ?2");
@@ -267,6 +232,12 @@ pub(crate) fn list_sql(query: &DeliveryQuery) -> String {
         "icp_delivery d INDEXED BY icp_delivery_integration WHERE d.org = ?1"
     } else if query.state == Some(DeliveryState::Dead) {
         "icp_delivery d INDEXED BY icp_delivery_dead WHERE d.org = ?1"
+    } else if dialect != Dialect::Sqlite {
+        return format!(
+            "SELECT {DELIVERY} FROM (SELECT DISTINCT integration FROM icp_lane WHERE org = ?1) v \
+             CROSS JOIN LATERAL (SELECT * FROM icp_delivery d WHERE d.org = ?1 \
+             AND d.integration = v.integration {filter} {tail}) d ON true {tail}"
+        );
     } else {
         // The newest of each integration, then the newest of those: an index less to write.
         return format!(
@@ -284,7 +255,7 @@ async fn list(
     org: &OrgId,
     query: &DeliveryQuery,
 ) -> Result<Page<Delivery>, Failure> {
-    let rows = statement(list_sql(query))
+    let rows = statement(list_sql(conn.dialect(), query))
         .bind(text(org.as_str()))
         .bind(query.page.after.map(|after| after.to_bytes().to_vec()))
         .bind(query.state.map(row::state_code))

@@ -5,8 +5,9 @@ use icp_core::error::Result;
 use icp_core::time::Timestamp;
 use sqlx::Database;
 
+use crate::dialect::Dialect;
 use crate::error::Failure;
-use crate::lane::Changes;
+use crate::lane::{self, Changes};
 use crate::letter::NEVER;
 use crate::link::{Conn, Row};
 use crate::row;
@@ -40,12 +41,17 @@ async fn overwriting(conn: &mut Conn<'_>, work: Work<'_>) -> Result<Erased, Fail
     {
         return Ok(Erased::default());
     }
-    statement("PRAGMA secure_delete = ON").execute(&mut *conn).await?;
+    let freed = conn.dialect() == Dialect::Sqlite;
+    if freed {
+        statement("PRAGMA secure_delete = ON").execute(&mut *conn).await?;
+    }
     let done = match work {
         Work::Erase(erase) => all(conn, erase).await,
         Work::Finish { limit, now } => finish(conn, limit, now).await,
     };
-    statement("PRAGMA secure_delete = OFF").execute(conn).await?;
+    if freed {
+        statement("PRAGMA secure_delete = OFF").execute(conn).await?;
+    }
     done
 }
 
@@ -127,8 +133,10 @@ async fn deliveries(
     changes: &mut Changes,
     erased: &mut Erased,
 ) -> Result<(), Failure> {
-    let found = statement(DELIVERIES).bind(event.to_vec()).fetch_all(&mut *conn).await?;
-    for found in &found {
+    let found = statement(DELIVERIES).bind(event).fetch_all(&mut *conn).await?;
+    let lanes = found.iter().map(|found| row::bytes(found, 2)).collect::<Result<Vec<_>, _>>()?;
+    lane::lock(conn, lanes).await?;
+    for found in &statement(DELIVERIES).bind(event).fetch_all(&mut *conn).await? {
         let id = row::bytes(found, 0)?;
         match row::state(found.try_get(1)?)? {
             DeliveryState::Leased => {
@@ -177,7 +185,7 @@ async fn scrub(conn: &mut Conn<'_>, id: [u8; 16]) -> Result<u64, Failure> {
 }
 
 pub(crate) const ENDED: &str = "SELECT v.delivery, d.state, d.lane FROM icp_erasing v \
-     LEFT JOIN icp_delivery d ON d.id = v.delivery WHERE d.state IS NOT 1 LIMIT ?";
+     LEFT JOIN icp_delivery d ON d.id = v.delivery WHERE d.state IS DISTINCT FROM 1 LIMIT ?";
 pub(crate) const DONE: &str = "DELETE FROM icp_erasing WHERE delivery = ?";
 
 async fn ended(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Row>, Failure> {
@@ -188,6 +196,9 @@ async fn ended(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Row>, Failure> {
 async fn finish(conn: &mut Conn<'_>, limit: usize, now: Timestamp) -> Result<Erased, Failure> {
     let mut erased = Erased::default();
     let mut changes = Changes::default();
+    let found = ended(conn, limit).await?;
+    let lanes = found.iter().filter_map(|found| row::bytes(found, 2).ok());
+    lane::lock(conn, lanes.collect::<Vec<_>>()).await?;
     for found in ended(conn, limit).await? {
         let id = row::bytes(&found, 0)?;
         if found.try_get::<Option<i64>>(1)? == Some(row::state_code(DeliveryState::Ready)) {

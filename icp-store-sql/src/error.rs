@@ -5,6 +5,19 @@ use icp_core::error::{Code, Error};
 pub(crate) enum Failure {
     Sql(sqlx::Error),
     Rule(Error),
+    /// Another node changed what this transaction had read.
+    Raced,
+}
+
+impl Failure {
+    /// Whether the whole transaction, which is undone, can be run again at once.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Raced => true,
+            Self::Sql(sqlx::Error::Database(fault)) => is_passing(&**fault),
+            Self::Sql(_) | Self::Rule(_) => false,
+        }
+    }
 }
 
 impl From<sqlx::Error> for Failure {
@@ -30,6 +43,9 @@ impl From<Failure> for Error {
         match failure {
             Failure::Sql(error) => classify(error),
             Failure::Rule(error) => error,
+            Failure::Raced => {
+                Error::new(Code::StoreLocked, "other nodes kept changing the same rows; try again")
+            }
         }
     }
 }
@@ -66,6 +82,20 @@ fn judge(error: &sqlx::Error) -> (Code, &'static str) {
         }
         _ => (Code::Internal, "the database driver failed; report this defect"),
     }
+}
+
+/// Whether the database undid the transaction for the sake of another.
+fn is_passing(fault: &dyn sqlx::error::DatabaseError) -> bool {
+    #[cfg(feature = "postgres")]
+    if fault.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        return crate::postgres::error::is_passing(fault);
+    }
+    #[cfg(feature = "mysql")]
+    if fault.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some() {
+        return crate::mysql::error::is_passing(fault);
+    }
+    let _ = fault;
+    false
 }
 
 /// As the database that answered says it.

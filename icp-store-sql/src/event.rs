@@ -8,7 +8,7 @@ use sqlx::Database;
 use crate::error::Failure;
 use crate::link::{Conn, Row};
 use crate::row::{self, EVENT};
-use crate::statement::{Statement, statement};
+use crate::statement::{Statement, padded, statement, values};
 use crate::store::{SqlStore, attempt, commit, read};
 use crate::{ingest, outbox};
 
@@ -45,6 +45,29 @@ async fn one(conn: &mut Conn<'_>, org: &OrgId, id: EventId) -> Result<Option<Eve
         .fetch_optional(conn)
         .await?;
     found.as_ref().map(row::event).transpose()
+}
+
+pub(crate) const HOLD: &str = "SELECT id FROM icp_event WHERE org = ? AND id IN (VALUES ";
+
+/// Keeps events from being pruned until this transaction ends, so that deliveries can be added.
+pub(crate) async fn hold(
+    conn: &mut Conn<'_>,
+    org: &OrgId,
+    events: &[EventId],
+) -> Result<(), Failure> {
+    if !conn.dialect().is_shared() {
+        return Ok(());
+    }
+    let tail = format!(") ORDER BY id{}", conn.dialect().for_share());
+    for chunk in padded(events) {
+        let mut query = values(HOLD, chunk.len(), 1, &tail);
+        query.bind(org.shared());
+        for id in chunk {
+            query.bind(id.to_bytes());
+        }
+        query.fetch_all(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn list_sql(org: &OrgId, query: &EventQuery) -> Statement {

@@ -77,7 +77,7 @@ impl<'a> Health<'a> {
 
 pub(crate) const HEALTH: (&str, &str) = (
     "UPDATE icp_lane AS l SET health = v.column2, allowed = v.column3, \
-     blocked_until = max(coalesce(l.blocked_until, v.column4), coalesce(v.column4, l.blocked_until)) \
+     blocked_until = MAX(coalesce(l.blocked_until, v.column4), coalesce(v.column4, l.blocked_until)) \
      FROM (VALUES ",
     ") AS v WHERE l.id = v.column1",
 );
@@ -104,7 +104,7 @@ async fn lanes(
             query.bind(id.to_vec());
         }
         let found = query.fetch_one(&mut *conn).await?;
-        for lane in serde_json::from_str::<Vec<LaneRow<'_>>>(found.try_get(0)?)? {
+        for lane in row::array::<LaneRow<'_>>(&found, 0)? {
             let lane = lane.read()?;
             lanes.insert(lane.id.to_bytes(), lane);
         }

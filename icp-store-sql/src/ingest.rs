@@ -12,6 +12,7 @@ use crate::link::Conn;
 use crate::meter::Meters;
 use crate::rest;
 use crate::row::{self, Hex, PLAIN_EVENT, WHOLE_EVENT};
+use crate::session;
 use crate::statement::{Script, exact, fitted, padded, text, values};
 
 /// Takes in events of which none is in the store; answers nothing where one is. That needs no look
@@ -30,8 +31,11 @@ pub(crate) async fn any(conn: &mut Conn<'_>, batch: &Ingest) -> Result<Vec<Inges
     let ids: Vec<_> =
         batch.items.iter().map(|item| (item.event.org.clone(), item.event.id)).collect();
     known.events = present(conn, EVENTS_PRESENT, &ids).await?;
-    let answers = write(conn, batch, known).await?;
-    Ok(answers.ok_or_else(|| corrupt("an event, delivery or lane is there and not there"))?)
+    match write(conn, batch, known).await? {
+        Some(answers) => Ok(answers),
+        None if conn.dialect().is_shared() => Err(Failure::Raced),
+        None => Err(corrupt("an event, delivery or lane is there and not there").into()),
+    }
 }
 
 /// Judges the events by what is `known` and writes what follows; answers nothing, and has to be
@@ -163,7 +167,7 @@ pub(crate) async fn present(
             query.bind(org.shared()).bind(id.to_bytes().to_vec());
         }
         let found = query.fetch_one(&mut *conn).await?;
-        for id in serde_json::from_str::<Vec<Hex>>(found.try_get(0)?)? {
+        for id in row::array::<Hex>(&found, 0)? {
             present.insert(EventId::from_bytes(id.some()?));
         }
     }
@@ -192,7 +196,8 @@ fn write_events(script: &mut Script, items: &[&IngestItem]) {
 pub(crate) const PUT_KEYS: (&str, &str) = (
     "INSERT INTO icp_idempotency (org, key, event, body_hash, expires_at) VALUES ",
     " ON CONFLICT (org, key) DO UPDATE SET event = excluded.event, \
-     body_hash = excluded.body_hash, expires_at = excluded.expires_at",
+     body_hash = excluded.body_hash, expires_at = excluded.expires_at \
+     WHERE icp_idempotency.expires_at <= ?",
 );
 
 fn write_keys(script: &mut Script, items: &[&IngestItem], now: Timestamp) {
@@ -210,6 +215,7 @@ fn write_keys(script: &mut Script, items: &[&IngestItem], now: Timestamp) {
                 .bind(item.body_hash.to_vec())
                 .bind((now + item.idempotency_window).as_millis());
         }
+        script.bind(now.as_millis());
     }
     script.expect(keyed.len());
 }
@@ -245,12 +251,19 @@ async fn write_deliveries(
         .map(|(event, d)| (d.lane.id.to_bytes(), (d.lane.id, event.org.clone())))
         .collect();
     let wanted: Vec<_> = wanted.into_values().collect();
+    lane::lock(conn, wanted.iter().map(|(id, _)| id.to_bytes())).await?;
     let session = batch.direct.map(|direct| direct.session);
+    if let Some(session) = session {
+        session::hold(conn, session).await?;
+    }
     let (seen, known) = lane::look_up(conn, &wanted, session).await?;
     let mut seen: HashMap<LaneId, Seen> = seen.into_iter().collect();
     let direct = batch.direct.filter(|_| known);
     let known: HashSet<LaneId> =
         seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();
+    if known.len() < wanted.len() {
+        rest::hold(conn).await?;
+    }
     let resting =
         if direct.is_some() { resting(conn, &all, &known).await? } else { HashSet::new() };
     let mut left = direct.map_or(0, |direct| direct.budget);
@@ -362,7 +375,7 @@ pub(crate) const PUT: (&str, &str) = (
     ") INSERT OR FAIL INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, \
      expires_at, epoch, tries, throttles, rescues, owner, lease_until, created_at, updated_at) \
      SELECT id, org, event, integration, lane, fifo, leased, due_at, expires_at, leased, leased, \
-     0, 0, iif(leased, ?, NULL), iif(leased, ?, NULL), ?, ? FROM v WHERE true \
+     0, 0, CASE WHEN leased = 1 THEN ? END, CASE WHEN leased = 1 THEN ? END, ?, ? FROM v WHERE true \
      ON CONFLICT (id) DO NOTHING",
 );
 

@@ -1,15 +1,15 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use icp_core::delivery::health::Pace;
 use icp_core::delivery::{Lane, LaneId};
-use icp_core::id::{OrgId, SessionId};
+use icp_core::id::{OrgId, ResourceId, SessionId};
 use icp_core::time::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::error::Failure;
 use crate::link::Conn;
-use crate::row::{Hex, LANE, LaneRow, rules_text};
-use crate::statement::{Script, exact, padded, values};
+use crate::row::{self, Hex, LANE, LaneRow, rules_text};
+use crate::statement::{Script, exact, padded, statement, values};
 
 /// What settled or rescued leases do to their lanes.
 #[derive(Debug, Default)]
@@ -88,22 +88,90 @@ impl Changes {
 
 pub(crate) const APPLY: (&str, &str) = (
     "UPDATE icp_lane AS l SET
-        in_flight = max(0, l.in_flight - v.column2),
-        pass = CASE WHEN v.column3 AND NOT l.runnable
-            THEN max(l.pass, coalesce((SELECT min(pass) FROM icp_lane
+        in_flight = MAX(0, l.in_flight - v.column2),
+        pass = CASE WHEN v.column3 = 1 AND l.runnable = 0
+            THEN MAX(l.pass, coalesce((SELECT min(pass) FROM icp_lane
                 WHERE runnable = 1 AND paused = 0), l.pass))
             ELSE l.pass END,
-        runnable = max(l.runnable, v.column3),
-        next_due = CASE WHEN l.runnable OR v.column3 THEN NULL
-            ELSE min(coalesce(l.next_due, v.column4), coalesce(v.column4, l.next_due)) END,
-        blocked_until = max(coalesce(l.blocked_until, v.column5), coalesce(v.column5, l.blocked_until)),
+        next_due = CASE WHEN l.runnable = 1 OR v.column3 = 1 THEN NULL
+            ELSE MIN(coalesce(l.next_due, v.column4), coalesce(v.column4, l.next_due)) END,
+        runnable = MAX(l.runnable, v.column3),
+        blocked_until = MAX(coalesce(l.blocked_until, v.column5), coalesce(v.column5, l.blocked_until)),
         pace_before = CASE WHEN v.column7 <= l.pace_minute THEN l.pace_before
             WHEN v.column7 = l.pace_minute + 1 THEN l.pace_ended ELSE 0 END,
         pace_ended = CASE WHEN v.column7 <= l.pace_minute THEN l.pace_ended ELSE 0 END + v.column6,
-        pace_minute = max(l.pace_minute, v.column7)
+        pace_minute = MAX(l.pace_minute, v.column7)
      FROM (VALUES ",
-    ") AS v WHERE l.id = v.column1 AND (l.health IS NULL OR NOT v.column8)",
+    ") AS v WHERE l.id = v.column1 AND (l.health IS NULL OR v.column8 = 0)",
 );
+
+pub(crate) const LOCK: &str = "SELECT id FROM icp_lane WHERE id IN (VALUES ";
+
+/// Locks lanes, in the order of their ids, before anything of them or of their deliveries is
+/// read to be changed. Whoever changes deliveries holds the lock of their lane, so nothing read
+/// under it changes before the transaction ends.
+pub(crate) async fn lock(
+    conn: &mut Conn<'_>,
+    lanes: impl IntoIterator<Item = [u8; 16]>,
+) -> Result<(), Failure> {
+    if !conn.dialect().is_shared() {
+        return Ok(());
+    }
+    let lanes: BTreeSet<[u8; 16]> = lanes.into_iter().collect();
+    let lanes: Vec<_> = lanes.into_iter().collect();
+    let tail = format!(") ORDER BY id{}", conn.dialect().for_update());
+    for chunk in padded(&lanes) {
+        let mut query = values(LOCK, chunk.len(), 1, &tail);
+        for id in chunk {
+            query.bind(*id);
+        }
+        query.fetch_all(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// As [`lock`], for the lanes of an integration or of a whole organization.
+pub(crate) async fn lock_of(
+    conn: &mut Conn<'_>,
+    org: &OrgId,
+    integration: Option<&ResourceId>,
+) -> Result<(), Failure> {
+    if !conn.dialect().is_shared() {
+        return Ok(());
+    }
+    let mut locked = statement("SELECT id FROM icp_lane WHERE org = ");
+    locked.push_bind(org.shared());
+    if let Some(integration) = integration {
+        locked.push(" AND integration = ").push_bind(integration.shared());
+    }
+    locked.push(" ORDER BY id FOR UPDATE");
+    locked.fetch_all(conn).await?;
+    Ok(())
+}
+
+pub(crate) fn parallel_sql() -> String {
+    format!("SELECT {LANE} FROM icp_lane l WHERE l.org = ? AND l.integration = ? AND l.fifo = 0")
+}
+
+pub(crate) const WIDEN: &str = "UPDATE icp_lane SET max_in_flight = ?, allowed = ? WHERE id = ?";
+
+/// Lets the parallel lanes of an integration lease up to `max_in_flight`.
+pub(crate) async fn widen(
+    conn: &mut Conn<'_>,
+    org: &OrgId,
+    integration: &ResourceId,
+    max_in_flight: u32,
+) -> Result<(), Failure> {
+    lock_of(conn, org, Some(integration)).await?;
+    let found = statement(parallel_sql()).bind(org.shared()).bind(integration.shared());
+    for found in found.fetch_all(&mut *conn).await? {
+        let mut lane = row::lane(&found)?;
+        lane.max_in_flight = max_in_flight;
+        let widen = statement(WIDEN).bind(max_in_flight).bind(lane.allowed());
+        widen.bind(lane.id.to_bytes()).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
 
 /// A lane as a write sees it.
 #[derive(Debug)]
@@ -125,7 +193,7 @@ pub(crate) fn look_up_sql() -> String {
          SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0), \
          EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
          json_group_array(json_array(hex(v.id), (SELECT busy FROM o WHERE o.org = v.org), \
-            l.id IS NOT NULL, {LANE})) \
+            CASE WHEN l.id IS NULL THEN 0 ELSE 1 END, {LANE})) \
          FROM v LEFT JOIN icp_lane l ON l.id = v.id"
     )
 }
@@ -147,7 +215,7 @@ pub(crate) async fn look_up(
         let found = query.fetch_one(&mut *conn).await?;
         let floor = found.try_get(0)?;
         known = found.try_get(1)?;
-        let rows: Vec<(Hex, u32, u8, &RawValue)> = serde_json::from_str(found.try_get(2)?)?;
+        let rows: Vec<(Hex, u32, u8, &RawValue)> = row::array(&found, 2)?;
         for (id, runnable, exists, lane) in rows {
             let lane = (exists == 1).then(|| serde_json::from_str::<LaneRow<'_>>(lane.get()));
             let lane = lane.transpose()?.map(LaneRow::read).transpose()?;
@@ -212,5 +280,5 @@ pub(crate) const PUT: (&str, &str) = (
     ") INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
      next_due, in_flight, max_in_flight, blocked_until, allowed, rules, paused) SELECT v.*, \
      (SELECT coalesce(sum(r.why), 0) FROM icp_rest r WHERE r.org = v.org \
-        AND r.integration IN (v.integration, '')) FROM v",
+        AND r.integration IN (v.integration, '')) FROM v WHERE true ON CONFLICT (id) DO NOTHING",
 );

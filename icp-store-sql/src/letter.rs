@@ -1,22 +1,21 @@
 use async_trait::async_trait;
-use icp_core::delivery::{DeliveryState, EndReason};
+use icp_core::delivery::{Delivery, DeliveryState, EndReason};
 use icp_core::error::{Code, Error, Result};
-use icp_core::id::{DeliveryId, OrgId};
+use icp_core::id::{DeliveryId, EventId, OrgId};
 use icp_core::letter::{
     Abandon, Abandoned, Abandonment, Category, DueLetter, GroupQuery, Judgement, Letter,
     LetterGroup, LetterGroups, LetterStatus, LetterStore, NewNote, Note, Verdict, class_of,
 };
 use icp_core::time::Timestamp;
-use serde::Deserialize;
 use sqlx::Database;
 
-use crate::delivery;
 use crate::error::Failure;
-use crate::lane::Changes;
+use crate::lane::{self, Changes};
 use crate::link::{Conn, Row};
 use crate::row::{self, DELIVERY, LANE, LaneRow};
 use crate::statement::{statement, text};
 use crate::store::{SqlStore, commit, read};
+use crate::{delivery, event};
 
 /// The `letter` column of a dead delivery that was given up.
 const ABANDONED: i64 = 1;
@@ -58,16 +57,9 @@ const CLASS: &str = "(SELECT json_extract(a.outcome, '$.failed') FROM icp_attemp
 
 pub(crate) fn one_sql() -> String {
     format!(
-        "SELECT {DELIVERY}, {CLASS}, d.letter, d.letter_due, \
-         (SELECT json_array(l.at, l.actor, l.code, l.message) FROM icp_letter l \
-            WHERE l.delivery = d.id), \
-         (SELECT json_group_array(json_array(n.at, n.author, n.text)) FROM icp_letter_note n \
-            WHERE n.delivery = d.id), \
-         (SELECT json_group_array(s.state) FROM icp_delivery s INDEXED BY icp_delivery_event \
-            WHERE s.event = d.event AND s.replay_of = d.id), \
-         (SELECT max(s.id) FROM icp_delivery s INDEXED BY icp_delivery_event \
-            WHERE s.event = d.event AND s.replay_of = d.id) \
-         FROM icp_delivery d WHERE d.id = ? AND d.org = ? AND d.state = 3"
+        "SELECT {DELIVERY}, {CLASS}, d.letter, d.letter_due, l.at, l.actor, l.code, l.message \
+         FROM icp_delivery d LEFT JOIN icp_letter l ON l.delivery = d.id \
+         WHERE d.id = ? AND d.org = ? AND d.state = 3"
     )
 }
 
@@ -79,51 +71,74 @@ async fn letters(
     let mut letters = Vec::with_capacity(ids.len());
     for id in ids {
         let found = statement(one_sql())
-            .bind(id.to_bytes().to_vec())
+            .bind(id.to_bytes())
             .bind(text(org.as_str()))
             .fetch_optional(&mut *conn)
             .await?;
-        letters.extend(found.as_ref().map(letter).transpose()?);
+        if let Some(found) = found {
+            letters.push(letter(conn, &found).await?);
+        }
     }
     Ok(letters)
 }
 
-#[derive(Deserialize)]
-struct AbandonmentRow(i64, String, String, String);
-
-fn letter(found: &Row) -> Result<Letter, Failure> {
+async fn letter(conn: &mut Conn<'_>, found: &Row) -> Result<Letter, Failure> {
     let delivery = row::delivery(found)?;
     let class = class_of(delivery.reason.as_ref(), found.try_get(1)?);
     let given_up: i64 = found.try_get(2)?;
     let retry_at: Option<i64> = found.try_get(3)?;
-    let abandonment = found.try_get::<Option<&str>>(4)?;
-    let abandonment = abandonment.map(serde_json::from_str::<AbandonmentRow>).transpose()?;
-    let mut notes: Vec<Note> =
-        serde_json::from_str::<Vec<(i64, String, String)>>(found.try_get(5)?)?
-            .into_iter()
-            .map(|(at, author, text)| Note { at: Timestamp::from_millis(at), author, text })
-            .collect();
-    notes.sort_unstable();
-    let states = serde_json::from_str::<Vec<i64>>(found.try_get(6)?)?;
-    let states = states.into_iter().map(row::state).collect::<Result<Vec<_>>>()?;
-    let successor = match found.try_get::<Option<&[u8]>>(7)? {
-        Some(_) => Some(DeliveryId::from_bytes(row::bytes(found, 7)?)),
-        None => None,
-    };
+    let (states, successor) = successors(conn, &delivery).await?;
     Ok(Letter {
         category: Category::of(&class),
         class,
         status: LetterStatus::of(given_up == ABANDONED, &states),
         retry_at: retry_at.filter(|at| given_up == 0 && *at != NEVER).map(Timestamp::from_millis),
-        abandonment: abandonment.map(|AbandonmentRow(at, actor, code, message)| Abandonment {
-            at: Timestamp::from_millis(at),
-            actor,
-            reason: EndReason { code, message },
-        }),
-        notes,
+        abandonment: abandonment(found)?,
+        notes: notes(conn, delivery.id).await?,
         successor,
         delivery,
     })
+}
+
+fn abandonment(found: &Row) -> Result<Option<Abandonment>, Failure> {
+    let Some(at) = row::maybe_time(found, 4)? else { return Ok(None) };
+    let reason = EndReason { code: found.try_get(6)?, message: found.try_get(7)? };
+    Ok(Some(Abandonment { at, actor: found.try_get(5)?, reason }))
+}
+
+pub(crate) const NOTES: &str = "SELECT at, author, text FROM icp_letter_note WHERE delivery = ?";
+
+async fn notes(conn: &mut Conn<'_>, id: DeliveryId) -> Result<Vec<Note>, Failure> {
+    let found = statement(NOTES).bind(id.to_bytes()).fetch_all(conn).await?;
+    let notes = found.iter().map(|found| {
+        let (author, text) = (found.try_get(1)?, found.try_get(2)?);
+        Ok(Note { at: row::time(found, 0)?, author, text })
+    });
+    let mut notes = notes.collect::<Result<Vec<_>, Failure>>()?;
+    notes.sort_unstable();
+    Ok(notes)
+}
+
+pub(crate) const SUCCESSORS: &str = "SELECT s.id, s.state FROM icp_delivery s \
+     INDEXED BY icp_delivery_event WHERE s.event = ? AND s.replay_of = ?";
+
+/// The states of the deliveries that repeat it, and the last of these.
+async fn successors(
+    conn: &mut Conn<'_>,
+    delivery: &Delivery,
+) -> Result<(Vec<DeliveryState>, Option<DeliveryId>), Failure> {
+    let found = statement(SUCCESSORS)
+        .bind(delivery.event.to_bytes())
+        .bind(delivery.id.to_bytes())
+        .fetch_all(conn)
+        .await?;
+    let mut last = None;
+    let mut states = Vec::with_capacity(found.len());
+    for found in &found {
+        last = last.max(Some(DeliveryId::from_bytes(row::bytes(found, 0)?)));
+        states.push(row::state(found.try_get(1)?)?);
+    }
+    Ok((states, last))
 }
 
 /// Its parameters are the organization, the limit, and the integration where there is one.
@@ -138,9 +153,11 @@ pub(crate) fn groups_sql(of_integration: bool) -> String {
         "WITH v AS MATERIALIZED (SELECT d.integration AS integration, \
             coalesce(d.reason_code, 'unknown') AS code, \
             CASE WHEN d.reason_code = 'poison' THEN NULL ELSE {CLASS} END AS class, \
-            d.letter = {ABANDONED} AS given_up, d.updated_at AS at, d.id AS id \
+            CASE WHEN d.letter = {ABANDONED} THEN 1 ELSE 0 END AS given_up, d.updated_at AS at, \
+            hex(d.id) AS id \
             FROM {from} ORDER BY d.id DESC LIMIT ?2) \
-         SELECT v.integration, v.code, coalesce(v.class, v.code), count(*), sum(v.given_up), \
+         SELECT v.integration, v.code, coalesce(v.class, v.code), count(*), \
+            count(CASE WHEN v.given_up = 1 THEN 1 END), \
             min(v.at), max(v.at), max(v.id) FROM v GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3"
     )
 }
@@ -168,7 +185,7 @@ async fn further(conn: &mut Conn<'_>, org: &OrgId, query: &GroupQuery) -> Result
     let integration = query.integration.clone();
     let dead = Some(DeliveryState::Dead);
     let query = icp_core::delivery::DeliveryQuery { state: dead, event: None, integration, page };
-    let sql = format!("SELECT count(*) FROM ({})", delivery::list_sql(&query));
+    let sql = format!("SELECT count(*) FROM ({}) v", delivery::list_sql(conn.dialect(), &query));
     let found = statement(sql)
         .bind(text(org.as_str()))
         .bind(None::<Vec<u8>>)
@@ -192,7 +209,7 @@ fn group(found: &Row) -> Result<LetterGroup, Failure> {
         abandoned: found.try_get::<i64>(4)?.cast_unsigned(),
         first_at: row::time(found, 5)?,
         last_at: row::time(found, 6)?,
-        sample: DeliveryId::from_bytes(row::bytes(found, 7)?),
+        sample: DeliveryId::from_bytes(row::hex(found, 7)?),
     })
 }
 
@@ -215,10 +232,12 @@ async fn take_note(conn: &mut Conn<'_>, new: &NewNote) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(crate) const STANDS: &str = "SELECT state, letter FROM icp_delivery WHERE id = ? AND org = ?";
+
 async fn abandon_all(conn: &mut Conn<'_>, abandon: &Abandon) -> Result<Vec<Abandoned>, Failure> {
     let mut answers = Vec::with_capacity(abandon.deliveries.len());
     for id in &abandon.deliveries {
-        let found = statement("SELECT state, letter FROM icp_delivery WHERE id = ? AND org = ?")
+        let found = statement(format!("{STANDS}{}", conn.dialect().for_update()))
             .bind(id.to_bytes().to_vec())
             .bind(text(abandon.org.as_str()))
             .fetch_optional(&mut *conn)
@@ -278,8 +297,7 @@ async fn give_up(
 /// Letters that were not judged yet, or whose round is due: its parameters are the moment and the
 /// limit.
 pub(crate) fn due_sql(fresh: bool) -> String {
-    let which =
-        if fresh { "d.letter_due IS NULL AND ?1 IS NOT NULL" } else { "d.letter_due <= ?1" };
+    let which = if fresh { "d.letter_due IS NULL AND ?1 > 0" } else { "d.letter_due <= ?1" };
     format!(
         "SELECT {DELIVERY}, d.letter_due, (SELECT {LANE} FROM icp_lane l WHERE l.id = d.lane) \
          FROM icp_delivery d INDEXED BY icp_delivery_letter \
@@ -324,7 +342,7 @@ async fn judge_all(
 
 /// The guard: of several nodes that judge the same letter, the first changes what the others saw.
 pub(crate) const JUDGE: &str = "UPDATE icp_delivery SET letter = ?, letter_due = ? \
-     WHERE id = ? AND state = 3 AND letter = 0 AND letter_due IS ?";
+     WHERE id = ? AND state = 3 AND letter = 0 AND letter_due IS NOT DISTINCT FROM ?";
 
 async fn judge(
     conn: &mut Conn<'_>,
@@ -368,16 +386,22 @@ async fn repeat(
     new: DeliveryId,
     now: Timestamp,
 ) -> Result<[u8; 16], Failure> {
-    let found = statement(
+    let sql = "SELECT lane, org, event FROM icp_delivery WHERE id = ?";
+    let found = statement(sql).bind(old.to_bytes()).fetch_one(&mut *conn).await?;
+    let lane = row::bytes(&found, 0)?;
+    lane::lock(conn, [lane]).await?;
+    let event = EventId::from_bytes(row::bytes(&found, 2)?);
+    event::hold(conn, &row::org(&found, 1)?, &[event]).await?;
+    statement(
         "INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, epoch, \
          tries, throttles, rescues, expires_at, replay_of, round, created_at, updated_at) \
          SELECT ?1, org, event, integration, lane, fifo, 0, ?2, 0, 0, 0, 0, expires_at, id, \
-         round + 1, ?2, ?2 FROM icp_delivery WHERE id = ?3 RETURNING lane",
+         round + 1, ?2, ?2 FROM icp_delivery WHERE id = ?3",
     )
-    .bind(new.to_bytes().to_vec())
+    .bind(new.to_bytes())
     .bind(now.as_millis())
-    .bind(old.to_bytes().to_vec())
-    .fetch_one(conn)
+    .bind(old.to_bytes())
+    .execute(conn)
     .await?;
-    row::bytes(&found, 0)
+    Ok(lane)
 }

@@ -36,6 +36,7 @@ mod resource;
 mod rest;
 mod retention;
 mod row;
+mod session;
 mod settle;
 mod sight;
 #[cfg(feature = "sqlite")]

@@ -21,6 +21,7 @@ pub(crate) const PUT: &str = "INSERT INTO icp_audit (revision, at, actor, reques
 
 /// Writes an audit row beside what else the transaction does.
 pub(crate) async fn write(conn: &mut Conn<'_>, note: &Note) -> Result<Revision, Failure> {
+    resource::lock(conn).await?;
     let revision = Revision(resource::last_revision(conn).await? + 1);
     statement(PUT)
         .bind(revision.0.cast_signed())

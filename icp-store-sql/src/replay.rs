@@ -97,8 +97,11 @@ async fn one(conn: &mut Conn<'_>, id: ReplayId) -> Result<Option<ReplayJob>, Fai
     found.as_ref().map(job).transpose()
 }
 
-async fn existing(conn: &mut Conn<'_>, id: ReplayId) -> Result<ReplayJob, Failure> {
-    Ok(one(conn, id).await?.ok_or_else(|| not_found(id))?)
+/// A job that this transaction may change.
+pub(crate) async fn existing(conn: &mut Conn<'_>, id: ReplayId) -> Result<ReplayJob, Failure> {
+    let sql = format!("{ONE}{}", conn.dialect().for_update());
+    let found = statement(sql).bind(id.to_bytes()).fetch_optional(conn).await?;
+    Ok(found.as_ref().map(job).transpose()?.ok_or_else(|| not_found(id))?)
 }
 
 fn not_found(id: ReplayId) -> Error {
@@ -111,7 +114,7 @@ async fn create(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<ReplayJob, Failu
     }
     statement(
         "INSERT INTO icp_replay (id, org, state, next_at, owner, lease_until, job) \
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
     )
     .bind(job.id.to_bytes().to_vec())
     .bind(text(job.org.as_str()))
@@ -128,7 +131,7 @@ async fn create(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<ReplayJob, Failu
 pub(crate) const SAVE: &str = "UPDATE icp_replay SET state = ?, next_at = ?, owner = ?, \
      lease_until = ?, job = ? WHERE id = ?";
 
-async fn save(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<(), Failure> {
+pub(crate) async fn save(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<(), Failure> {
     statement(SAVE)
         .bind(state_code(job.state))
         .bind(job.next_at.as_millis())
@@ -193,14 +196,21 @@ pub(crate) const DUE: &str = "SELECT job FROM icp_replay INDEXED BY icp_replay_o
 pub(crate) const NEXT: &str = "SELECT min(next_at) FROM icp_replay INDEXED BY icp_replay_open \
      WHERE state < 2 AND next_at > ?1";
 
+async fn first_due(
+    conn: &mut Conn<'_>,
+    claim: &ReplayClaim,
+    locked: &str,
+) -> Result<Option<Row>, Failure> {
+    statement(format!("{DUE}{locked}"))
+        .bind(claim.now.as_millis())
+        .bind(claim.session.to_bytes())
+        .fetch_optional(conn)
+        .await
+}
+
 /// The job that goes next, not taken yet.
 async fn due(conn: &mut Conn<'_>, claim: &ReplayClaim) -> Result<ReplayClaimed, Failure> {
-    let found = statement(DUE)
-        .bind(claim.now.as_millis())
-        .bind(claim.session.to_bytes().to_vec())
-        .fetch_optional(&mut *conn)
-        .await?;
-    if let Some(found) = &found {
+    if let Some(found) = &first_due(conn, claim, "").await? {
         return Ok(ReplayClaimed { job: Some(job(found)?), next_at: None });
     }
     let next = statement(NEXT).bind(claim.now.as_millis()).fetch_one(conn).await?;
@@ -208,19 +218,23 @@ async fn due(conn: &mut Conn<'_>, claim: &ReplayClaim) -> Result<ReplayClaimed, 
 }
 
 async fn take(conn: &mut Conn<'_>, claim: &ReplayClaim) -> Result<ReplayClaimed, Failure> {
-    let mut claimed = due(conn, claim).await?;
-    if let Some(job) = &mut claimed.job {
-        job.claim(claim);
-        save(conn, job).await?;
-    }
-    Ok(claimed)
+    let locked = conn.dialect().skip_locked();
+    let Some(found) = first_due(conn, claim, locked).await? else {
+        // Another node took it meanwhile.
+        return Ok(ReplayClaimed { job: None, ..due(conn, claim).await? });
+    };
+    let mut job = job(&found)?;
+    job.claim(claim);
+    save(conn, &job).await?;
+    Ok(ReplayClaimed { job: Some(job), next_at: None })
 }
 
 pub(crate) const OWNED: &str = "SELECT job FROM icp_replay INDEXED BY icp_replay_open \
      WHERE state < 2 AND next_at >= 0 AND owner = ?";
 
 async fn release(conn: &mut Conn<'_>, session: SessionId, now: Timestamp) -> Result<(), Failure> {
-    let owned = statement(OWNED).bind(session.to_bytes().to_vec()).fetch_all(&mut *conn).await?;
+    let sql = format!("{OWNED}{}", conn.dialect().for_update());
+    let owned = statement(sql).bind(session.to_bytes().to_vec()).fetch_all(&mut *conn).await?;
     for found in &owned {
         let mut job = job(found)?;
         job.release(now);
@@ -293,7 +307,7 @@ pub(crate) const STANDINGS: (&str, &str) = (
 );
 
 /// How the deliveries of events stand.
-async fn standings(
+pub(crate) async fn standings(
     conn: &mut Conn<'_>,
     org: &OrgId,
     events: &[EventId],
@@ -318,7 +332,7 @@ async fn standings(
 }
 
 pub(crate) fn count_sql() -> String {
-    format!("SELECT count(*) FROM (SELECT 1 {RANGE} LIMIT ?)")
+    format!("SELECT count(*) FROM (SELECT 1 {RANGE} LIMIT ?) v")
 }
 
 async fn count(conn: &mut Conn<'_>, range: &EventRange, most: u64) -> Result<u64, Failure> {
@@ -361,7 +375,9 @@ async fn made(
 }
 
 /// The newest delivery of each event and integration.
-fn newest(standings: Vec<(EventId, Standing)>) -> HashMap<(EventId, ResourceId), DeliveryId> {
+pub(crate) fn newest(
+    standings: Vec<(EventId, Standing)>,
+) -> HashMap<(EventId, ResourceId), DeliveryId> {
     let mut newest = HashMap::new();
     for (event, Standing { delivery, integration, .. }) in standings {
         let found = newest.entry((event, integration)).or_insert(delivery);

@@ -10,13 +10,14 @@ use icp_core::time::Timestamp;
 use sha2::{Digest, Sha256};
 use sqlx::Database;
 
+use crate::dialect::Dialect;
 use crate::error::Failure;
 use crate::link::{Conn, Row};
-use crate::meter;
 use crate::rest::{self, Why};
 use crate::row::{self, more_than};
 use crate::statement::{Statement, statement};
 use crate::store::{SqlStore, commit, read};
+use crate::{lane, meter};
 
 const RECORD: &str = "SELECT h.org, h.kind, h.id, h.name, h.labels, h.spec, h.status, h.revision, \
      h.version, h.created_at, h.updated_at, h.deleted FROM ";
@@ -34,8 +35,10 @@ impl<D: Database> ResourceStore for SqlStore<D> {
     }
 
     async fn resources(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Record>> {
-        let sql = list_sql(org, kind, query);
-        let items = read!(self, "list resources", |conn| records(conn, sql).await)?;
+        let items = read!(self, "list resources", |conn| {
+            let sql = list_sql(conn.dialect(), org, kind, query);
+            records(conn, sql).await
+        })?;
         Ok(Page::cut(items, query.page.limit))
     }
 
@@ -75,7 +78,7 @@ impl<D: Database> ResourceStore for SqlStore<D> {
     }
 }
 
-pub(crate) fn list_sql(org: &OrgId, kind: &str, query: &ListQuery) -> Statement {
+pub(crate) fn list_sql(dialect: Dialect, org: &OrgId, kind: &str, query: &ListQuery) -> Statement {
     let mut sql = select(PRESENT);
     sql.push("r.kind = ").push_bind(kind.to_owned());
     sql.push(" AND r.org = ").push_bind(org.as_str().to_owned()).push(" AND r.deleted = 0");
@@ -83,8 +86,18 @@ pub(crate) fn list_sql(org: &OrgId, kind: &str, query: &ListQuery) -> Statement 
         sql.push(" AND r.id > ").push_bind(after.as_str().to_owned());
     }
     for (key, value) in &query.labels {
-        sql.push(" AND EXISTS (SELECT 1 FROM json_each(h.labels) j WHERE j.key = ");
-        sql.push_bind(key.clone()).push(" AND j.value = ").push_bind(value.clone()).push(")");
+        sql.push(match dialect {
+            Dialect::Sqlite => " AND EXISTS (SELECT 1 FROM json_each(h.labels) j WHERE j.key = ",
+            Dialect::Postgres => " AND h.labels::json ->> (",
+            Dialect::MySql => " AND JSON_UNQUOTE(JSON_EXTRACT(h.labels, CONCAT('$.\"', ",
+        });
+        sql.push_bind(key.clone());
+        sql.push(match dialect {
+            Dialect::Sqlite => " AND j.value = ",
+            Dialect::Postgres => ") = (",
+            Dialect::MySql => ", '\"'))) = (",
+        });
+        sql.push_bind(value.clone()).push(")");
     }
     sql.push(" ORDER BY r.id LIMIT ").push_bind(more_than(query.page.limit));
     sql
@@ -178,9 +191,18 @@ async fn head(conn: &mut Conn<'_>) -> Result<Revision, Failure> {
     Ok(Revision(revision.cast_unsigned()))
 }
 
-pub(crate) const LAST_REVISION: &str = "SELECT max(\
+pub(crate) const LAST_REVISION: &str = "SELECT MAX(\
      coalesce((SELECT max(revision) FROM icp_history), 0), \
      coalesce((SELECT max(revision) FROM icp_audit), 0))";
+
+/// Waits for its turn to change what is configured, so that no revision is seen before an earlier
+/// one. Taken before the lock of any lane.
+pub(crate) async fn lock(conn: &mut Conn<'_>) -> Result<(), Failure> {
+    if conn.dialect().is_shared() {
+        statement("SELECT id FROM icp_head FOR UPDATE").fetch_all(conn).await?;
+    }
+    Ok(())
+}
 
 /// The last number given to a change or to a note.
 pub(crate) async fn last_revision(conn: &mut Conn<'_>) -> Result<u64, Failure> {
@@ -189,6 +211,7 @@ pub(crate) async fn last_revision(conn: &mut Conn<'_>) -> Result<u64, Failure> {
 }
 
 async fn write_all(conn: &mut Conn<'_>, write: &Write) -> Result<Vec<Record>, Failure> {
+    lock(conn).await?;
     let mut revision = last_revision(conn).await?;
     let mut written = Vec::with_capacity(write.changes.len());
     for change in &write.changes {
@@ -317,17 +340,7 @@ fn fingerprint(record: &Record) -> String {
 async fn take_effect(conn: &mut Conn<'_>, org: &OrgId, effect: &Effect) -> Result<(), Failure> {
     match effect {
         Effect::Lanes { integration, max_in_flight, paused } => {
-            statement(
-                "UPDATE icp_lane AS l SET max_in_flight = ?1, \
-                 allowed = CASE WHEN l.health ->> '$.breaker.open' IS NOT NULL THEN 1 \
-                    ELSE min(?1, coalesce(l.health ->> '$.narrowed.limit', ?1)) END \
-                 WHERE org = ?2 AND integration = ?3 AND fifo = 0",
-            )
-            .bind(*max_in_flight)
-            .bind(org.as_str().to_owned())
-            .bind(integration.as_str().to_owned())
-            .execute(&mut *conn)
-            .await?;
+            lane::widen(conn, org, integration, *max_in_flight).await?;
             rest::set(conn, org, Why::Off(integration), *paused).await?;
         }
         Effect::Pause { integration, paused } => {
@@ -335,10 +348,11 @@ async fn take_effect(conn: &mut Conn<'_>, org: &OrgId, effect: &Effect) -> Resul
             rest::set(conn, org, why, *paused).await?;
         }
         Effect::Rules { integration, rules } => {
+            lane::lock_of(conn, org, Some(integration)).await?;
             let changed = statement(
                 "UPDATE icp_lane SET rules = ?1, health = NULL, blocked_until = NULL, \
-                 allowed = CASE WHEN fifo THEN 1 ELSE max_in_flight END \
-                 WHERE org = ?2 AND integration = ?3 AND rules IS NOT ?1",
+                 allowed = CASE WHEN fifo = 1 THEN 1 ELSE max_in_flight END \
+                 WHERE org = ?2 AND integration = ?3 AND rules IS DISTINCT FROM ?1",
             )
             .bind(row::rules_text(rules)?)
             .bind(org.as_str().to_owned())
@@ -350,6 +364,7 @@ async fn take_effect(conn: &mut Conn<'_>, org: &OrgId, effect: &Effect) -> Resul
             }
         }
         Effect::Weight { weight } => {
+            lane::lock_of(conn, org, None).await?;
             statement("UPDATE icp_lane SET weight = ? WHERE org = ?")
                 .bind(*weight)
                 .bind(org.as_str().to_owned())

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use icp_core::id::{OrgId, ResourceId};
 
 use crate::error::Failure;
+use crate::lane;
 use crate::link::Conn;
 use crate::statement::{padded, statement, text, values};
 
@@ -26,6 +27,14 @@ impl Why<'_> {
             Self::Off(_) => 1,
             Self::Paused(_) => 2,
             Self::Organization => 4,
+        }
+    }
+
+    /// The integration whose lanes rest.
+    fn of(&self) -> Option<&ResourceId> {
+        match self {
+            Self::Off(integration) | Self::Paused(integration) => Some(integration),
+            Self::Organization => None,
         }
     }
 
@@ -57,7 +66,7 @@ fn change_sql(why: Why<'_>) -> String {
         "UPDATE icp_lane AS l SET \
          runnable = CASE WHEN {goes_on} AND EXISTS (SELECT 1 FROM icp_delivery d \
             WHERE d.lane = l.id AND d.state = 0) THEN 1 ELSE l.runnable END, \
-         pass = CASE WHEN {goes_on} THEN max(l.pass, coalesce((SELECT min(pass) FROM icp_lane \
+         pass = CASE WHEN {goes_on} THEN MAX(l.pass, coalesce((SELECT min(pass) FROM icp_lane \
             WHERE runnable = 1 AND paused = 0), l.pass)) ELSE l.pass END, \
          paused = l.paused & ~?1 | ?2 WHERE l.org = ?3 {}",
         why.integration()
@@ -76,6 +85,16 @@ pub(crate) fn change_all_sql() -> String {
     change_sql(Why::Organization)
 }
 
+/// Keeps what rests as it is until this transaction ends, so that a lane it makes is not missed
+/// by a pause that happens at the same time.
+pub(crate) async fn hold(conn: &mut Conn<'_>) -> Result<(), Failure> {
+    if conn.dialect().is_shared() {
+        let sql = format!("SELECT id FROM icp_head{}", conn.dialect().for_share());
+        statement(sql).fetch_all(conn).await?;
+    }
+    Ok(())
+}
+
 /// Lets lanes rest, or go on where nothing else keeps them at rest.
 pub(crate) async fn set(
     conn: &mut Conn<'_>,
@@ -83,6 +102,7 @@ pub(crate) async fn set(
     why: Why<'_>,
     paused: bool,
 ) -> Result<(), Failure> {
+    lane::lock_of(conn, org, why.of()).await?;
     statement(if paused { NOTE } else { FORGET })
         .bind(text(org.as_str()))
         .bind(why.name())

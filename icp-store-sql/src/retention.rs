@@ -66,7 +66,7 @@ async fn records(conn: &mut Conn<'_>, prune: &Prune, cutoffs: &Cutoffs) -> Resul
         Some(after) => after.parse::<EventId>()?.to_bytes().to_vec(),
         None => Vec::new(),
     };
-    let found = statement(OLDEST)
+    let found = statement(format!("{OLDEST}{}", conn.dialect().for_update()))
         .bind(text(prune.org.as_str()))
         .bind(after)
         .bind(limit(prune))
@@ -93,7 +93,7 @@ async fn records(conn: &mut Conn<'_>, prune: &Prune, cutoffs: &Cutoffs) -> Resul
 pub(crate) const DELIVERIES: (&str, &str) = (
     "DELETE FROM icp_delivery WHERE id IN (SELECT d.id FROM icp_delivery d \
      INDEXED BY icp_delivery_event WHERE d.event IN (VALUES ",
-    ") AND d.org = ? AND d.state > 1 AND d.updated_at < iif(d.state = 3, ?, ?)) \
+    ") AND d.org = ? AND d.state > 1 AND d.updated_at < CASE WHEN d.state = 3 THEN ? ELSE ? END) \
      RETURNING id, event, state, replay_of IS NULL",
 );
 
@@ -236,8 +236,8 @@ async fn audit(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<
 
 /// Versions in the order of their index, each with whether the next one was made in time.
 pub(crate) const VERSIONS: &str = "SELECT h.kind, h.id, h.revision, \
-     coalesce((SELECT n.updated_at FROM icp_history n WHERE n.org = h.org AND n.kind = h.kind \
-        AND n.id = h.id AND n.revision > h.revision ORDER BY n.revision LIMIT 1) < ?, 0) \
+     CASE WHEN (SELECT n.updated_at FROM icp_history n WHERE n.org = h.org AND n.kind = h.kind \
+        AND n.id = h.id AND n.revision > h.revision ORDER BY n.revision LIMIT 1) < ? THEN 1 ELSE 0 END \
      FROM icp_history h WHERE h.org = ? AND (h.kind, h.id, h.revision) > (?, ?, ?) \
      ORDER BY h.kind, h.id, h.revision LIMIT ?";
 pub(crate) const FORGET_VERSION: &str = "DELETE FROM icp_history WHERE revision = ?";

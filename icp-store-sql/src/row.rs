@@ -49,6 +49,12 @@ pub(crate) const WHOLE_EVENT: (&str, usize) = (
     16,
 );
 
+/// Reads what `json_group_array` made of many rows; of none, some databases make a null.
+pub(crate) fn array<'r, T: Deserialize<'r>>(row: &'r Row, at: usize) -> Result<Vec<T>, Failure> {
+    let rows = row.try_get::<Option<&str>>(at)?;
+    Ok(serde_json::from_str(rows.unwrap_or("[]"))?)
+}
+
 pub(crate) fn state_code(state: DeliveryState) -> i64 {
     DeliveryState::ALL.iter().position(|s| *s == state).map_or(-1, |at| at.cast_signed() as i64)
 }
@@ -63,6 +69,13 @@ pub(crate) fn state(code: i64) -> Result<DeliveryState> {
 pub(crate) fn bytes(row: &Row, at: usize) -> Result<[u8; 16], Failure> {
     let bytes: &[u8] = row.try_get(at)?;
     Ok(bytes.try_into().map_err(|_| corrupt("an id has not 16 bytes"))?)
+}
+
+/// An id as `hex` gives it.
+pub(crate) fn hex(row: &Row, at: usize) -> Result<[u8; 16], Failure> {
+    let digits = u128::from_str_radix(row.try_get(at)?, 16);
+    let digits = digits.map_err(|_| corrupt("an id has not 16 bytes"))?;
+    Ok(digits.to_be_bytes())
 }
 
 pub(crate) fn time(row: &Row, at: usize) -> Result<Timestamp, Failure> {
@@ -87,7 +100,7 @@ pub(crate) fn resource_id(row: &Row, at: usize) -> Result<ResourceId, Failure> {
         .map_err(|error| corrupt("a stored name is malformed").caused_by(error))?)
 }
 
-/// An id as SQLite's `hex` gives it; nothing where it was null.
+/// An id as `hex` gives it; nothing where it was null.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hex(Option<[u8; 16]>);
 
@@ -99,7 +112,7 @@ impl Hex {
 
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&str>::deserialize(deserializer)?;
+        let text = <Option<&str>>::deserialize(deserializer)?.unwrap_or_default();
         if text.is_empty() {
             return Ok(Self(None));
         }

@@ -1,12 +1,12 @@
 use std::collections::HashSet;
 
-use icp_core::delivery::{Attempt, DeliveryState, Next, Settle, Settled, Settlement};
+use icp_core::delivery::{Attempt, DeliveryState, Lease, Next, Renew, Settle, Settled, Settlement};
 use icp_core::time::Timestamp;
 
 use crate::aside;
 use crate::error::{Failure, corrupt};
 use crate::health::Health;
-use crate::lane::Changes;
+use crate::lane::{self, Changes};
 use crate::link::Conn;
 use crate::outbox;
 use crate::row::{self, Hex};
@@ -22,7 +22,7 @@ pub(crate) const DELIVERED: (&str, &str) = (
 pub(crate) const SETTLE: (&str, &str) = (
     "WITH v (id, epoch, lane, state, due_at, refund, throttle, code, message) AS (VALUES ",
     ") UPDATE OR FAIL icp_delivery AS d SET state = v.state, due_at = coalesce(v.due_at, d.due_at),
-        tries = max(0, d.tries - v.refund), throttles = d.throttles + v.throttle,
+        tries = MAX(0, d.tries - v.refund), throttles = d.throttles + v.throttle,
         reason_code = v.code, reason_message = v.message,
         owner = NULL, lease_until = NULL, updated_at = ?
      FROM v WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 AND d.lane = v.lane",
@@ -40,6 +40,7 @@ pub(crate) async fn all(
     if settlements.len() < count {
         return Ok(None);
     }
+    lock(conn, &settlements).await?;
     let script = end(conn, &settlements, settle.now, health).await?;
     if !script.execute(conn).await? {
         return Ok(None);
@@ -54,6 +55,7 @@ pub(crate) async fn each(
     health: &Health<'_>,
 ) -> Result<Vec<Settled>, Failure> {
     let mut settlements = distinct(settle);
+    lock(conn, &settlements).await?;
     let mut held = held(conn, &settlements).await?;
     settlements.retain(|settlement| held.contains(&settlement.lease.delivery.to_bytes()));
     if !end(conn, &settlements, settle.now, health).await?.execute(conn).await? {
@@ -64,6 +66,18 @@ pub(crate) async fn each(
         if won { Settled::Recorded } else { Settled::Stale }
     });
     Ok(answers.collect())
+}
+
+/// Locks the lanes that the settlements change.
+async fn lock(conn: &mut Conn<'_>, settlements: &[&Settlement]) -> Result<(), Failure> {
+    let lanes = settlements.iter().flat_map(|settlement| {
+        let beside = match &settlement.next {
+            Next::StepAside { lane, .. } => Some(lane.id),
+            _ => None,
+        };
+        [Some(settlement.lane), beside].into_iter().flatten()
+    });
+    lane::lock(conn, lanes.map(|lane| lane.to_bytes())).await
 }
 
 /// The first settlement of each delivery.
@@ -90,7 +104,7 @@ async fn held(
             bind_lease(&mut query, settlement);
         }
         let found = query.fetch_one(&mut *conn).await?;
-        for id in serde_json::from_str::<Vec<Hex>>(found.try_get(0)?)? {
+        for id in row::array::<Hex>(&found, 0)? {
             held.insert(id.some()?);
         }
     }
@@ -222,29 +236,35 @@ fn record(script: &mut Script, attempts: &[(&Settlement, &Attempt)]) -> Result<(
 pub(crate) const RENEW: (&str, &str) = (
     "WITH v (id, epoch, until) AS (VALUES ",
     ") UPDATE icp_delivery AS d SET lease_until = v.until FROM v \
-     WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1 RETURNING id, epoch",
+     WHERE d.id = v.id AND d.epoch = v.epoch AND d.state = 1",
+);
+
+pub(crate) const KEPT: (&str, &str) = (
+    "WITH v (id, epoch) AS (VALUES ",
+    ") SELECT d.id, d.epoch FROM v CROSS JOIN icp_delivery d ON d.id = v.id \
+     AND d.epoch = v.epoch AND d.state = 1",
 );
 
 /// Extends the leases that still hold; answers the others.
-pub(crate) async fn renew(
-    conn: &mut Conn<'_>,
-    renew: &icp_core::delivery::Renew,
-) -> Result<Vec<icp_core::delivery::Lease>, Failure> {
+pub(crate) async fn renew(conn: &mut Conn<'_>, renew: &Renew) -> Result<Vec<Lease>, Failure> {
+    let mut script = Script::default();
+    for chunk in padded(&renew.leases) {
+        script.rows(RENEW.0, chunk.len(), 3, RENEW.1);
+        for lease in chunk {
+            script.bind(lease.delivery.to_bytes()).bind(lease.epoch).bind(renew.until.as_millis());
+        }
+    }
+    script.execute(conn).await?;
     let mut kept = HashSet::new();
     for chunk in padded(&renew.leases) {
-        let mut query = values(RENEW.0, chunk.len(), 3, RENEW.1);
+        let mut query = values(KEPT.0, chunk.len(), 2, KEPT.1);
         for lease in chunk {
-            query
-                .bind(lease.delivery.to_bytes().to_vec())
-                .bind(lease.epoch)
-                .bind(renew.until.as_millis());
+            query.bind(lease.delivery.to_bytes()).bind(lease.epoch);
         }
         for row in query.fetch_all(&mut *conn).await? {
             kept.insert((row::bytes(&row, 0)?, row.try_get::<u32>(1)?));
         }
     }
-    let lost = |lease: &&icp_core::delivery::Lease| {
-        !kept.contains(&(lease.delivery.to_bytes(), lease.epoch))
-    };
+    let lost = |lease: &&Lease| !kept.contains(&(lease.delivery.to_bytes(), lease.epoch));
     Ok(renew.leases.iter().filter(lost).copied().collect())
 }

@@ -8,6 +8,7 @@ use sqlx::Database;
 
 use crate::error::Failure;
 use crate::link::Conn;
+use crate::rescue::WAITING;
 use crate::row::{self, LANE};
 use crate::statement::statement;
 use crate::store::{SqlStore, read};
@@ -62,20 +63,19 @@ pub(crate) fn noted_sql() -> String {
     )
 }
 
-/// From lane to lane through the index of ready deliveries.
-pub(crate) const FIRST_DUE: &str = "WITH RECURSIVE o (lane) AS (\
-        SELECT min(lane) FROM icp_delivery WHERE state = 0 \
-        UNION ALL SELECT (SELECT min(lane) FROM icp_delivery WHERE state = 0 AND lane > o.lane) \
-        FROM o WHERE o.lane IS NOT NULL) \
-     SELECT min((SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = o.lane AND d.state = 0)) \
-     FROM o";
+pub(crate) fn first_due_sql() -> String {
+    format!(
+        "{WAITING} SELECT min((SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = o.lane \
+         AND d.state = 0)) FROM o"
+    )
+}
 
 async fn totals(conn: &mut Conn<'_>, now: Timestamp) -> Result<LaneTotals, Failure> {
     let mut totals = LaneTotals::default();
     for found in statement(noted_sql()).fetch_all(&mut *conn).await? {
         totals.count(&row::lane(&found)?, now);
     }
-    let found = statement(FIRST_DUE).fetch_one(conn).await?;
+    let found = statement(first_due_sql()).fetch_one(conn).await?;
     totals.first_due = row::maybe_time(&found, 0)?;
     Ok(totals)
 }

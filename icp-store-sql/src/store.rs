@@ -102,23 +102,36 @@ impl<D: Database> Store for SqlStore<D> {
     }
 }
 
+/// How often a transaction that met another is run again. Each time one of those that met goes
+/// through, so that no pause is needed.
+pub(crate) const REPEATS: u32 = 20;
+
 /// Runs `$body` within one write transaction `$tx` and ends it as `$keeps` says of the answer;
 /// dropped half-way, it is rolled back.
 macro_rules! transact {
     ($store:expr, $operation:literal, |$tx:ident| $body:expr, $keeps:expr) => {{
-        let outcome: Result<_, $crate::error::Failure> = async {
-            let mut writer = $store.backend().writer().await?;
-            let mut transaction = writer.begin().await?;
-            let $tx: &mut $crate::link::Conn<'_> = &mut *transaction;
-            let answer = $body?;
-            if $keeps(&answer) {
-                transaction.commit().await?;
-            } else {
-                transaction.rollback().await?;
+        let mut repeats = 0;
+        let outcome = loop {
+            let outcome: Result<_, $crate::error::Failure> = async {
+                let mut writer = $store.backend().writer().await?;
+                let mut transaction = writer.begin().await?;
+                let $tx: &mut $crate::link::Conn<'_> = &mut *transaction;
+                let answer = $body?;
+                if $keeps(&answer) {
+                    transaction.commit().await?;
+                } else {
+                    transaction.rollback().await?;
+                }
+                Ok(answer)
             }
-            Ok(answer)
-        }
-        .await;
+            .await;
+            match outcome {
+                Err(failure) if failure.is_passing() && repeats < $crate::store::REPEATS => {
+                    repeats += 1;
+                }
+                outcome => break outcome,
+            }
+        };
         outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))
     }};
 }

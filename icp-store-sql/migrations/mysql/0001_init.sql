@@ -212,6 +212,12 @@ CREATE TABLE IF NOT EXISTS icp_session (
     beaten_at BIGINT NOT NULL
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- Whose turn it is to change what is configured.
+CREATE TABLE IF NOT EXISTS icp_head (
+    id BIGINT NOT NULL PRIMARY KEY
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+INSERT INTO icp_head (id) VALUES (1) ON DUPLICATE KEY UPDATE id = 1;
+
 CREATE TABLE IF NOT EXISTS icp_history (
     revision BIGINT NOT NULL PRIMARY KEY,
     org VARCHAR(64) NOT NULL,

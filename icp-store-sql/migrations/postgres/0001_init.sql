@@ -201,6 +201,11 @@ CREATE TABLE IF NOT EXISTS icp_session (
     beaten_at BIGINT NOT NULL
 );
 
+-- Its one row is locked by whoever changes what is configured, so that revisions are seen in
+-- their order.
+CREATE TABLE IF NOT EXISTS icp_head (id BIGINT PRIMARY KEY);
+INSERT INTO icp_head (id) VALUES (1) ON CONFLICT DO NOTHING;
+
 CREATE TABLE IF NOT EXISTS icp_history (
     revision BIGINT PRIMARY KEY,
     org TEXT COLLATE "C" NOT NULL,

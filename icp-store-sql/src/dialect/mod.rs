@@ -3,8 +3,12 @@
 //! Statements are written once, in SQLite's words, with `?` or `?1` for what is bound. What the
 //! others call by another name only is put into their words by [`Dialect::say`]; where they need
 //! another statement, the noun that needs it asks which dialect it speaks.
+//!
+//! Two habits make that possible: the greater of two values is `MAX` and the lesser `MIN`, while
+//! aggregates are `max` and `min`; and a truth is compared with 1 or 0, as it is kept.
 
 pub(crate) mod mysql;
+mod postgres;
 
 /// A family of databases that speak alike.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,25 +27,33 @@ impl Dialect {
     pub(crate) fn say(self, sql: &str) -> String {
         match self {
             Self::Sqlite => sql.to_owned(),
+            Self::Postgres => postgres::say(sql),
             Self::MySql => mysql::say(sql, &[], mysql::Conflict::Skip).sql,
-            Self::Postgres => numbered(sql),
         }
     }
-}
 
-/// With `$1` for `?` and for `?1`.
-fn numbered(sql: &str) -> String {
-    let mut said = String::with_capacity(sql.len() + 64);
-    let mut count = 0;
-    let mut parts = sql.split('?');
-    said.extend(parts.next());
-    for part in parts {
-        said.push('$');
-        if !part.starts_with(|c: char| c.is_ascii_digit()) {
-            count += 1;
-            said.push_str(&count.to_string());
-        }
-        said.push_str(part);
+    /// Whether others write at the same time, so that what is read to be changed has to be locked.
+    pub(crate) fn is_shared(self) -> bool {
+        self != Self::Sqlite
     }
-    said
+
+    /// What ends a read whose rows stay as they are until the transaction ends, so that they can
+    /// be referred to.
+    pub(crate) fn for_share(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR KEY SHARE",
+            Self::MySql => " LOCK IN SHARE MODE",
+        }
+    }
+
+    /// As [`for_update`](Self::for_update), leaving out rows that another transaction is busy with.
+    pub(crate) fn skip_locked(self) -> &'static str {
+        if self.is_shared() { " FOR UPDATE SKIP LOCKED" } else { "" }
+    }
+
+    /// What ends a read whose rows this transaction may change.
+    pub(crate) fn for_update(self) -> &'static str {
+        if self.is_shared() { " FOR UPDATE" } else { "" }
+    }
 }

@@ -7,9 +7,10 @@ use sqlx::{ConnectOptions as _, Executor as _, MySqlPool};
 use super::{MySqlStore, Server, migrate, version};
 use crate::error;
 
-/// How each connection of an own pool is set. Aggregates of texts are cut off at a length
-/// otherwise.
-const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+/// How each connection of an own pool is set. Transactions are short, so that one that waits for a
+/// lock any longer waits for somebody else.
+const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+     SET SESSION innodb_lock_wait_timeout = 10";
 
 /// Settings of a [`MySqlStore`].
 #[derive(Clone, Debug)]

@@ -11,9 +11,11 @@ pub(crate) fn judge(fault: &dyn DatabaseError) -> (Code, &'static str) {
     number(fault).map_or(INTERNAL, by_number)
 }
 
-/// Whether the server undid the transaction because of others, so that it can be tried again.
-pub(crate) fn is_retryable(fault: &dyn DatabaseError) -> bool {
-    number(fault).is_some_and(is_collision) || fault.code().as_deref() == Some("40001")
+/// Whether the transaction was undone because it met another: it can be run again.
+///
+/// Not where it waited for a lock until its time was over: it may be the same the next time.
+pub(crate) fn is_passing(fault: &dyn DatabaseError) -> bool {
+    number(fault).is_some_and(is_collision)
 }
 
 /// Whether a row with the same key is there.
@@ -25,9 +27,9 @@ fn number(fault: &dyn DatabaseError) -> Option<u16> {
     fault.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }
 
-/// Deadlocks, waits for locks that took too long, and rows that changed since they were read.
+/// Deadlocks, and rows that changed since they were read.
 fn is_collision(number: u16) -> bool {
-    matches!(number, 1020 | 1205 | 1213 | 3572)
+    matches!(number, 1020 | 1213)
 }
 
 const INTERNAL: (Code, &str) =
@@ -36,7 +38,7 @@ const INTERNAL: (Code, &str) =
 /// By the number of MySQL and MariaDB.
 fn by_number(number: u16) -> (Code, &'static str) {
     match number {
-        number if is_collision(number) => (
+        1020 | 1205 | 1213 | 3572 => (
             Code::StoreLocked,
             "other transactions keep rows locked; try again, and end those that last long",
         ),
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn only_collisions_are_tried_again() {
-        assert!([1205, 1213].into_iter().all(is_collision));
-        assert!(![1062, 1045, 1114].into_iter().any(is_collision));
+        assert!([1020, 1213].into_iter().all(is_collision));
+        assert!(![1062, 1045, 1114, 1205].into_iter().any(is_collision));
     }
 }

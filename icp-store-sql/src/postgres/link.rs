@@ -115,8 +115,9 @@ pub(crate) fn int(row: &PgRow, at: usize) -> Result<Option<i64>, sqlx::Error> {
     }
 }
 
+/// Json comes as its text, which the driver would not read as such by itself.
 pub(crate) fn text(row: &PgRow, at: usize) -> Result<Option<&str>, sqlx::Error> {
-    row.try_get(at)
+    row.try_get_unchecked(at)
 }
 
 pub(crate) fn blob(row: &PgRow, at: usize) -> Result<Option<&[u8]>, sqlx::Error> {

@@ -9,6 +9,7 @@ use icp_core::replay::{NewReplay, ReplayJob, ReplayStep};
 use icp_core::time::Timestamp;
 
 use crate::error::Failure;
+use crate::event;
 use crate::ingest::{self, EVENTS_PRESENT};
 use crate::lane::{self, Seen};
 use crate::link::Conn;
@@ -18,6 +19,7 @@ use crate::statement::{Script, exact, padded};
 pub(crate) async fn step(conn: &mut Conn<'_>, step: &ReplayStep) -> Result<ReplayJob, Failure> {
     let mut job = replay::existing(conn, step.job).await?;
     job.admit(step)?;
+    lane::lock(conn, step.items.iter().map(|item| item.new.lane.id.to_bytes())).await?;
     let items = current(conn, &job.org, &step.items).await?;
     if !items.is_empty() {
         let mut script = Script::default();
@@ -43,6 +45,7 @@ async fn current<'a>(
 ) -> Result<Vec<&'a NewReplay>, Failure> {
     let events: BTreeSet<EventId> = items.iter().map(|item| item.event).collect();
     let events: Vec<EventId> = events.into_iter().collect();
+    event::hold(conn, org, &events).await?;
     let newest = replay::newest(replay::standings(conn, org, &events).await?);
     let named: Vec<_> = events.into_iter().map(|event| (org.clone(), event)).collect();
     let present: HashSet<EventId> = ingest::present(conn, EVENTS_PRESENT, &named).await?;

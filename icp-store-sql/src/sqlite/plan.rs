@@ -9,10 +9,11 @@ use icp_core::store::PageQuery;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::migrate;
+use crate::dialect::Dialect;
 use crate::statement::{self, Statement, rows};
 use crate::{
     aside, cancel, claim, delivery, erasure, event, health, ingest, lane, letter, meter, note,
-    outbox, replay, rescue, resource, rest, retention, settle, sight,
+    outbox, replay, rescue, resource, rest, retention, session, settle, sight,
 };
 
 /// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
@@ -34,11 +35,11 @@ fn statements() -> Vec<String> {
     let many = |(head, tail): (&str, &str), columns| rows(head, 4, columns, tail);
     let mut all = vec![
         claim::SLEEPERS.to_owned(),
-        claim::UNBLOCK.to_owned(),
-        claim::WAKE.to_owned(),
+        [claim::UNBLOCK.0, claim::UNBLOCK.1].concat(),
+        [claim::WAKE.0, claim::WAKE.1].concat(),
         claim::eligible_sql(),
-        many((claim::HEADS, &claim::heads_sql(claim::PARALLEL)), 1),
-        many((claim::HEADS, &claim::heads_sql(claim::FIFO)), 1),
+        many((claim::HEADS, &claim::heads_sql(Dialect::Sqlite, claim::PARALLEL)), 1),
+        many((claim::HEADS, &claim::heads_sql(Dialect::Sqlite, claim::FIFO)), 1),
         many(claim::LEASE, 1),
         many((claim::EVENTS, &claim::events_sql()), 2),
         claim::next_due_sql(),
@@ -66,7 +67,7 @@ fn statements() -> Vec<String> {
         sight::BACKLOGS.to_owned(),
         sight::METERS.to_owned(),
         sight::noted_sql(),
-        sight::FIRST_DUE.to_owned(),
+        sight::first_due_sql(),
         many(settle::HELD, 3),
         many(settle::DELIVERED, 3),
         many(settle::SETTLE, 9),
@@ -74,15 +75,17 @@ fn statements() -> Vec<String> {
         many(aside::MOVE, 7),
         many(settle::RECORD, 12),
         many(settle::RENEW, 3),
+        many(settle::KEPT, 2),
         rescue::FORGET.to_owned(),
         rescue::OWNED.to_owned(),
         rescue::ORPHANS.to_owned(),
         rescue::RELEASE.to_owned(),
-        rescue::EXPIRE.to_owned(),
+        rescue::OVER.to_owned(),
+        many(rescue::EXPIRE, 1),
         rescue::asleep_sql(),
         delivery::one_sql(),
         delivery::ATTEMPTS.to_owned(),
-        delivery::CLOSE.to_owned(),
+        session::CLOSE.to_owned(),
         event::one_sql(),
         replay::ONE.to_owned(),
         replay::SAVE.to_owned(),
@@ -101,6 +104,8 @@ fn statements() -> Vec<String> {
         letter::one_sql(),
         letter::groups_sql(false),
         letter::groups_sql(true),
+        letter::NOTES.to_owned(),
+        letter::SUCCESSORS.to_owned(),
         letter::MARK.to_owned(),
         letter::due_sql(true),
         letter::due_sql(false),
@@ -132,7 +137,7 @@ fn statements() -> Vec<String> {
     all.extend(replays());
     all.extend(filters().iter().map(|filter| cancel::lanes_sql(filter, &org())));
     all.extend(retention::FORGET.map(|head| many((head, ")"), 1)));
-    all.extend(queries().iter().map(delivery::list_sql));
+    all.extend(queries().iter().map(|query| delivery::list_sql(Dialect::Sqlite, query)));
     all.extend(resources().iter().map(|sql| sql.sql().to_owned()));
     all
 }
@@ -163,7 +168,7 @@ fn resources() -> Vec<Statement> {
         all.push(event::list_sql(&org, &EventQuery { page, ..EventQuery::default() }));
         let page = PageQuery { after: further.then(|| id.clone()), limit: 50 };
         let query = ListQuery { page, ..ListQuery::default() };
-        all.push(resource::list_sql(&org, "integration", &query));
+        all.push(resource::list_sql(Dialect::Sqlite, &org, "integration", &query));
         let after = further.then(|| (org.clone(), id.clone()));
         all.push(resource::of_all_sql("integration", after, 50));
         let before = further.then_some(Revision(9));
