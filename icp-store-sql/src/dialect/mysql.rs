@@ -425,6 +425,8 @@ mod tests {
             "UPDATE t SET b = (SELECT * FROM (SELECT min(pass) FROM t WHERE a = 1) AS same) \
              WHERE c = ?"
         );
+        let compared = "UPDATE t SET a = 1 WHERE b IS NOT DISTINCT FROM ?";
+        assert_eq!(said(compared, Conflict::Skip).sql, "UPDATE t SET a = 1 WHERE b <=> ?");
         let other = "UPDATE u SET b = (SELECT min(pass) FROM t WHERE a = 1)";
         assert_eq!(said(other, Conflict::Skip).sql, other);
     }

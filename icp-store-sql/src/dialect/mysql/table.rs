@@ -24,15 +24,20 @@ pub(super) fn arrange<'a>(mut tokens: Vec<Token<'a>>, values: &[Value]) -> (Vec<
     {
         tokens = insert_first(&tokens, insert);
     }
-    if let Some(update) = find(&tokens, &["UPDATE"])
-        && find(&tokens, &["FOR", "UPDATE"]).is_none()
-    {
-        if let Some(from) = find(&tokens, &["FROM"]) {
+    if let Some(update) = update(&tokens) {
+        if let Some(from) = find_from(&tokens) {
             tokens = join(&tokens, update, from);
         }
         tokens = aside(tokens);
     }
     (tokens, rows)
+}
+
+/// Where the statement says `UPDATE`, if that is what it is.
+fn update(tokens: &[Token<'_>]) -> Option<usize> {
+    let verbs = ["UPDATE", "INSERT", "SELECT", "DELETE"];
+    let verb = verbs.iter().filter_map(|verb| find(tokens, &[verb])).min()?;
+    Some(verb).filter(|verb| reads(tokens, *verb, &["UPDATE"]))
 }
 
 /// The rows behind `VALUES` at `at`.
@@ -77,7 +82,7 @@ fn unite(tokens: &mut Vec<Token<'_>>, open: usize, values: &[Value]) -> u64 {
     let count = distinct(tokens, &rows, values);
     // Names that stand before a table are those of its columns; others are as SQLite gives them.
     let named = open > 0 && reads(tokens, open - 1, &["AS"]);
-    let derived = find(tokens, &["UPDATE"]).is_some();
+    let derived = update(tokens).is_some();
     let names: Vec<&str> = if named { names(&tokens[..open]) } else { COLUMNS.to_vec() };
     let mut union = Vec::new();
     for (index, row) in rows[..count].iter().enumerate() {
@@ -139,6 +144,13 @@ fn insert_first<'a>(tokens: &[Token<'a>], insert: usize) -> Vec<Token<'a>> {
     }
     all.extend_from_slice(select);
     all
+}
+
+/// Where a statement reads its rows from.
+fn find_from(tokens: &[Token<'_>]) -> Option<usize> {
+    let from = find(tokens, &["FROM"])?;
+    let compares = from > 0 && reads(tokens, from - 1, &["DISTINCT"]);
+    Some(from).filter(|_| !compares)
 }
 
 /// Makes a join of an update `FROM` a table of rows, which goes first and finds the rows to
@@ -224,6 +236,6 @@ fn changed<'a>(tokens: &[Token<'a>]) -> Option<&'a str> {
 fn from_is(tokens: &[Token<'_>], open: usize, table: &str) -> bool {
     let select = &tokens[open + 1..close(tokens, open)];
     let aggregate = reads(select, 1, &["min", "("]) || reads(select, 1, &["max", "("]);
-    let from = find(select, &["FROM"]);
+    let from = find_from(select);
     aggregate && from.is_some_and(|from| reads(select, from + 1, &[table]))
 }
