@@ -2,7 +2,7 @@
 //! host's own process and on the host's own database.
 //!
 //! This crate re-exports the parts by feature and holds no logic: the engine is in
-//! [`icp_core`], the SQL stores are in [`store_sql`] (feature `sqlite`), the HTTP API is in
+//! [`icp_core`], the SQL stores are in [`store_sql`] (features `sqlite`, `postgres` and `mysql`), the HTTP API is in
 //! [`axum`] (feature `axum`).
 #![forbid(unsafe_code)]
 
@@ -10,5 +10,5 @@ pub use icp_core::*;
 
 #[cfg(feature = "axum")]
 pub use icp_axum as axum;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use icp_store_sql as store_sql;

@@ -190,7 +190,7 @@ pub(crate) const DONE: &str = "DELETE FROM icp_erasing WHERE delivery = ?";
 
 async fn ended(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Row>, Failure> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    Ok(statement(ENDED).bind(limit).fetch_all(conn).await?)
+    statement(ENDED).bind(limit).fetch_all(conn).await
 }
 
 async fn finish(conn: &mut Conn<'_>, limit: usize, now: Timestamp) -> Result<Erased, Failure> {

@@ -22,6 +22,39 @@ pub(crate) trait Link: Send {
 /// Any connection.
 pub(crate) type Conn<'a> = dyn Link + 'a;
 
+/// A connection whose statements are counted.
+pub(crate) struct Counted<'a> {
+    link: &'a mut dyn Link,
+    statements: u64,
+}
+
+impl<'a> Counted<'a> {
+    pub(crate) fn new(link: &'a mut dyn Link) -> Self {
+        Self { link, statements: 0 }
+    }
+
+    pub(crate) fn statements(&self) -> u64 {
+        self.statements
+    }
+}
+
+#[async_trait]
+impl Link for Counted<'_> {
+    fn dialect(&self) -> Dialect {
+        self.link.dialect()
+    }
+
+    async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
+        self.statements += script.len();
+        self.link.execute(script).await
+    }
+
+    async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
+        self.statements += 1;
+        self.link.fetch(script).await
+    }
+}
+
 /// A connection that can write.
 #[async_trait]
 pub(crate) trait Writer: Send {

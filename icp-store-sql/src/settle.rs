@@ -1,6 +1,8 @@
 use std::collections::HashSet;
 
-use icp_core::delivery::{Attempt, DeliveryState, Lease, Next, Renew, Settle, Settled, Settlement};
+use icp_core::delivery::{
+    Attempt, DeliveryState, LaneId, Lease, Next, Renew, Settle, Settled, Settlement,
+};
 use icp_core::time::Timestamp;
 
 use crate::aside;
@@ -77,7 +79,7 @@ async fn lock(conn: &mut Conn<'_>, settlements: &[&Settlement]) -> Result<(), Fa
         };
         [Some(settlement.lane), beside].into_iter().flatten()
     });
-    lane::lock(conn, lanes.map(|lane| lane.to_bytes())).await
+    lane::lock(conn, lanes.map(LaneId::to_bytes)).await
 }
 
 /// The first settlement of each delivery.

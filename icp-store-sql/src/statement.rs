@@ -45,6 +45,11 @@ impl Script {
         self.expected > 0
     }
 
+    /// How many statements there are.
+    pub(crate) fn len(&self) -> u64 {
+        if self.sql.is_empty() { 0 } else { self.ends.len() as u64 + 1 }
+    }
+
     /// The text of all statements.
     pub(crate) fn sql(&self) -> &str {
         &self.sql

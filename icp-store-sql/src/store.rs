@@ -1,7 +1,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use icp_core::error::Result;
@@ -24,6 +24,7 @@ struct Shared {
     backend: Box<dyn Backend>,
     hint: Notify,
     ill: AtomicBool,
+    statements: AtomicU64,
 }
 
 /// A database as the store uses it.
@@ -42,8 +43,13 @@ pub(crate) trait Backend: Send + Sync {
 
 impl<D: Database> SqlStore<D> {
     pub(crate) fn new(backend: impl Backend + 'static) -> Self {
-        let (backend, hint, ill) = (Box::new(backend), Notify::new(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { backend, hint, ill }), database: PhantomData }
+        let shared = Shared {
+            backend: Box::new(backend),
+            hint: Notify::new(),
+            ill: AtomicBool::new(false),
+            statements: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared), database: PhantomData }
     }
 
     /// Tells the engine of this process that a host transaction with outbox rows was committed.
@@ -61,6 +67,16 @@ impl<D: Database> SqlStore<D> {
     pub async fn close(&self) -> Result<()> {
         let done = self.shared.backend.close().await;
         done.map_err(|failure| icp_core::Error::from(failure).during("close"))
+    }
+
+    /// How many statements this store has run since it was opened, those that begin and end
+    /// transactions included. For measuring.
+    pub fn statements(&self) -> u64 {
+        self.shared.statements.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self, statements: u64) {
+        self.shared.statements.fetch_add(statements, Ordering::Relaxed);
     }
 
     /// Whether lanes in bad health were settled of late: a hint to look at their health first.
@@ -115,8 +131,11 @@ macro_rules! transact {
             let outcome: Result<_, $crate::error::Failure> = async {
                 let mut writer = $store.backend().writer().await?;
                 let mut transaction = writer.begin().await?;
-                let $tx: &mut $crate::link::Conn<'_> = &mut *transaction;
-                let answer = $body?;
+                let mut counted = $crate::link::Counted::new(&mut *transaction);
+                let $tx: &mut $crate::link::Conn<'_> = &mut counted;
+                let answer = $body;
+                $store.count(counted.statements() + 2);
+                let answer = answer?;
                 if $keeps(&answer) {
                     transaction.commit().await?;
                 } else {
@@ -156,8 +175,11 @@ macro_rules! read {
     ($store:expr, $operation:literal, |$conn:ident| $body:expr) => {{
         let outcome: Result<_, $crate::error::Failure> = async {
             let mut reader = $store.backend().reader().await?;
-            let $conn: &mut $crate::link::Conn<'_> = &mut *reader;
-            Ok($body?)
+            let mut counted = $crate::link::Counted::new(&mut *reader);
+            let $conn: &mut $crate::link::Conn<'_> = &mut counted;
+            let answer = $body;
+            $store.count(counted.statements());
+            answer
         }
         .await;
         outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))

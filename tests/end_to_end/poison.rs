@@ -77,11 +77,12 @@ async fn met(fatal: &mut UnboundedReceiver<()>) {
 
 async fn what_takes_nodes_down_is_quarantined(backend: Backend) {
     let (sender, mut fatal) = unbounded_channel();
-    let build = |backend: &Backend| {
+    let build = async |backend: &Backend| {
         let transformer = Fatal(sender.clone());
-        backend.builder().config(hasty()).transformer(transformer).build().unwrap()
+        let builder = backend.another_node().await.config(hasty());
+        builder.transformer(transformer).build().unwrap()
     };
-    let engine = build(&backend);
+    let engine = build(&backend).await;
     let mut stage = Stage::with(backend, engine).await;
     stage.running().shutdown(Duration::from_secs(5)).await;
     stage.integration("crm", json!({ "transform": [{ "map": {} }] })).await;
@@ -93,11 +94,11 @@ async fn what_takes_nodes_down_is_quarantined(backend: Backend) {
     let mut nodes = Vec::new();
     for _ in 0..3 {
         nodes.clear();
-        nodes.push(Node::start(build(&stage.backend)));
+        nodes.push(Node::start(build(&stage.backend).await));
         met(&mut fatal).await;
     }
     nodes.clear();
-    let last = Node::start(build(&stage.backend));
+    let last = Node::start(build(&stage.backend).await);
     stage.settled(DeliveryState::Dead, 1).await;
     let told = stage.receiver.wait_for_to("/ops", 1).await;
     assert_eq!(told[0].header("icp-event-type"), DELIVERY_DEAD);

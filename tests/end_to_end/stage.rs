@@ -15,6 +15,8 @@ use icp_testkit::receiver::{PATIENCE, Receiver};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::database::{Database, Server};
+
 pub(crate) const SIGNING_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const SEALING_KEY: &str = "k1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
@@ -24,22 +26,38 @@ pub(crate) struct Backend {
     pub(crate) store: Arc<dyn Store>,
     /// The same store where it is SQLite, and its folder.
     pub(crate) sqlite: Option<(SqliteStore, TempDir)>,
+    database: Option<Database>,
 }
 
 impl Backend {
     pub(crate) async fn memory() -> Self {
-        Self { store: Arc::new(MemoryStore::new()), sqlite: None }
+        Self { store: Arc::new(MemoryStore::new()), sqlite: None, database: None }
     }
 
     pub(crate) async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(dir.path().join("icp.db")).await.unwrap();
-        Self { store: Arc::new(store.clone()), sqlite: Some((store, dir)) }
+        Self { store: Arc::new(store.clone()), sqlite: Some((store, dir)), database: None }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        let database = Database::create(Server::Postgres).await;
+        Self { store: database.connect().await, sqlite: None, database: Some(database) }
     }
 
     /// An engine on the store, with short intervals.
     pub(crate) fn builder(&self) -> EngineBuilder {
-        Engine::builder_on(Arc::clone(&self.store))
+        Self::builder_on(Arc::clone(&self.store))
+    }
+
+    /// As [`builder`](Self::builder), with connections of its own where the store is a server.
+    pub(crate) async fn another_node(&self) -> EngineBuilder {
+        let Some(database) = &self.database else { return self.builder() };
+        Self::builder_on(database.connect().await)
+    }
+
+    fn builder_on(store: Arc<dyn Store>) -> EngineBuilder {
+        Engine::builder_on(store)
             .keys(LocalKeys::parse(SEALING_KEY).unwrap())
             .allow_loopback()
             .config(config())

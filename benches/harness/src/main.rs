@@ -11,6 +11,7 @@ mod ledger;
 mod receiver;
 mod report;
 mod scenario;
+mod stores;
 mod usage;
 
 use std::process::ExitCode;
@@ -35,6 +36,9 @@ struct Arguments {
     /// Multiplies the number of events and the length of timed runs; 0.1 is a quick look.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
+    /// The address of a database that the scenario `stores` measures beside SQLite; repeatable.
+    #[arg(long)]
+    store: Vec<String>,
     /// Where the result is written as JSON.
     #[arg(long)]
     json: Option<std::path::PathBuf>,
@@ -69,7 +73,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if matches!(arguments.command, Some(Command::Receiver)) {
         return runtime.block_on(receiver::serve()).map(|()| true);
     }
-    let report: Report = runtime.block_on(scenario::run(&arguments.only, arguments.scale))?;
+    let report: Report =
+        runtime.block_on(scenario::run(&arguments.only, arguments.scale, &arguments.store))?;
     report.print();
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;

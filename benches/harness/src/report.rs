@@ -34,16 +34,30 @@ pub(crate) struct Row {
 pub(crate) struct Goal {
     what: String,
     measured: f64,
-    at_most: f64,
+    bound: Bound,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Goal {
     pub(crate) fn at_most(what: impl Into<String>, measured: f64, at_most: f64) -> Self {
-        Self { what: what.into(), measured, at_most }
+        Self { what: what.into(), measured, bound: Bound::AtMost(at_most) }
+    }
+
+    pub(crate) fn at_least(what: impl Into<String>, measured: f64, at_least: f64) -> Self {
+        Self { what: what.into(), measured, bound: Bound::AtLeast(at_least) }
     }
 
     fn met(&self) -> bool {
-        self.measured <= self.at_most
+        match self.bound {
+            Bound::AtMost(most) => self.measured <= most,
+            Bound::AtLeast(least) => self.measured >= least,
+        }
     }
 }
 
@@ -129,10 +143,11 @@ impl Report {
         }
         for goal in &self.goals {
             let verdict = if goal.met() { "met" } else { "MISSED" };
-            println!(
-                "{verdict}: {}: {:.2} (at most {:.2})",
-                goal.what, goal.measured, goal.at_most
-            );
+            let bound = match goal.bound {
+                Bound::AtMost(most) => format!("at most {most:.2}"),
+                Bound::AtLeast(least) => format!("at least {least:.2}"),
+            };
+            println!("{verdict}: {}: {:.2} ({bound})", goal.what, goal.measured);
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The scenarios and their goals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use icp::store_sql::sqlite::Synchronous;
+use icp::store::Store;
+use icp::store_sql::sqlite::{SqliteStore, Synchronous};
 
 use crate::engine::Subject;
 use crate::receiver::Receiver;
 use crate::report::{Goal, Report, Row};
-use crate::{Result, bare, ledger, usage};
+use crate::{Result, bare, ledger, stores, usage};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -25,13 +27,15 @@ pub(crate) enum Name {
     Backlog,
     /// Memory beside a backlog of 1,000,000.
     Memory,
+    /// Claims and settles of each store, without an engine around it.
+    Stores,
 }
 
 const RATE: u32 = 200;
 /// How often bursts and the bare client take turns.
 const TURNS: usize = 7;
 
-pub(crate) async fn run(only: &[Name], scale: f64) -> Result<Report> {
+pub(crate) async fn run(only: &[Name], scale: f64, databases: &[String]) -> Result<Report> {
     let wanted = |name| only.is_empty() || only.contains(&name);
     let mut report = Report::default();
     let count = scaled(20_000, scale);
@@ -54,6 +58,9 @@ pub(crate) async fn run(only: &[Name], scale: f64) -> Result<Report> {
     }
     if wanted(Name::Memory) {
         memory(&mut report, scale).await?;
+    }
+    if wanted(Name::Stores) {
+        stores(&mut report, scaled(100_000, scale), databases).await?;
     }
     Ok(report)
 }
@@ -159,7 +166,6 @@ async fn backlog(report: &mut Report, scale: f64) -> Result<()> {
 async fn claims(count: u64) -> Result<f64> {
     use icp::delivery::{Claim, DeliveryStore, Lease, Next, Settle, Settlement};
     use icp::id::{ClockIds, SessionId};
-    use icp::store_sql::sqlite::SqliteStore;
     use icp::time::{Clock, SystemClock};
 
     let folder = tempfile::tempdir()?;
@@ -214,5 +220,31 @@ async fn memory(report: &mut Report, scale: f64) -> Result<()> {
         150.0,
     ));
     running.shutdown(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+async fn stores(report: &mut Report, count: u64, databases: &[String]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (mode, name, goal) in
+        [(Synchronous::Normal, "sqlite, NORMAL", 60e3), (Synchronous::Full, "sqlite, FULL", 5e3)]
+    {
+        let path = folder.path().join(name);
+        let store = SqliteStore::builder(path).synchronous(mode).open().await?;
+        let done = stores::claim_and_settle(&(Arc::new(store) as Arc<dyn Store>), count).await?;
+        report.goal(Goal::at_least(
+            format!("stores: claimed and settled per second, {name}"),
+            done,
+            goal,
+        ));
+    }
+    for url in databases {
+        let (name, store, goal) = stores::open(url).await?;
+        let done = stores::claim_and_settle(&store, count).await?;
+        report.goal(Goal::at_least(
+            format!("stores: claimed and settled per second, {name}"),
+            done,
+            goal,
+        ));
+    }
     Ok(())
 }
