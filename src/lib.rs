@@ -2,8 +2,8 @@
 //! host's own process and on the host's own database.
 //!
 //! This crate re-exports the parts by feature and holds no logic: the engine is in
-//! [`icp_core`], the SQL stores are in [`store_sql`] (features `sqlite`, `postgres` and `mysql`), the HTTP API is in
-//! [`axum`] (feature `axum`).
+//! [`icp_core`], the SQL stores are in [`store_sql`] (features `sqlite`, `postgres` and `mysql`),
+//! the HTTP API is in [`axum`] (feature `axum`).
 #![forbid(unsafe_code)]
 
 pub use icp_core::*;

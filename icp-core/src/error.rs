@@ -210,6 +210,12 @@ codes! {
     StoreCorrupt = "store_corrupt", Corrupt;
     /// The database was made by a newer version.
     StoreTooNew = "store_too_new", Unsupported;
+    /// The database lacks migrations, and applying them is switched off.
+    StoreOutdated = "store_outdated", Unsupported;
+    /// The database has tables of someone else under the names of the store's.
+    StoreForeign = "store_foreign", Conflict;
+    /// The database refuses the login, or the role lacks a privilege.
+    StoreDenied = "store_denied", Unavailable;
     /// The database cannot be written.
     StoreReadOnly = "store_read_only", Unavailable;
     /// This build or backend cannot do it.

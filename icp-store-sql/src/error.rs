@@ -74,10 +74,11 @@ fn judge(error: &sqlx::Error) -> (Code, &'static str) {
         sqlx::Error::PoolTimedOut => {
             (Code::Overloaded, "no connection got free in time; allow more, or ask for less")
         }
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Configuration(_) => {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => (
+            Code::StoreUnavailable,
+            "the connection to the database broke; check that it runs, and try again",
+        ),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Configuration(_) => {
             (Code::StoreUnavailable, "the database is closed; open the store again")
         }
         _ => (Code::Internal, "the database driver failed; report this defect"),

@@ -24,8 +24,10 @@ mod lane;
 mod letter;
 mod link;
 mod meter;
+mod migrate;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+mod names;
 mod note;
 mod outbox;
 #[cfg(feature = "postgres")]
@@ -47,6 +49,8 @@ mod value;
 
 pub use dialect::Dialect;
 pub use family::Family;
-pub use outbox::{OutboxInsert, outbox_insert};
+pub use migrate::{MigrationStatus, Migrations, PlannedMigration};
+pub use names::Names;
+pub use outbox::{OutboxInsert, outbox_insert, outbox_insert_into};
 pub use store::SqlStore;
 pub use value::Value;

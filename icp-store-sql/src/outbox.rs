@@ -5,6 +5,7 @@ use icp_core::id::EventId;
 use crate::error::Failure;
 use crate::family::Family;
 use crate::link::Conn;
+use crate::names::Names;
 use crate::row::{self, EVENT, WHOLE_EVENT};
 use crate::statement::{Script, statement};
 use crate::value::Value;
@@ -22,11 +23,18 @@ pub struct OutboxInsert {
 
 /// The statement that puts `event` into the outbox of a database that speaks `dialect`.
 ///
-/// Run within the host's own transaction it does what [`SqlStore::publish_in`] does.
+/// Run within the host's own transaction it does what [`SqlStore::publish_in`] does. For tables
+/// of the default names; [`outbox_insert_into`] is for others.
 pub fn outbox_insert(dialect: Dialect, event: &Event) -> OutboxInsert {
+    outbox_insert_into(dialect, &Names::default(), event)
+}
+
+/// As [`outbox_insert`], for tables that are called `names`.
+pub fn outbox_insert_into(dialect: Dialect, names: &Names, event: &Event) -> OutboxInsert {
     let mut script = Script::default();
     put(&mut script, event);
-    OutboxInsert { sql: dialect.say(script.sql()), values: script.into_values() }
+    let sql = names.put(dialect.say(script.sql()));
+    OutboxInsert { sql, values: script.into_values() }
 }
 
 impl<D: Family> SqlStore<D> {
@@ -40,16 +48,24 @@ impl<D: Family> SqlStore<D> {
     ///
     /// As for the host's own statements, as in [`StoreLocked`](icp_core::Code::StoreLocked).
     pub async fn publish_in(&self, tx: &mut D::Connection, event: &Event) -> Result<EventId> {
-        publish_in::<D>(tx, event).await
+        put_in::<D>(tx, &self.backend().names(), event).await
     }
 }
 
-/// As [`SqlStore::publish_in`], where no store is at hand.
+/// As [`SqlStore::publish_in`] for tables of the default names, where no store is at hand.
 pub(crate) async fn publish_in<D: Family>(
     tx: &mut D::Connection,
     event: &Event,
 ) -> Result<EventId> {
-    let done = D::put(tx, outbox_insert(D::DIALECT, event)).await;
+    put_in::<D>(tx, &Names::default(), event).await
+}
+
+async fn put_in<D: Family>(
+    tx: &mut D::Connection,
+    names: &Names,
+    event: &Event,
+) -> Result<EventId> {
+    let done = D::put(tx, outbox_insert_into(D::DIALECT, names, event)).await;
     done.map_err(|error| error.during("publish"))?;
     Ok(event.id)
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::error::Failure;
 use crate::link::{Link, Writer};
+use crate::names::Names;
 
 /// A store in a database of the kind `D`.
 ///
@@ -32,11 +33,20 @@ struct Shared {
 pub(crate) trait Backend: Send + Sync {
     fn info(&self) -> StoreInfo;
 
+    /// What the tables are called.
+    fn names(&self) -> Names;
+
     /// A connection that can write, outside of any transaction.
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure>;
 
     /// A connection that only reads.
     async fn reader(&self) -> Result<Box<dyn Link>, Failure>;
+
+    /// Waits for a hint of another process; for ever where none can come.
+    async fn hinted(&self);
+
+    /// Hints to all other processes, where the database can.
+    async fn announce(&self) -> Result<(), Failure>;
 
     async fn close(&self) -> Result<(), Failure>;
 }
@@ -57,6 +67,21 @@ impl<D: Database> SqlStore<D> {
     /// Never needed for correctness: without it the rows are found by the next poll.
     pub fn hint(&self) {
         self.shared.hint.notify_one();
+    }
+
+    /// As [`hint`](Self::hint), and tells the engines of other processes too, where the database
+    /// can (PostgreSQL).
+    ///
+    /// For processes that publish and run no engine. Call it after the commit, and not for each of
+    /// many: it is a statement of its own on a connection of the store.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be reached; the rows are found by the next poll all the same.
+    pub async fn hint_all(&self) -> Result<()> {
+        self.hint();
+        let done = self.shared.backend.announce().await;
+        done.map_err(|failure| icp_core::Error::from(failure).during("hint"))
     }
 
     /// Closes all connections, after the write under way.
@@ -114,7 +139,10 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn wakeup(&self) {
-        self.shared.hint.notified().await;
+        tokio::select! {
+            () = self.shared.hint.notified() => {}
+            () = self.shared.backend.hinted() => {}
+        }
     }
 }
 

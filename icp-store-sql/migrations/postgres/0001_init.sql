@@ -251,3 +251,15 @@ CREATE TABLE IF NOT EXISTS icp_api_key (
     hash BYTEA NOT NULL,
     created_at BIGINT NOT NULL
 );
+
+-- Rows that change often leave room for their next versions on the same page, and what is dead is
+-- swept early and without pauses that a busy table would outrun.
+ALTER TABLE icp_delivery SET (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_limit = 2000);
+ALTER TABLE icp_lane SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE icp_session SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 100);
+ALTER TABLE icp_meter SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 100);
+ALTER TABLE icp_outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);

@@ -1,6 +1,6 @@
 //! What the server's error numbers mean.
 
-use icp_core::error::Code;
+use icp_core::error::{Code, Error};
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
@@ -16,6 +16,24 @@ pub(crate) fn judge(fault: &dyn DatabaseError) -> (Code, &'static str) {
 /// Not where it waited for a lock until its time was over: it may be the same the next time.
 pub(crate) fn is_passing(fault: &dyn DatabaseError) -> bool {
     number(fault).is_some_and(is_collision)
+}
+
+/// The error that tells what to do where a connection could not be made.
+pub(super) fn refused(error: sqlx::Error) -> Error {
+    let message = match &error {
+        sqlx::Error::Tls(_) => {
+            "no TLS connection to the database could be made; check `ssl-mode` and `ssl-ca` of its \
+             address, and the server's certificate"
+        }
+        sqlx::Error::Io(_) => {
+            "no database server answers; check host and port of its address, and that it runs"
+        }
+        sqlx::Error::Protocol(_) => {
+            "what answers is no MySQL server; check host and port of its address"
+        }
+        _ => return crate::error::classify(error),
+    };
+    Error::new(Code::StoreUnavailable, message).caused_by(error)
 }
 
 /// Whether a row with the same key is there.
@@ -43,18 +61,20 @@ fn by_number(number: u16) -> (Code, &'static str) {
             "other transactions keep rows locked; try again, and end those that last long",
         ),
         1045 | 1698 | 3118 | 4151 => (
-            Code::StoreUnavailable,
+            Code::StoreDenied,
             "the server refuses the login; check user and password, and unlock the account",
         ),
-        1044 => (
+        1044 => {
+            (Code::StoreDenied, "the user may not use the database; grant it all privileges on it")
+        }
+        1146 => (
             Code::StoreUnavailable,
-            "the user may not use the database; grant it all privileges on it",
+            "a table is missing; open the store with the prefix it was made with",
         ),
         1049 => (Code::StoreUnavailable, "there is no such database; create it, or check its name"),
         1142 | 1143 | 1227 | 1370 => (
-            Code::StoreReadOnly,
-            "the user lacks a privilege; grant select, insert, update, delete, create, alter and \
-             index on the database",
+            Code::StoreDenied,
+            "the user lacks a privilege; grant it what the guide on MySQL lists",
         ),
         1290 | 1792 | 1836 | 3100 => (
             Code::StoreReadOnly,
@@ -90,11 +110,11 @@ mod tests {
         for (number, code) in [
             (1213, Code::StoreLocked),
             (1205, Code::StoreLocked),
-            (1045, Code::StoreUnavailable),
-            (1044, Code::StoreUnavailable),
+            (1045, Code::StoreDenied),
+            (1044, Code::StoreDenied),
             (1049, Code::StoreUnavailable),
-            (1142, Code::StoreReadOnly),
-            (1227, Code::StoreReadOnly),
+            (1142, Code::StoreDenied),
+            (1227, Code::StoreDenied),
             (1290, Code::StoreReadOnly),
             (1836, Code::StoreReadOnly),
             (1021, Code::StoreFull),

@@ -14,16 +14,18 @@ use crate::error::{self, Failure};
 use crate::family::Family;
 use crate::family::sealed::Sealed;
 use crate::link::{self, Link, Row, Transaction};
+use crate::names::Names;
 use crate::outbox::OutboxInsert;
 use crate::statement::Script;
 use crate::value::Value;
 
 /// A connection that only reads.
-pub(super) struct Reader(pub(super) PoolConnection<MySql>);
+pub(super) struct Reader(pub(super) PoolConnection<MySql>, pub(super) Names);
 
 /// A connection that writes.
 pub(super) struct Writer {
     pub(super) conn: PoolConnection<MySql>,
+    pub(super) names: Names,
     /// Whether the isolation is set already.
     pub(super) own: bool,
 }
@@ -31,7 +33,7 @@ pub(super) struct Writer {
 /// For the next transaction only.
 const ISOLATION: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-struct Writing<'a>(sqlx::Transaction<'a, MySql>);
+struct Writing<'a>(sqlx::Transaction<'a, MySql>, Names);
 
 #[async_trait]
 impl link::Writer for Writer {
@@ -39,7 +41,7 @@ impl link::Writer for Writer {
         if !self.own {
             self.conn.execute(ISOLATION).await?;
         }
-        Ok(Box::new(Writing(self.conn.begin().await?)))
+        Ok(Box::new(Writing(self.conn.begin().await?, self.names.clone())))
     }
 }
 
@@ -69,7 +71,7 @@ macro_rules! link {
                 for (sql, values) in script.statements() {
                     let said = mysql::say(sql, values, conflict);
                     let upserts = said.upserts;
-                    match self.0.execute(statement(said, values)?).await {
+                    match self.0.execute(statement(&self.1, said, values)?).await {
                         Ok(done) => changed += upserts.unwrap_or(done.rows_affected()),
                         // A row is there, so that fewer change than are expected.
                         Err(error) if counted && is_duplicate(&error) => break,
@@ -81,7 +83,7 @@ macro_rules! link {
 
             async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
                 let said = mysql::say(script.sql(), script.values(), Conflict::Skip);
-                let rows = self.0.fetch_all(statement(said, script.values())?).await?;
+                let rows = self.0.fetch_all(statement(&self.1, said, script.values())?).await?;
                 Ok(rows.into_iter().map(Row::MySql).collect())
             }
         }
@@ -106,12 +108,13 @@ impl Family for MySql {
 }
 
 fn statement(
+    names: &Names,
     said: Said,
     values: &[Value],
 ) -> Result<sqlx::query::Query<'static, MySql, MySqlArguments>, sqlx::Error> {
     let bound = said.order.iter().filter_map(|at| values.get(*at));
     let arguments = arguments(bound)?;
-    Ok(sqlx::query_with(AssertSqlSafe(said.sql), arguments))
+    Ok(sqlx::query_with(AssertSqlSafe(names.put(said.sql)), arguments))
 }
 
 fn arguments<'v>(values: impl Iterator<Item = &'v Value>) -> Result<MySqlArguments, sqlx::Error> {

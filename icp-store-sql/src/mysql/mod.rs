@@ -12,13 +12,14 @@ mod config;
 pub(crate) mod error;
 pub(crate) mod link;
 mod migrate;
-mod version;
+mod server;
 
 use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
 use icp_core::store::StoreInfo;
+use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 pub use config::Builder;
@@ -26,6 +27,7 @@ pub use config::Builder;
 use crate::SqlStore;
 use crate::error::Failure;
 use crate::link::{Link, Writer};
+use crate::names::Names;
 use crate::store::Backend;
 
 /// A store in a MySQL or MariaDB database.
@@ -49,20 +51,26 @@ impl MySqlStore {
         Builder::new(url)
     }
 
-    /// A store on a host's own connections, which must be to a database with a strict SQL mode;
-    /// brings its tables up to date.
-    ///
-    /// Every transaction of the store asks for `READ COMMITTED` by itself.
+    /// A store on a pool of the host's own, with the defaults of
+    /// [`MySqlStore::builder_with_pool`].
     ///
     /// # Errors
     ///
     /// As [`Builder::open`].
     pub async fn with_pool(pool: MySqlPool) -> Result<Self> {
-        config::open(pool, false).await.map_err(|error| error.during("open the store"))
+        Self::builder_with_pool(pool).open().await
+    }
+
+    /// The settings of a store on a pool of the host's own, whose SQL mode must be strict.
+    ///
+    /// Its connections keep their settings: each transaction of the store asks for
+    /// `READ COMMITTED` for itself. Closing the store closes the pool.
+    pub fn builder_with_pool(pool: MySqlPool) -> Builder {
+        Builder::with_pool(pool)
     }
 }
 
-/// As [`MySqlStore::publish_in`], where no store is at hand.
+/// As [`MySqlStore::publish_in`] for tables of the default names, where no store is at hand.
 ///
 /// # Errors
 ///
@@ -74,8 +82,23 @@ pub async fn publish_in(tx: &mut MySqlConnection, event: &Event) -> Result<Event
 /// The connections to one database.
 struct Server {
     pool: MySqlPool,
+    names: Names,
     /// Whether each connection is set up as the store needs it.
     own: bool,
+}
+
+/// A connection; where none comes in time, tells whether all are taken or none can be made.
+async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, Failure> {
+    let error = match pool.acquire().await {
+        Ok(conn) => return Ok(conn),
+        Err(error) => error,
+    };
+    let late = matches!(error, sqlx::Error::PoolTimedOut);
+    if late && pool.size() >= pool.options().get_max_connections() {
+        return Err(error.into());
+    }
+    let unanswered = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    Err(error::refused(if late { unanswered() } else { error }).into())
 }
 
 #[async_trait]
@@ -84,13 +107,25 @@ impl Backend for Server {
         StoreInfo::new("mysql", true, true)
     }
 
+    fn names(&self) -> Names {
+        self.names.clone()
+    }
+
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        let conn = self.pool.acquire().await?;
-        Ok(Box::new(link::Writer { conn, own: self.own }))
+        let (conn, names) = (acquire(&self.pool).await?, self.names.clone());
+        Ok(Box::new(link::Writer { conn, names, own: self.own }))
     }
 
     async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(self.pool.acquire().await?)))
+        Ok(Box::new(link::Reader(acquire(&self.pool).await?, self.names.clone())))
+    }
+
+    async fn hinted(&self) {
+        std::future::pending().await
+    }
+
+    async fn announce(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), Failure> {

@@ -12,22 +12,23 @@ use crate::error::{self, Failure};
 use crate::family::Family;
 use crate::family::sealed::Sealed;
 use crate::link::{self, Link, Row, Transaction};
+use crate::names::Names;
 use crate::outbox::OutboxInsert;
 use crate::statement::Script;
 use crate::value::Value;
 
 /// A connection that only reads.
-pub(super) struct Reader(pub(super) PoolConnection<Postgres>);
+pub(super) struct Reader(pub(super) PoolConnection<Postgres>, pub(super) Names);
 
 /// A connection that writes.
-pub(super) struct Writer(pub(super) PoolConnection<Postgres>);
+pub(super) struct Writer(pub(super) PoolConnection<Postgres>, pub(super) Names);
 
-struct Writing<'a>(sqlx::Transaction<'a, Postgres>);
+struct Writing<'a>(sqlx::Transaction<'a, Postgres>, Names);
 
 #[async_trait]
 impl link::Writer for Writer {
     async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure> {
-        Ok(Box::new(Writing(self.0.begin().await?)))
+        Ok(Box::new(Writing(self.0.begin().await?, self.1.clone())))
     }
 }
 
@@ -53,14 +54,14 @@ macro_rules! link {
             async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
                 let mut changed = 0;
                 for (sql, values) in script.statements() {
-                    let done = self.0.execute(statement(sql, values)?).await?;
+                    let done = self.0.execute(statement(&self.1, sql, values)?).await?;
                     changed += done.rows_affected();
                 }
                 Ok(changed)
             }
 
             async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
-                let statement = statement(script.sql(), script.values())?;
+                let statement = statement(&self.1, script.sql(), script.values())?;
                 let rows = self.0.fetch_all(statement).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
@@ -86,10 +87,11 @@ impl Family for Postgres {
 }
 
 fn statement(
+    names: &Names,
     sql: &str,
     values: &[Value],
 ) -> Result<sqlx::query::Query<'static, Postgres, PgArguments>, sqlx::Error> {
-    let sql = Dialect::Postgres.say(sql);
+    let sql = names.put(Dialect::Postgres.say(sql));
     Ok(sqlx::query_with(AssertSqlSafe(sql), arguments(values)?))
 }
 

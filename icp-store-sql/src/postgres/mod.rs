@@ -8,8 +8,10 @@
 //! # Ok(()) }
 //! ```
 
+mod config;
 pub(crate) mod error;
 pub(crate) mod link;
+mod listen;
 mod migrate;
 
 use async_trait::async_trait;
@@ -17,12 +19,17 @@ use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
 use icp_core::store::StoreInfo;
+use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
+
+pub use config::Builder;
 
 use crate::SqlStore;
 use crate::error::Failure;
 use crate::link::{Link, Writer};
+use crate::names::Names;
 use crate::store::Backend;
+use listen::Ear;
 
 /// A store in a PostgreSQL database.
 ///
@@ -30,19 +37,41 @@ use crate::store::Backend;
 pub type PostgresStore = SqlStore<Postgres>;
 
 impl PostgresStore {
-    /// Connects to the database at `url` and brings its tables up to date.
+    /// Connects to the database at `url` with the defaults of [`PostgresStore::builder`], and
+    /// brings its tables up to date.
     ///
     /// # Errors
     ///
-    /// [`StoreUnavailable`](icp_core::Code::StoreUnavailable) where there is no answer.
+    /// As [`Builder::open`].
     pub async fn connect(url: &str) -> Result<Self> {
-        let pool = PgPool::connect(url).await.map_err(crate::error::classify)?;
-        migrate::run(&pool).await?;
-        Ok(Self::new(Server { pool }))
+        Self::builder(url).open().await
+    }
+
+    /// The settings of a store in the database at `url`, as in
+    /// `postgres://user:password@host:5432/database?sslmode=verify-full`.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    /// A store on a pool of the host's own, with the defaults of
+    /// [`PostgresStore::builder_with_pool`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::open`].
+    pub async fn with_pool(pool: PgPool) -> Result<Self> {
+        Self::builder_with_pool(pool).open().await
+    }
+
+    /// The settings of a store on a pool of the host's own.
+    ///
+    /// Its connections keep their settings. Closing the store closes the pool.
+    pub fn builder_with_pool(pool: PgPool) -> Builder {
+        Builder::with_pool(pool)
     }
 }
 
-/// As [`PostgresStore::publish_in`], where no store is at hand.
+/// As [`PostgresStore::publish_in`] for tables of the default names, where no store is at hand.
 ///
 /// # Errors
 ///
@@ -54,6 +83,28 @@ pub async fn publish_in(tx: &mut PgConnection, event: &Event) -> Result<EventId>
 /// The connections to one database.
 struct Server {
     pool: PgPool,
+    names: Names,
+    ear: Option<Ear>,
+}
+
+impl Server {
+    /// A connection; where none comes in time, tells whether all are taken or none can be made.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        let error = match self.pool.acquire().await {
+            Ok(conn) => return Ok(conn),
+            Err(error) => error,
+        };
+        if matches!(error, sqlx::Error::PoolTimedOut)
+            && self.pool.size() >= self.pool.options().get_max_connections()
+        {
+            return Err(error.into());
+        }
+        let error = match error {
+            sqlx::Error::PoolTimedOut => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+            other => other,
+        };
+        Err(error::refused(error).into())
+    }
 }
 
 #[async_trait]
@@ -62,15 +113,33 @@ impl Backend for Server {
         StoreInfo::new("postgres", true, true)
     }
 
+    fn names(&self) -> Names {
+        self.names.clone()
+    }
+
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        Ok(Box::new(link::Writer(self.pool.acquire().await?)))
+        Ok(Box::new(link::Writer(self.acquire().await?, self.names.clone())))
     }
 
     async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(self.pool.acquire().await?)))
+        Ok(Box::new(link::Reader(self.acquire().await?, self.names.clone())))
+    }
+
+    async fn hinted(&self) {
+        match &self.ear {
+            Some(ear) => ear.hint().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn announce(&self) -> Result<(), Failure> {
+        Ok(listen::announce(&self.pool, &self.names).await?)
     }
 
     async fn close(&self) -> Result<(), Failure> {
+        if let Some(ear) = &self.ear {
+            ear.close().await;
+        }
         self.pool.close().await;
         Ok(())
     }

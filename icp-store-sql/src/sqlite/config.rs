@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::{File, SqliteStore, migrate};
 use crate::error;
+use crate::migrate::{Migrations, prepare};
 
 /// When a commit is on disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -33,6 +34,7 @@ pub struct Builder {
     cache_size: u32,
     readers: u32,
     max_pages: Option<u32>,
+    migrate: bool,
 }
 
 impl Builder {
@@ -44,6 +46,7 @@ impl Builder {
             cache_size: 16 << 10,
             readers: 2,
             max_pages: None,
+            migrate: true,
         }
     }
 
@@ -80,6 +83,20 @@ impl Builder {
         self
     }
 
+    /// Whether [`open`](Self::open) applies pending migrations. Default: yes.
+    ///
+    /// Where it does not, it answers [`StoreOutdated`](Code::StoreOutdated) until
+    /// [`Migrations::apply`] has done it.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// The migrations of the store, to look at them or to apply them apart.
+    pub fn migrations(&self) -> Migrations {
+        Migrations::new(migrate::File::at(self.writing().create_if_missing(true)))
+    }
+
     /// Opens the database, makes it where it is missing, and brings its tables up to date.
     ///
     /// A new file can be read and written by its owner only.
@@ -88,7 +105,8 @@ impl Builder {
     ///
     /// [`StoreUnavailable`](Code::StoreUnavailable), [`StoreReadOnly`](Code::StoreReadOnly),
     /// [`StoreCorrupt`](Code::StoreCorrupt), [`StoreLocked`](Code::StoreLocked),
-    /// [`StoreFull`](Code::StoreFull), or [`StoreTooNew`](Code::StoreTooNew) where a newer
+    /// [`StoreFull`](Code::StoreFull), [`StoreForeign`](Code::StoreForeign),
+    /// [`StoreOutdated`](Code::StoreOutdated), or [`StoreTooNew`](Code::StoreTooNew) where a newer
     /// version of this library made the tables.
     pub async fn open(self) -> Result<SqliteStore> {
         self.connect().await.map_err(|error| error.during("open the store"))
@@ -96,15 +114,14 @@ impl Builder {
 
     async fn connect(self) -> Result<SqliteStore> {
         create(&self.path)?;
-        let mut writer = self.writer().await?;
-        migrate::run(&mut writer).await?;
+        let writer = Arc::new(Mutex::new(self.writer().await?));
+        prepare(&migrate::File::new(&writer), self.migrate).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(self.readers)
             .test_before_acquire(false)
             .connect_with(self.options().read_only(true))
             .await
             .map_err(error::classify)?;
-        let writer = Arc::new(Mutex::new(writer));
         Ok(SqliteStore::new(File { writer, options: self.writing(), readers }))
     }
 

@@ -32,6 +32,7 @@ pub use config::{Builder, Synchronous};
 use crate::SqlStore;
 use crate::error::Failure;
 use crate::link::{Link, Writer};
+use crate::names::Names;
 use crate::store::Backend;
 
 /// A store in one SQLite file.
@@ -96,12 +97,24 @@ impl Backend for File {
         StoreInfo::new("sqlite", true, true)
     }
 
+    fn names(&self) -> Names {
+        Names::default()
+    }
+
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
         Ok(Box::new(link::Writer(self.free_writer().await?)))
     }
 
     async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
         Ok(Box::new(link::Reader(self.readers.acquire().await?)))
+    }
+
+    async fn hinted(&self) {
+        std::future::pending().await
+    }
+
+    async fn announce(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), Failure> {

@@ -1,17 +1,26 @@
-//! Which servers are new enough.
+//! Which servers will do.
 
 use icp_core::error::{Code, Error, Result};
 use sqlx::MySqlConnection;
 
-use crate::error;
+use crate::error::Failure;
 
-/// Refuses a server that cannot skip locked rows, without which nodes wait for each other.
-pub(super) async fn check(conn: &mut MySqlConnection) -> Result<()> {
-    let version: String = sqlx::query_scalar("SELECT CAST(version() AS CHAR)")
-        .fetch_one(conn)
-        .await
-        .map_err(error::classify)?;
-    judge(&version)
+/// Refuses a server that cannot skip locked rows, without which nodes wait for each other, and a
+/// connection that would cut off values that are too long.
+pub(super) async fn check(conn: &mut MySqlConnection) -> Result<(), Failure> {
+    let sql = "SELECT CAST(version() AS CHAR), CAST(@@sql_mode AS CHAR)";
+    let (version, mode): (String, String) = sqlx::query_as(sql).fetch_one(conn).await?;
+    judge(&version)?;
+    Ok(judge_mode(&mode)?)
+}
+
+fn judge_mode(mode: &str) -> Result<()> {
+    if mode.split(',').any(|part| matches!(part, "STRICT_TRANS_TABLES" | "STRICT_ALL_TABLES")) {
+        return Ok(());
+    }
+    let message = "the connections of the pool are not strict; add STRICT_TRANS_TABLES to their \
+         `sql_mode`";
+    Err(Error::new(Code::ConfigInvalid, message))
 }
 
 fn judge(version: &str) -> Result<()> {
@@ -36,6 +45,13 @@ fn numbers(version: &str) -> [u32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_not_cut_off() {
+        assert!(judge_mode("NO_ZERO_DATE,STRICT_TRANS_TABLES").is_ok());
+        assert!(judge_mode("STRICT_ALL_TABLES").is_ok());
+        assert_eq!(judge_mode("ANSI_QUOTES").unwrap_err().code(), Code::ConfigInvalid);
+    }
 
     #[test]
     fn servers_without_skip_locked_are_refused() {

@@ -1,0 +1,16 @@
+//! What is special to PostgreSQL: servers, roles, migrations, names, the host's transactions.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "postgres/access.rs"]
+mod access;
+mod database;
+#[path = "postgres/hint.rs"]
+mod hint;
+#[path = "postgres/host.rs"]
+mod host;
+#[path = "postgres/migration.rs"]
+mod migration;
+#[path = "postgres/scratch.rs"]
+mod scratch;
+
+mod fixture;
