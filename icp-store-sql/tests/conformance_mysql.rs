@@ -1,4 +1,5 @@
-//! The MySQL store shows every registered behaviour, on MariaDB.
+//! The MySQL store shows every registered behaviour, on MariaDB, under names that are not the
+//! default ones, so that no statement misses them.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "fixture/mysql.rs"]
@@ -6,21 +7,22 @@ mod server;
 
 use std::sync::Arc;
 
-use icp_store_sql::mysql::{MySqlStore, publish_in};
+use icp_store_sql::mysql::MySqlStore;
 use icp_testkit::conformance::{self, Fixture};
 use sqlx::{Connection, MySqlConnection};
 
 fn main() {
     conformance::main("mysql", || async {
         let database = server::Database::create().await;
-        let store = MySqlStore::builder(&database.url).max_connections(4).open().await.unwrap();
-        let url = database.url.clone();
+        let store = MySqlStore::builder(&database.url).table_prefix("hooks_");
+        let store = store.max_connections(6).open().await.unwrap();
+        let (url, publisher) = (database.url.clone(), store.clone());
         let outbox = move |event| {
-            let url = url.clone();
+            let (url, publisher) = (url.clone(), publisher.clone());
             async move {
                 let mut host = MySqlConnection::connect(&url).await.unwrap();
                 let mut tx = host.begin().await.unwrap();
-                publish_in(&mut tx, &event).await.unwrap();
+                publisher.publish_in(&mut tx, &event).await.unwrap();
                 tx.commit().await.unwrap();
             }
         };

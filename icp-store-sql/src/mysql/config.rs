@@ -127,8 +127,11 @@ impl Builder {
             Origin::Url(url) => url,
         };
         // The fault is left out, as it may quote the password.
-        let options: MySqlConnectOptions = url.parse().map_err(|_| {
-            let message = "the address is malformed; use mysql://user:password@host:3306/database";
+        let named = ["mysql://", "mariadb://"].iter().any(|scheme| url.starts_with(scheme));
+        let options: Option<MySqlConnectOptions> = url.parse().ok().filter(|_| named);
+        let options = options.ok_or_else(|| {
+            let message = "the address of the database is not of the form \
+                 mysql://user:password@host:3306/database; correct it";
             Error::new(Code::ConfigInvalid, message)
         })?;
         let set = MySqlPoolOptions::new()
