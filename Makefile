@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench setup payloads advisories bless
+.PHONY: help run test check bench setup services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
@@ -25,6 +25,9 @@ bench: ## measure deliveries beside the bare client; ARGS="..." goes to the harn
 
 setup: ## install what the tests need
 	scripts/setup
+
+services: ## start the database servers of the tests; ARGS="down" stops them, "status" looks
+	scripts/services $(or $(ARGS),up)
 
 payloads: ## fetch the real webhook payloads
 	scripts/fetch-payloads $(PAYLOADS)

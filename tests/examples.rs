@@ -115,6 +115,69 @@ async fn dead_letters_are_grouped_replayed_given_up_and_erased() {
     assert_eq!(receiver.seen().count("/hook"), 4);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_and_what_is_saved_are_tried_out_without_their_secrets_showing() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/hook", Behaviour::script([Reaction::OK, Reaction::Status(401)]));
+    let printed = run("try_out", receiver.url("/hook")).await;
+    for line in [
+        "test of a draft with user.made: Unmatched",
+        "test of a draft with order.paid: Delivered",
+        "> authorization: ***",
+        r#"> {"order":17,"number":17}"#,
+        "< 200",
+        "test of what is saved with icp.test: Failed { class: \"status_401\"",
+        "< Unauthorized",
+        "0 deliveries are stored",
+        "command of a draft:\ncurl --globoff --request POST",
+        "command of what is saved:\ncurl",
+        "command of an attempt:\ncurl",
+        r#"  --data-raw '{"order":17,"number":17}'"#,
+        "# secrets are shown as ***; put them in before use",
+    ] {
+        assert!(printed.contains(line), "no `{line}` in {printed}");
+    }
+    assert!(!printed.contains("in-the-"), "{printed}");
+    let received = receiver.requests("/hook");
+    assert_eq!(received.len(), 3, "no command was run, and the draft's first sample not sent");
+    for request in &received {
+        assert_eq!(request.query.as_deref(), Some("token=in-the-address"));
+        assert_eq!(request.header("authorization"), "Bearer in-the-header");
+    }
+    let tests = received.iter().filter(|request| request.header("icp-test") == "true");
+    assert_eq!(tests.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_kept_for_as_long_as_each_organization_says_and_erased_before_that() {
+    let receiver = Receiver::start().await;
+    receiver.behave("/broken", Reaction::Status(500));
+    let printed = run("keep_and_erase", receiver.url("")).await;
+    for line in [
+        "by id: 1 event, 1 attempt erased",
+        "left of it: 0 bytes, erased: true",
+        "by subject: 1 event, 1 attempt erased",
+        "\"subject_sha256\": \"",
+        "\"completed_at\": \"2",
+        "day 2, acme: 3 events, 3 deliveries, 1 dead",
+        "day 2, brief: 1 events, 1 deliveries, 1 dead",
+        "day 8, brief: 0 events, 0 deliveries, 0 dead",
+        "day 31, acme: 1 events, 1 deliveries, 1 dead",
+        "day 91, acme: 0 events, 0 deliveries, 0 dead",
+        "2 receipts stay",
+    ] {
+        assert!(printed.contains(line), "no `{line}` in {printed}");
+    }
+    assert!(!printed.contains("customer-7"), "{printed}");
+    assert_eq!(receiver.seen().requests().len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_store_lets_four_calls_through_at_once() {
+    let printed = run("write_a_store", String::new()).await;
+    assert_eq!(printed, "100 reads of 100 events, at most 4 calls at once\n");
+}
+
 #[test]
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../README.md");

@@ -7,7 +7,7 @@ use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::auth::Caller;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::extract::{Body, Input, Params, Query};
 use crate::problem::Result;
@@ -56,14 +56,8 @@ async fn preview(
     Ok(Json(engine.preview_cancel(&params.org()?, &filter).await?))
 }
 
-async fn cancel(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    Body(cancel): Body<CancelMany>,
-) -> Result<Json<CancelledMany>> {
-    query.only(&[])?;
+async fn cancel(command: Command, Body(cancel): Body<CancelMany>) -> Result<Json<CancelledMany>> {
+    let Command { engine, actor, params } = command;
     let reason = cancel.reason.unwrap_or_else(|| format!("called off by {}", actor.name));
     Ok(Json(engine.cancel_many(&params.org()?, &cancel.filter, &reason, &actor).await?))
 }

@@ -12,7 +12,7 @@ use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::auth::Caller;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::extract::{Body, Input, Location, Params, Query};
 use crate::page::{Listing, Pager};
@@ -98,27 +98,15 @@ async fn attempts(
     Ok(Json(Listing { items, next: None }))
 }
 
-async fn replay(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    requested: Location,
-) -> Result<Response> {
-    query.only(&[])?;
+async fn replay(command: Command, requested: Location) -> Result<Response> {
+    let Command { engine, actor, params } = command;
     let delivery = engine.replay(&params.org()?, params.parse("id")?, &actor).await?;
     let location = (LOCATION, requested.beside(2, delivery.id));
     Ok((StatusCode::CREATED, [location], Json(DeliveryView::from(delivery))).into_response())
 }
 
-async fn cancel(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    cancel: Option<Body<Cancel>>,
-) -> Result<Json<DeliveryView>> {
-    query.only(&[])?;
+async fn cancel(command: Command, cancel: Option<Body<Cancel>>) -> Result<Json<DeliveryView>> {
+    let Command { engine, actor, params } = command;
     let reason = cancel.and_then(|Body(cancel)| cancel.reason);
     let reason = reason.unwrap_or_else(|| format!("called off by {}", actor.name));
     let cancelled = engine.cancel(&params.org()?, params.parse("id")?, &reason, &actor).await?;

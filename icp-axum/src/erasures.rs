@@ -11,7 +11,7 @@ use icp_core::{Code, Engine, Violation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::auth::Caller;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::extract::{Body, Input, Location, Params, Query};
 use crate::page::{Listing, Pager};
@@ -53,14 +53,11 @@ impl Input for Request {
 }
 
 async fn erase(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     requested: Location,
     Body(request): Body<Request>,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let Command { engine, actor, params } = command;
     let org = params.org()?;
     let receipt = match (request.events, request.subject) {
         (Some(events), None) => engine.erase_events(&org, events, &actor).await?,

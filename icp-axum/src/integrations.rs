@@ -1,37 +1,24 @@
-//! What can be done with integrations beside changing their documents.
+//! Copies of integrations, and changes of many at once.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use icp_core::Code;
 use icp_core::id::ResourceId;
-use icp_core::integration::IntegrationSpec;
-use icp_core::resource::{BulkAction, BulkItem, CopiedKey, Document, Duplicate, MAX_BULK, Spec};
-use icp_core::{Code, Engine};
+use icp_core::resource::{BulkAction, BulkItem, CopiedKey, Document, Duplicate, MAX_BULK};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Caller;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
-use crate::extract::{Body, Input, Location, Params, Query};
-use crate::organizations::Pause;
+use crate::extract::{Body, Input, Location};
 use crate::problem::{Problem, Result};
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let org = "/api/v1/organizations/{org}";
-    let one = format!("{org}/integrations/{{id}}");
     vec![
-        Endpoint::post(format!("{one}/pause"), pause)
-            .named("pauseIntegration", "Holds the deliveries of the integration back")
-            .takes::<Pause>()
-            .answers::<Document>(200)
-            .of_kind(IntegrationSpec::KIND),
-        Endpoint::post(format!("{one}/resume"), resume)
-            .named("resumeIntegration", "Lets the deliveries of the integration go on")
-            .answers::<Document>(200)
-            .of_kind(IntegrationSpec::KIND),
-        Endpoint::post(format!("{one}/duplicate"), duplicate)
+        Endpoint::post(format!("{org}/integrations/{{id}}/duplicate"), duplicate)
             .named("duplicateIntegration", "Makes a copy with a signing secret of its own")
             .answers::<DuplicateView>(201),
         Endpoint::post(format!("{org}/bulk/integrations"), bulk)
@@ -140,50 +127,16 @@ impl From<Duplicate> for DuplicateView {
     }
 }
 
-async fn pause(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    Body(pause): Body<Pause>,
-) -> Result<Json<Document>> {
-    query.only(&[])?;
-    let (org, id) = (params.org()?, params.parse("id")?);
-    Ok(Json(engine.pause_integration(&org, &id, &pause.reason, &actor).await?))
-}
-
-async fn resume(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-) -> Result<Json<Document>> {
-    query.only(&[])?;
-    Ok(Json(engine.resume_integration(&params.org()?, &params.parse("id")?, &actor).await?))
-}
-
-async fn duplicate(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    requested: Location,
-) -> Result<Response> {
-    query.only(&[])?;
+async fn duplicate(command: Command, requested: Location) -> Result<Response> {
+    let Command { engine, actor, params } = command;
     let (org, id) = (params.org()?, params.parse("id")?);
     let copy = engine.resources().duplicate(&org, &id, &actor).await?;
     let location = (LOCATION, requested.beside(2, &copy.document.id));
     Ok((StatusCode::CREATED, [location], Json(DuplicateView::from(copy))).into_response())
 }
 
-async fn bulk(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    Body(bulk): Body<Bulk>,
-) -> Result<Json<BulkAnswer>> {
-    query.only(&[])?;
+async fn bulk(command: Command, Body(bulk): Body<Bulk>) -> Result<Json<BulkAnswer>> {
+    let Command { engine, actor, params } = command;
     let items = engine.resources().bulk(&params.org()?, bulk.action, &bulk.ids, &actor).await?;
     let done = items.iter().filter(|item| item.outcome.is_ok()).count();
     let refused = items.len() - done;

@@ -13,7 +13,7 @@ use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::auth::Caller;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::extract::{Body, Input, Params, Query};
 use crate::page::{Listing, Pager};
@@ -140,40 +140,25 @@ async fn get(
 }
 
 async fn note(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     Body(note): Body<NewNote>,
 ) -> Result<(StatusCode, Json<LetterView>)> {
-    query.only(&[])?;
+    let Command { engine, actor, params } = command;
     let (org, id) = (params.org()?, params.parse("id")?);
     let letter = engine.note_letter(&org, id, &note.text, &actor).await?;
     Ok((StatusCode::CREATED, Json(letter.into())))
 }
 
-async fn abandon(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    Body(abandon): Body<AbandonOne>,
-) -> Result<Json<LetterView>> {
-    query.only(&[])?;
+async fn abandon(command: Command, Body(abandon): Body<AbandonOne>) -> Result<Json<LetterView>> {
+    let Command { engine, actor, params } = command;
     let (org, id) = (params.org()?, params.parse("id")?);
     let mut letters = engine.abandon_letters(&org, &[id], &abandon.note, &actor).await?;
     let lost = || Err(icp_core::Error::new(Code::Internal, "the letter got no answer"));
     Ok(Json(letters.pop().unwrap_or_else(lost)?.into()))
 }
 
-async fn abandon_many(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
-    Body(abandon): Body<AbandonMany>,
-) -> Result<Response> {
-    query.only(&[])?;
+async fn abandon_many(command: Command, Body(abandon): Body<AbandonMany>) -> Result<Response> {
+    let Command { engine, actor, params } = command;
     let AbandonMany { ids, note } = abandon;
     let letters = engine.abandon_letters(&params.org()?, &ids, &note, &actor).await?;
     let items = ids.into_iter().zip(letters).map(|(id, letter)| AbandonItem::of(id, letter));

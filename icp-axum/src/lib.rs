@@ -14,6 +14,7 @@
 mod audit;
 mod auth;
 mod cancellations;
+mod command;
 mod deliveries;
 mod endpoint;
 mod erasures;
@@ -24,8 +25,8 @@ mod lanes;
 mod letters;
 mod openapi;
 mod ops;
-mod organizations;
 mod page;
+mod pause;
 mod problem;
 mod replays;
 mod resources;

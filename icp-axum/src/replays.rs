@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use icp_core::replay::{ReplayChange, ReplayDeliveries, ReplayPreview, ReplayQuery, ReplayRequest};
 use icp_core::{Code, Engine};
 
-use crate::auth::Caller;
+use crate::command::Command;
 use crate::deliveries::DeliveryView;
 use crate::endpoint::Endpoint;
 use crate::extract::{Body, Input, Location, Params, Query};
@@ -61,14 +61,11 @@ impl Input for ReplayRequest {
 }
 
 async fn start(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     requested: Location,
     Body(request): Body<ReplayRequest>,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let Command { engine, actor, params } = command;
     let job = engine.start_replay(&params.org()?, request, actor).await?;
     let location = (LOCATION, requested.of(job.id));
     let view = Json(ReplayView::new(job, engine.now()));

@@ -19,7 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::{
     audit, auth, cancellations, deliveries, erasures, events, integrations, lanes, letters,
-    openapi, ops, organizations, replays, resources, signing, trial,
+    openapi, ops, pause, replays, resources, signing, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,7 +63,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(replays::endpoints());
     all.extend(cancellations::endpoints());
     all.extend(integrations::endpoints());
-    all.extend(organizations::endpoints());
+    all.extend(pause::endpoints());
     all.extend(trial::endpoints());
     all.extend(letters::endpoints());
     all.extend(erasures::endpoints());

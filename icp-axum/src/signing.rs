@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, ETAG};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use icp_core::Code;
 use icp_core::resource::Document;
 use icp_core::signing::{self, Removal, Rotation};
-use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Caller;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
-use crate::extract::{Body, Input, Params, Query};
+use crate::extract::{Body, Input};
 use crate::problem::Result;
 use crate::resources::{GUARD, expected, guarded, versioned};
 
@@ -98,14 +97,11 @@ impl From<signing::Rotated> for Rotated {
 }
 
 async fn rotate(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     headers: HeaderMap,
     rotate: Option<Body<Rotate>>,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let Command { engine, actor, params } = command;
     let Rotate { signature, overlap_seconds } = rotate.map(|Body(b)| b).unwrap_or_default();
     let mut rotation = Rotation::default();
     rotation.signature = signature;
@@ -123,14 +119,11 @@ async fn rotate(
 }
 
 async fn remove(
-    State(engine): State<Engine>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     headers: HeaderMap,
     Body(Remove { signature, key }): Body<Remove>,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let Command { engine, actor, params } = command;
     let mut removal = Removal::key(key);
     removal.signature = signature;
     let (org, id) = (params.org()?, params.parse("id")?);

@@ -31,6 +31,10 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .named("testDraft", "Does the same for an integration that is not saved")
             .takes::<DraftInput>()
             .answers::<TestView>(200),
+        Endpoint::post(format!("{org}/test-deliveries/curl"), draft_curl)
+            .named("getDraftCurl", "Shows the request of such a test as a command for a shell")
+            .takes::<DraftInput>()
+            .answers::<CurlCommand>(200),
         Endpoint::post(format!("{one}/curl"), curl)
             .named("getIntegrationCurl", "Shows the request of a test as a command for a shell")
             .takes::<TestInput>()
@@ -106,6 +110,18 @@ async fn test_draft(
     let org = params.org()?;
     let sample = sample(&org, input.sample, input.even_unmatched)?;
     Ok(Json(engine.test_delivery(&org, TestOf::Draft(input.spec), sample).await?.into()))
+}
+
+async fn draft_curl(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    Body(input): Body<DraftInput>,
+) -> Result<Json<CurlCommand>> {
+    query.only(&[])?;
+    let org = params.org()?;
+    let sample = sample(&org, input.sample, input.even_unmatched)?;
+    Ok(Json(engine.integration_curl(&org, TestOf::Draft(input.spec), sample).await?))
 }
 
 async fn curl(

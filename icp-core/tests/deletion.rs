@@ -70,17 +70,10 @@ async fn a_delivery_of_a_resting_integration_ends_with_its_deletion() {
     resources.delete(&org, "integration", &hook, Expect::Present, &host).await.unwrap();
     assert!(engine.lanes(&org).await.unwrap().iter().all(|lane| !lane.paused));
     let running = engine.start().await.unwrap();
-    let ended = async {
-        loop {
-            let found = engine.deliveries(&org, &DeliveryQuery::default()).await.unwrap();
-            if found.items.iter().all(|delivery| delivery.state.is_final()) {
-                return found.items;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
-    let states: Vec<_> = ended.iter().map(|delivery| delivery.state).collect();
+    // The clock moves on only while nothing has anything to do.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let ended = engine.deliveries(&org, &DeliveryQuery::default()).await.unwrap();
+    let states: Vec<_> = ended.items.iter().map(|delivery| delivery.state).collect();
     assert_eq!(states, [DeliveryState::Cancelled]);
     running.shutdown(Duration::from_secs(5)).await;
 }

@@ -59,6 +59,31 @@ async fn a_full_database_refuses_and_goes_on_when_there_is_room() {
 }
 
 #[tokio::test]
+async fn outcomes_without_their_lane_are_refused_and_kept_for_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let session = SessionId::from_bytes([1; 16]);
+    store.open_session(session, NOW).await.unwrap();
+    store.ingest(batch(0..3)).await.unwrap();
+    let claimed = store.claim(claim(session)).await.unwrap();
+    assert!(!claimed.deliveries.is_empty());
+    let leased = store.counts().await.unwrap();
+    let mut raw = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let hide = "CREATE TABLE kept AS SELECT * FROM icp_lane; DELETE FROM icp_lane";
+    raw.execute(hide).await.unwrap();
+    for _ in 0..2 {
+        let error = store.settle(settle(&claimed)).await.unwrap_err();
+        assert_eq!(error.code(), Code::StoreCorrupt);
+        assert_eq!(store.counts().await.unwrap(), leased, "nothing of it stays");
+    }
+    raw.execute("INSERT INTO icp_lane SELECT * FROM kept; DROP TABLE kept").await.unwrap();
+    let settled = store.settle(settle(&claimed)).await.unwrap();
+    assert!(settled.iter().all(|settled| *settled == Settled::Recorded));
+    assert!(store.audit().await.unwrap().is_clean());
+}
+
+#[tokio::test]
 async fn a_damaged_page_is_told_and_gives_no_wrong_data() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("icp.db");

@@ -3,4 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a behaviour fails by panicking")]
 
 pub mod conformance;
+pub mod faults;
+pub mod intercept;
+pub mod proxy;
 pub mod receiver;

@@ -8,7 +8,7 @@ use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::engine::{Engine, EngineConfig};
 use icp::notice::DELIVERY_DEAD;
 use icp::transform::{Outcome, Plan, Report, TransformContext, TransformError, Transformer};
-use icp_testkit::receiver::Reaction;
+use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -17,7 +17,9 @@ use crate::stage::{Backend, Stage, config};
 crate::on_every_store! {
     what_takes_nodes_down_is_quarantined,
     what_hangs_ends_at_the_deadline,
+    a_suspect_that_runs_takes_no_other_along,
     answers_without_an_end_harm_nobody,
+    answers_that_are_too_much_or_make_no_sense_harm_nobody,
 }
 
 /// A transformer that never comes back from events of the type `poison`, and tells of each.
@@ -41,7 +43,7 @@ impl Transformer for Fatal {
 }
 
 /// Intervals at which a dead node is found out at once.
-fn hasty() -> EngineConfig {
+pub(crate) fn hasty() -> EngineConfig {
     let mut config = config();
     config.beat = Duration::from_millis(50);
     config.missed_beats = 4;
@@ -50,10 +52,10 @@ fn hasty() -> EngineConfig {
 }
 
 /// A node that dies as a process does: at any moment, with nothing tidied up.
-struct Node(Option<tokio::runtime::Runtime>);
+pub(crate) struct Node(Option<tokio::runtime::Runtime>);
 
 impl Node {
-    fn start(engine: Engine) -> Self {
+    pub(crate) fn start(engine: Engine) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
         runtime.spawn(async move {
@@ -112,6 +114,41 @@ async fn what_takes_nodes_down_is_quarantined(backend: Backend) {
     stage.end().await;
 }
 
+async fn a_suspect_that_runs_takes_no_other_along(backend: Backend) {
+    let (sender, mut fatal) = unbounded_channel();
+    let mut config = hasty();
+    // Less than a suspect has to itself, and time enough for others to be due again.
+    config.attempt_deadline = Duration::from_millis(1_500);
+    let build = |backend: &Backend| {
+        let transformer = Fatal(sender.clone());
+        backend.builder().config(config.clone()).transformer(transformer).build().unwrap()
+    };
+    let engine = build(&backend);
+    let mut stage = Stage::with(backend, engine).await;
+    stage.running().shutdown(Duration::from_secs(5)).await;
+    let more = json!({ "transform": [{ "map": {} }], "retry": { "max_attempts": 1 } });
+    stage.integration("crm", more).await;
+    let hangs = vec![Reaction::Hang; 2];
+    stage.receiver.behave("/crm", Behaviour::Script { first: hangs, rest: Reaction::OK });
+    stage.publish("poison", &json!({})).await;
+    let beside = stage.publish("order.paid", &json!({})).await;
+    for kill in 1..=2 {
+        let node = Node::start(build(&stage.backend));
+        met(&mut fatal).await;
+        stage.receiver.wait_for_to("/crm", kill).await;
+        drop(node);
+    }
+    let node = Node::start(build(&stage.backend));
+    stage.settled(DeliveryState::Dead, 1).await;
+    stage.settled(DeliveryState::Delivered, 1).await;
+    let deliveries = stage.deliveries().await;
+    let other = deliveries.iter().find(|d| d.event == beside.id).unwrap();
+    // Two claims of nodes that died, one that gave it back, and one of its own.
+    assert_eq!((other.epoch, other.rescues), (4, 2), "{other:?}");
+    drop(node);
+    stage.end().await;
+}
+
 async fn what_hangs_ends_at_the_deadline(backend: Backend) {
     let (sender, mut fatal) = unbounded_channel();
     let mut config = config();
@@ -148,5 +185,50 @@ async fn answers_without_an_end_harm_nobody(backend: Backend) {
     stage.settled(DeliveryState::Delivered, 5).await;
     stage.settled(DeliveryState::Dead, 5).await;
     assert_eq!(stage.receiver.seen().count("/crm"), 5);
+    stage.end().await;
+}
+
+async fn answers_that_are_too_much_or_make_no_sense_harm_nobody(backend: Backend) {
+    let (sender, mut fatal) = unbounded_channel();
+    let engine = backend.builder().transformer(Fatal(sender)).build().unwrap();
+    let mut stage = Stage::with(backend, engine).await;
+    for id in ["large", "endless", "garbled", "crm"] {
+        stage.integration(id, json!({ "events": ["order.*"] })).await;
+    }
+    let hung = json!({ "events": ["poison"], "transform": [{ "map": {} }] });
+    stage.integration("hung", hung).await;
+    stage.receiver.behave("/large", Reaction::LargeBody(64 << 20));
+    stage.receiver.behave("/endless", Reaction::LargeBody(usize::MAX));
+    stage.receiver.behave("/garbled", Reaction::Undecodable);
+    stage.publish("poison", &json!({})).await;
+    met(&mut fatal).await;
+    let started = stage.engine.now();
+    for n in 0..10 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    // What the receivers answered was a 200: the rest of the answer is cut or not understood.
+    stage.settled(DeliveryState::Delivered, 40).await;
+    let mut truncated = 0;
+    for delivery in stage.deliveries().await {
+        let attempts = stage.engine.attempts(&stage.org, delivery.id).await.unwrap();
+        let id = delivery.integration.as_str();
+        if id == "hung" {
+            assert_eq!((delivery.state, attempts.len()), (DeliveryState::Leased, 0));
+            continue;
+        }
+        assert_eq!(attempts.len(), 1, "{delivery:?}");
+        let exchange = attempts[0].exchange.as_ref().unwrap();
+        assert!(exchange.response_body.len() <= 64 << 10, "{id}");
+        assert_eq!(exchange.response_truncated, ["large", "endless"].contains(&id), "{id}");
+        truncated += u32::from(exchange.response_truncated);
+        if id == "crm" {
+            let took = delivery.updated_at.since(started);
+            assert!(took < Duration::from_secs(5), "{took:?}");
+        }
+    }
+    assert_eq!(truncated, 20);
+    assert!(stage.engine.health().await.ready);
+    let drained = stage.running().shutdown(Duration::from_millis(50)).await;
+    assert_eq!((drained.released, drained.unsettled), (1, 0));
     stage.end().await;
 }

@@ -57,6 +57,15 @@ async fn a_test_takes_the_path_of_a_delivery_and_leaves_nothing(backend: Backend
     assert_eq!(received.header("icp-test"), "true");
     assert_eq!(received.header("authorization"), "Bearer hush-hush");
     assert_eq!(received.id(), report.event.to_string());
+    test(&stage, crm(), Sample::default()).await;
+    let parents: Vec<_> = stage
+        .receiver
+        .requests("/crm")
+        .iter()
+        .map(|request| request.header("traceparent")[36..52].to_owned())
+        .collect();
+    assert!(parents.len() == 2 && parents[0] != parents[1], "{parents:?}");
+    assert!(!parents.contains(&"0000000000000001".to_owned()), "{parents:?}");
     let keys = KeyRing::single(SIGNING_SECRET.into());
     let verifier = StandardVerifier::new(&keys).unwrap();
     verifier.verify(&received.headers, &received.body, received.at).unwrap();

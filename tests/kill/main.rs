@@ -1,114 +1,90 @@
-//! Accepted means ended, through `kill -9`: a worker process is killed again and again in the
-//! middle of its work, and nothing that it was answered for is lost.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Accepted means ended, through kills, freezes and orderly stops: processes end in the middle of
+//! their work, at named points of it and at any moment, and nothing they were answered for is
+//! lost. On every store.
+//!
+//! `ICP_KILL_ROUNDS` says how many rounds each scenario goes; without it they are few.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod account;
+mod child;
+mod crash;
+mod database;
+mod freeze;
+mod host;
+mod node;
+mod nodes;
+mod outbox;
+mod point;
 mod replay;
-mod worker;
+mod stop;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
-use icp_testkit::receiver::Receiver;
+use database::Kind;
 use libtest_mimic::{Arguments, Trial};
 
-/// What stands in a worker's environment: where its database is, and where to send to.
-const DATABASE: &str = "ICP_KILL_DATABASE";
-const TARGET: &str = "ICP_KILL_TARGET";
-/// Set where the worker has only to replay.
-const REPLAY: &str = "ICP_KILL_REPLAY";
+/// How long something may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-const ROUNDS: u64 = 12;
+type Scenario = fn(Kind) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! scenarios {
+    ($($noun:ident::$name:ident,)+) => {
+        [$((
+            concat!(stringify!($noun), "::", stringify!($name)),
+            (|kind| Box::pin($noun::$name(kind))) as Scenario,
+        ),)+]
+    };
+}
 
 fn main() {
-    if let (Ok(database), Ok(target)) = (variable(DATABASE), variable(TARGET)) {
-        if variable(REPLAY).is_ok() {
-            replay::run(Path::new(&database));
-        }
-        worker::run(Path::new(&database), &target);
+    if let Some(part) = child::Part::of_this_process() {
+        runtime().block_on(part.play());
     }
     let arguments = Arguments::from_args();
-    let trials = vec![
-        Trial::test("nothing_is_lost_when_a_worker_is_killed", || {
-            runtime().block_on(nothing_is_lost_when_a_worker_is_killed());
-            Ok(())
-        }),
-        Trial::test("a_replay_goes_on_without_repeats_when_its_worker_is_killed", || {
-            runtime().block_on(replay::goes_on_without_repeats_when_its_worker_is_killed());
-            Ok(())
-        }),
+    let scenarios = scenarios![
+        crash::loses_nothing_at_any_moment,
+        freeze::past_its_lease_records_nothing,
+        nodes::go_on_when_one_of_three_is_killed,
+        outbox::emits_what_was_committed_and_nothing_else,
+        replay::goes_on_without_repeats,
+        stop::under_load_finishes_or_gives_back,
     ];
+    let mut trials = Vec::new();
+    for kind in Kind::all() {
+        for (name, scenario) in scenarios {
+            trials.push(trial(format!("{kind}::{name}"), move || scenario(kind)));
+        }
+        for point in point::POINTS {
+            let name = format!("{kind}::crash::at_{}", point.operation);
+            trials.push(trial(name, move || Box::pin(crash::at_point(kind, point))));
+        }
+    }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the worker is this program, told by its environment"
-)]
-fn variable(name: &str) -> Result<String, std::env::VarError> {
-    std::env::var(name)
+fn trial(
+    name: String,
+    scenario: impl FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || {
+        runtime().block_on(scenario());
+        Ok(())
+    })
+}
+
+/// How many rounds a scenario goes that goes `usual` ones where nothing else is said.
+fn rounds(usual: u64) -> u64 {
+    variable("ICP_KILL_ROUNDS").map_or(usual, |rounds| rounds.parse().unwrap())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test and its children are told by environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
-
-async fn nothing_is_lost_when_a_worker_is_killed() {
-    let receiver = Receiver::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("icp.db");
-    worker::prepare(&database, &receiver.url("/hook")).await;
-    let mut acknowledged = BTreeSet::new();
-    for round in 0..ROUNDS {
-        acknowledged.extend(one_life(&database, &receiver, round).await);
-    }
-    assert!(acknowledged.len() > 100, "the workers published only {}", acknowledged.len());
-    worker::finish(&database).await;
-
-    let received = receiver.seen().ids("/hook");
-    let lost: Vec<_> = acknowledged.iter().filter(|id| !received.contains_key(*id)).collect();
-    assert!(lost.is_empty(), "{} of {} were lost: {lost:?}", lost.len(), acknowledged.len());
-    let again: usize = received.values().map(|times| times - 1).sum();
-    let bound = usize::try_from(ROUNDS).unwrap() * worker::MOST_UNDER_WAY;
-    assert!(again <= bound, "{again} were sent again, at most {bound} may be");
-    epochs_tell_repeated_sends_apart(&receiver);
-}
-
-/// Starts a worker, lets it work until it has published some, and kills it.
-async fn one_life(database: &Path, receiver: &Receiver, round: u64) -> BTreeSet<String> {
-    let mut child = spawn(database, &receiver.url("/hook"));
-    let before = receiver.seen().count("/hook");
-    // Another moment of its life each time: from its first deliveries to hundreds later.
-    let enough = before + usize::try_from(round * round * 3 + 5).unwrap();
-    receiver.wait_until(|seen| seen.count("/hook") >= enough).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let out = BufReader::new(child.stdout.take().unwrap());
-    // The last line may be cut in the middle.
-    out.lines().map_while(Result::ok).filter(|line| line.len() == 30).collect()
-}
-
-fn spawn(database: &Path, target: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .env(DATABASE, database)
-        .env(TARGET, target)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn epochs_tell_repeated_sends_apart(receiver: &Receiver) {
-    let mut epochs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for request in receiver.requests("/hook") {
-        let fresh = epochs
-            .entry(request.header("icp-delivery").to_owned())
-            .or_default()
-            .insert(request.header("icp-epoch").to_owned());
-        assert!(fresh, "one epoch was sent twice: {}", request.header("icp-delivery"));
-    }
-}
-
-/// How long the last worker has to end everything.
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use icp::store_sql::sqlite::Synchronous;
 use icp::{Code, EngineConfig, Error, Result};
 use serde::Deserialize;
 use toml::{Table, Value};
+
+use crate::location::Location;
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "icp.toml";
@@ -16,6 +17,8 @@ pub(crate) const DEFAULT_FILE: &str = "icp.toml";
 const PREFIX: &str = "ICP_";
 /// Names the file itself, and is read by the command line.
 const FILE: &str = "ICP_CONFIG";
+/// What the project's own tests and scripts read begins so.
+const NOT_OURS: [&str; 2] = ["ICP_TEST_", "ICP_SERVICES_"];
 
 /// The settings of the server. Each is named alike in the file, and in the environment in upper
 /// case after `ICP_`.
@@ -24,10 +27,13 @@ const FILE: &str = "ICP_CONFIG";
 pub(crate) struct Config {
     /// The address to listen on; port 0 takes a free one. Default `127.0.0.1:3545`.
     pub(crate) listen: SocketAddr,
-    /// The SQLite file; made where it is missing. Default `./icp.db`.
+    /// Where the store is: `sqlite:<path>`, or a URL that begins with `postgres://`, `mysql://`
+    /// or `mongodb://`. Default `sqlite:icp.db`.
+    pub(crate) store_url: Location,
+    /// The SQLite file, in place of `store_url`; made where it is missing.
     pub(crate) database: PathBuf,
-    /// When a commit is on disk: `full` (before it is answered) or `normal` (soon after).
-    /// Default `full`.
+    /// When a commit of SQLite is on disk: `full` (before it is answered) or `normal` (soon
+    /// after). Default `full`.
     pub(crate) synchronous: Sync,
     /// The keys that seal secrets; made where the file is missing. Default `./icp.key`.
     pub(crate) key_file: PathBuf,
@@ -74,8 +80,9 @@ enum Form {
     Text,
 }
 
-const FIELDS: [(&str, Form); 10] = [
+const FIELDS: [(&str, Form); 11] = [
     ("listen", Form::Text),
+    ("store_url", Form::Text),
     ("database", Form::Text),
     ("synchronous", Form::Text),
     ("key_file", Form::Text),
@@ -92,6 +99,7 @@ impl Default for Config {
         let engine = EngineConfig::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3545)),
+            store_url: Location::Sqlite("icp.db".into()),
             database: "icp.db".into(),
             synchronous: Sync::Full,
             key_file: "icp.key".into(),
@@ -130,9 +138,7 @@ impl Config {
         origin: &str,
         environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self> {
-        let mut table: Table = text.parse().map_err(|fault: toml::de::Error| {
-            refused(format!("{origin} is not toml: {}", fault.to_string().trim_end()))
-        })?;
+        let mut table: Table = text.parse().map_err(|fault| not_toml(text, origin, &fault))?;
         for name in table.keys() {
             if !FIELDS.iter().any(|(known, _)| known == name) {
                 let known: Vec<_> = FIELDS.iter().map(|(known, _)| (*known).to_owned()).collect();
@@ -141,7 +147,24 @@ impl Config {
         }
         read::<Self>(table.clone(), origin, str::to_owned)?;
         overlay(&mut table, environment)?;
-        read(table, "the environment", |field| format!("{PREFIX}{}", field.to_uppercase()))
+        let has = |name: &str| table.contains_key(name);
+        let (has_url, has_file) = (has("store_url"), has("database"));
+        let config: Self =
+            read(table, "the environment", |field| format!("{PREFIX}{}", field.to_uppercase()))?;
+        config.in_one_place(has_url, has_file)
+    }
+
+    fn in_one_place(mut self, has_url: bool, has_file: bool) -> Result<Self> {
+        let file = Location::Sqlite(self.database.clone());
+        if has_url && has_file && self.store_url != file {
+            return Err(refused(
+                "`store_url` and `database` name different stores; keep one of them".to_owned(),
+            ));
+        }
+        if has_file {
+            self.store_url = file;
+        }
+        Ok(self)
     }
 
     /// The settings as the engine takes them.
@@ -150,14 +173,6 @@ impl Config {
         config.events.max_body = self.max_body_bytes;
         config.max_in_flight = self.max_in_flight;
         config
-    }
-
-    /// The setting as the store takes it.
-    pub(crate) fn synchronous(&self) -> Synchronous {
-        match self.synchronous {
-            Sync::Full => Synchronous::Full,
-            Sync::Normal => Synchronous::Normal,
-        }
     }
 
     /// How long attempts under way have to end.
@@ -172,7 +187,7 @@ fn overlay(
 ) -> Result<()> {
     for (name, value) in environment {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if name == FILE {
+        if name == FILE || NOT_OURS.iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
         let field = FIELDS.iter().find(|(field, _)| name[PREFIX.len()..] == field.to_uppercase());
@@ -213,6 +228,13 @@ fn read<T: for<'de> Deserialize<'de>>(
         let reason = fault.into_inner().to_string();
         refused(format!("{origin}: `{field}` is not acceptable: {}", reason.trim_end()))
     })
+}
+
+/// Tells the line, but does not repeat it: it may hold a secret.
+fn not_toml(text: &str, origin: &str, fault: &toml::de::Error) -> Error {
+    let before = fault.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    refused(format!("{origin} is not toml: line {line}: {}", fault.message()))
 }
 
 fn unknown(name: &str, known: &[String]) -> String {

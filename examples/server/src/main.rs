@@ -1,9 +1,11 @@
-//! The standalone icp server: the engine on a SQLite file, behind its HTTP API.
+//! The standalone icp server: the engine on a store, behind its HTTP API.
 #![forbid(unsafe_code)]
 
 mod config;
 mod key_file;
+mod location;
 mod serve;
+mod store;
 mod welcome;
 
 use std::error::Error as _;

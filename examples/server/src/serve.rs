@@ -1,12 +1,12 @@
 //! The server from its start to its stop.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use icp::access::ApiKey;
 use icp::engine::Drained;
 use icp::secret::SystemEntropy;
 use icp::signing::standard;
-use icp::store_sql::sqlite::SqliteStore;
 use icp::{Code, Engine, Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,15 +14,15 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::welcome::First;
-use crate::{key_file, welcome};
+use crate::{key_file, store, welcome};
 
 /// Serves until the process is told to stop; answers what the engine brought to an end.
 pub(crate) async fn run(config: &Config) -> Result<Drained> {
     let stop = stop_signal()?;
     let keys = key_file::load_or_make(&config.key_file)?;
-    let store = SqliteStore::builder(&config.database).synchronous(config.synchronous());
-    let store = store.open().await.map_err(|error| about_database(&error, config))?;
-    let mut builder = Engine::builder(store.clone()).config(config.engine()).keys(keys);
+    let opened = store::open(config).await?;
+    let mut builder =
+        Engine::builder_on(Arc::clone(&opened.store)).config(config.engine()).keys(keys);
     if config.allow_loopback {
         builder = builder.allow_loopback();
     }
@@ -34,10 +34,10 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
     let address = listener.local_addr().map_err(|fault| internal("no local address", fault))?;
     let first = bootstrap(&engine).await?;
     let running = engine.start().await?;
-    print(&welcome::text(address, first.as_ref(), config.allow_loopback));
+    print(&welcome::text(address, config, first.as_ref()));
     let served = serve(listener, engine, stop, config).await;
     let drained = running.shutdown(config.shutdown()).await;
-    let closed = store.close().await;
+    let closed = opened.close().await;
     served?;
     closed?;
     Ok(drained)
@@ -90,11 +90,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
     })
-}
-
-fn about_database(error: &Error, config: &Config) -> Error {
-    let message = format!("the database `{}`: {}", config.database.display(), error.message());
-    Error::new(error.code(), message).caused_by(error.clone())
 }
 
 fn internal(message: &str, fault: std::io::Error) -> Error {

@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
@@ -95,6 +97,17 @@ impl Api {
         let path = format!("/api/v1/organizations/acme/deliveries?event={event}");
         let found = self.get(&path).await.expect(200);
         (event, found["items"][0]["id"].as_str().unwrap().to_owned())
+    }
+
+    /// Publishes an event as [`paid`](Self::paid) does and has its one attempt made; answers the
+    /// id of its delivery. What was handed over by the publish is done when the engine has stopped.
+    pub(crate) async fn attempted(&self) -> String {
+        let running = self.engine.start().await.unwrap();
+        assert_eq!(self.get("/ready").await.expect(200)["ready"], true);
+        let (_, delivery) = self.paid().await;
+        let drained = running.shutdown(Duration::from_secs(20)).await;
+        assert_eq!((drained.finished, drained.released, drained.unsettled), (1, 0, 0));
+        delivery
     }
 }
 

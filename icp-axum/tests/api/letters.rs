@@ -1,7 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
-
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::harness::Api;
@@ -11,16 +7,7 @@ const LETTERS: &str = "/api/v1/organizations/acme/dead-letters";
 /// An API with one dead letter, and its id.
 async fn with_a_dead_letter() -> (Api, String) {
     let api = Api::with_orders().await;
-    let running = api.engine.start().await.unwrap();
-    let (_, id) = api.paid().await;
-    let one = format!("{LETTERS}/{id}");
-    let dead = async {
-        while api.get(&one).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), dead).await.unwrap();
-    running.shutdown(Duration::from_secs(5)).await;
+    let id = api.attempted().await;
     (api, id)
 }
 

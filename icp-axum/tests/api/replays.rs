@@ -11,7 +11,7 @@ fn this_year(api: &Api) -> String {
     (api.engine.now() - Duration::from_secs(86_400)).to_string()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replay_is_counted_ahead_started_and_watched() {
     let api = Api::with_orders().await;
     for _ in 0..3 {
@@ -41,16 +41,10 @@ async fn a_replay_is_counted_ahead_started_and_watched() {
     assert!(job["actor"]["name"].as_str().unwrap().starts_with("key:key_"));
 
     let running = api.engine.start().await.unwrap();
-    let done = tokio::time::timeout(Duration::from_secs(20), async {
-        loop {
-            let job = api.get(&one).await.expect(200);
-            if job["state"] == "done" {
-                return job;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    let done = done.await.unwrap();
+    // Tokio's clock moves on only while nothing has anything to do.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let done = api.get(&one).await.expect(200);
+    assert_eq!(done["state"], "done");
     let progress = json!({ "examined": 3, "created": 3, "skipped": 0, "total": 3 });
     assert_eq!((&done["progress"], &done["percent"]), (&progress, &json!(100)));
     assert!(done["ended_at"].is_string());

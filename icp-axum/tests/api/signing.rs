@@ -127,3 +127,11 @@ async fn what_cannot_be_rotated_is_refused() {
     let nobody = "/api/v1/organizations/acme/integrations/nobody/signing/rotate";
     api.call("POST", nobody, &[], "").await.problem(404, "resource_not_found");
 }
+
+#[tokio::test]
+async fn a_rotation_switches_no_signing_on() {
+    let api = Api::with_orders().await;
+    let problem = rotate(&api, json!({})).await.problem(404, "signature_unknown");
+    assert!(problem["detail"].to_string().contains("add `signing` to its spec"), "{problem}");
+    assert_eq!(api.get(ONE).await.expect(200)["spec"].get("signing"), None);
+}

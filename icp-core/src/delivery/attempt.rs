@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
-use crate::engine::duty::watch;
 use crate::error::{Code, Error};
 use crate::event::TraceContext;
 use crate::integration::retry::{Decision, Past, RetrySpec};
@@ -179,8 +178,7 @@ fn observe(core: &Core, work: &Work, view: &OrgView, bound: &Bound, judgement: &
         return;
     }
     let (org, id) = (&work.delivery.org, &work.delivery.integration);
-    let entry = view.entry.resource(IntegrationSpec::KIND, id);
-    let failing = entry.and_then(|entry| watch::failing(&entry.status));
+    let failing = view.failing.get(id).copied();
     match judgement {
         Judgement::Delivered => core.health.succeeded(org, id, failing.is_some()),
         Judgement::Failed(_) => {

@@ -1,6 +1,7 @@
 //! Deliveries that may have taken processes down run alone, so that each shows whether it does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -12,6 +13,10 @@ use crate::engine::core::Core;
 /// With how many rescues a delivery is suspect. One may be bad luck: a node that goes down takes
 /// all of its leases with it.
 const RESCUES: u32 = 2;
+
+/// How long one under way has to itself. What takes a process down mostly does so at once; one
+/// that merely hangs must not hold up the node for longer.
+const ALONE: Duration = Duration::from_secs(2);
 
 pub(crate) fn is_suspect(delivery: &Delivery) -> bool {
     delivery.rescues >= RESCUES
@@ -47,6 +52,16 @@ pub(crate) fn start(core: &Arc<Core>, suspects: Vec<(Work, OwnedSemaphorePermit)
         }
         drop(alone);
     });
+}
+
+/// Waits for a suspect under way: were more claimed beside it, they could go down with it before
+/// the store has them back. Ends with the suspect, with the engine, and after a while.
+pub(crate) async fn settled(core: &Core) {
+    tokio::select! {
+        _ = core.suspects.acquire() => {}
+        () = core.stop.cancelled() => {}
+        () = tokio::time::sleep(ALONE) => {}
+    }
 }
 
 fn give_back(core: &Core, work: &Work, room: OwnedSemaphorePermit) -> Outcome {

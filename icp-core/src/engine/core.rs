@@ -16,9 +16,9 @@ use crate::delivery::Lease;
 use crate::delivery::settle::Outcome;
 use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
-use crate::id::{DeliveryId, IdSource, OrgId};
+use crate::id::{DeliveryId, IdSource, OrgId, ResourceId};
 use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
-use crate::notice::Health;
+use crate::notice::{Failing, Health};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -179,6 +179,8 @@ pub(crate) struct OrgView {
     pub(crate) organization: Arc<Organization>,
     pub(crate) entry: Arc<OrgEntry>,
     pub(crate) matching: MatchIndex,
+    /// The integrations whose endpoints fail, as their status says.
+    pub(crate) failing: HashMap<ResourceId, Failing>,
 }
 
 impl OrgView {
@@ -188,6 +190,10 @@ impl OrgView {
             &organization,
             entry.compiled::<CompiledIntegration>(IntegrationSpec::KIND),
         );
-        Ok(Self { organization, entry: Arc::clone(entry), matching })
+        let integrations = entry.resources(IntegrationSpec::KIND);
+        let failing = integrations
+            .filter_map(|(id, entry)| Some((id.clone(), Failing::of(&entry.status)?)))
+            .collect();
+        Ok(Self { organization, entry: Arc::clone(entry), matching, failing })
     }
 }

@@ -42,7 +42,8 @@ pub struct Erasure {
     pub cancelled: u64,
     /// How many attempts lost what was captured of them.
     pub attempts: u64,
-    /// How many deliveries were under way. Each ends as `cancelled` instead of being tried again,
-    /// and what its attempt captures is erased once it has ended.
+    /// How many deliveries were under way when their event was erased; the receipt is not changed
+    /// when they end. Each is tried no more: one that fails ends as `cancelled`. What its attempt
+    /// captures is erased by a sweep after its end, which `attempts` does not count.
     pub under_way: u64,
 }

@@ -9,12 +9,15 @@ use std::time::Duration;
 use lru::LruCache;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::error::Violation;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
+/// The name of the entry, and the reason of an integration that is switched off.
+pub(crate) const FAILING: &str = "failing";
 /// With how many failures in a row, none of its attempts succeeding between, an endpoint counts
 /// as failing.
 pub(crate) const FAILURES: u32 = 5;
@@ -55,6 +58,13 @@ pub struct Failing {
     pub since: Timestamp,
     /// The share of the time for which an alert was given, in percent; 0 for none.
     pub alerted: u8,
+}
+
+impl Failing {
+    /// What the status of an integration says of its endpoint.
+    pub(crate) fn of(status: &Value) -> Option<Self> {
+        Self::deserialize(status.get(FAILING)?).ok()
+    }
 }
 
 /// Failures in a row as one node saw them.

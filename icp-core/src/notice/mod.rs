@@ -10,8 +10,8 @@ mod tell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use health::{FAILING, Health, Observed, Step, next_step};
 pub use health::{Failing, FailingSpec};
-pub(crate) use health::{Health, Observed, Step, next_step};
 pub(crate) use tell::{dead, disabled, failing, poisoned, recovered};
 
 use crate::delivery::EndReason;

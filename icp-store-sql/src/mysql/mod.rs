@@ -121,7 +121,7 @@ impl Backend for Server {
     }
 
     async fn hinted(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn announce(&self) -> Result<(), Failure> {

@@ -110,7 +110,7 @@ impl Backend for File {
     }
 
     async fn hinted(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn announce(&self) -> Result<(), Failure> {

@@ -21,6 +21,7 @@
 mod access;
 mod audit;
 mod cancel;
+mod contention;
 mod delivery;
 mod erasure;
 mod event;
@@ -123,6 +124,15 @@ registry! {
         batches_keep_to_their_limit_and_go_on,
         an_order_goes_on_behind_what_was_called_off,
         another_organization_is_not_touched,
+    }
+    contention {
+        claims_race_settles_and_every_delivery_is_taken_once,
+        racing_reports_of_one_outcome_are_recorded_once,
+        racing_publishers_of_many_keys_make_one_event_each,
+        followers_of_the_feed_miss_nothing_while_it_grows,
+        racing_relays_take_each_outbox_row_once,
+        racing_nodes_take_each_replay_once,
+        nothing_is_lost_where_everything_happens_at_once,
     }
     delivery {
         a_claim_leases,

@@ -12,7 +12,7 @@ use icp_core::store::PageQuery;
 
 use super::world::{World, at, ids, org, race, retry, why};
 
-fn job(world: &World, org_name: &str, secs: u64) -> ReplayJob {
+pub(super) fn job(world: &World, org_name: &str, secs: u64) -> ReplayJob {
     ReplayJob {
         id: world.replay_id(),
         org: org(org_name),

@@ -22,6 +22,10 @@ pub enum Reaction {
     Reset,
     /// Answers 200 at once, then one byte of the body after each pause, without an end.
     SlowBody(Duration),
+    /// Answers 200 with a body of so many bytes, as fast as they are taken.
+    LargeBody(usize),
+    /// Answers 200 with a body that is not what its `Content-Encoding` says: `gzip`.
+    Undecodable,
 }
 
 impl Reaction {

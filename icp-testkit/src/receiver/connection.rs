@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -16,6 +16,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::{Reaction, Shared};
+
+/// What is poured at once.
+const CHUNK: usize = 64 << 10;
+/// The beginning of a gzip member and then nothing of one.
+const GARBLED: Bytes = Bytes::from_static(b"\x1f\x8b\x08\xff no gzip at all");
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -67,6 +72,12 @@ async fn answer(
             std::future::pending().await
         }
         Reaction::SlowBody(pause) => Ok(Response::new(drip(pause))),
+        Reaction::LargeBody(bytes) => Ok(Response::new(pour(bytes))),
+        Reaction::Undecodable => {
+            let mut response = Response::new(Full::new(GARBLED).boxed_unsync());
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            Ok(response)
+        }
     }
 }
 
@@ -94,6 +105,16 @@ fn with_wait(status: u16, wait: &str) -> Response<Body> {
 fn date(at: Timestamp) -> String {
     let since = Duration::from_millis(at.as_millis().unsigned_abs());
     httpdate::fmt_http_date(UNIX_EPOCH + since)
+}
+
+fn pour(bytes: usize) -> Body {
+    let chunk = Bytes::from(vec![b'.'; CHUNK.min(bytes)]);
+    let chunks = stream::unfold(bytes, move |left| {
+        let next = chunk.slice(..left.min(chunk.len()));
+        let left = left - next.len();
+        std::future::ready((!next.is_empty()).then(|| (Ok(Frame::data(next)), left)))
+    });
+    StreamBody::new(chunks).boxed_unsync()
 }
 
 fn drip(pause: Duration) -> Body {

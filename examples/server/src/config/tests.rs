@@ -51,6 +51,15 @@ fn every_fault_is_named() {
         ("synchronous = \"off\"", None, "expected `full` or `normal`"),
         ("max_in_flight = -1", None, "icp.toml: `max_in_flight`"),
         ("listen", None, "icp.toml is not toml"),
+        ("store_url = 5", None, "icp.toml: `store_url`"),
+        (
+            "store_url = \"icp.db\"",
+            None,
+            "icp.toml: `store_url` is not acceptable: it has no scheme",
+        ),
+        ("", Some(("ICP_STORE_URL", "mongo://db")), "did you mean `mongodb`?"),
+        ("", Some(("ICP_STORE_ULR", "sqlite:a")), "did you mean `ICP_STORE_URL`?"),
+        ("database = \"a\"", Some(("ICP_STORE_URL", "sqlite:b")), "keep one of them"),
         (
             "",
             Some(("ICP_LISEN", "x")),
@@ -65,4 +74,47 @@ fn every_fault_is_named() {
         assert_eq!(error.code(), Code::ConfigInvalid);
         assert!(error.message().contains(says), "{text} {environment:?}: {error}");
     }
+}
+
+#[test]
+fn the_store_is_named_by_url_or_by_file() {
+    for (text, environment, shown) in [
+        ("", vec![], "sqlite:icp.db"),
+        ("database = \"a.db\"", vec![], "sqlite:a.db"),
+        ("store_url = \"sqlite://a.db\"", vec![], "sqlite:a.db"),
+        ("database = \"a.db\"\nstore_url = \"sqlite:a.db\"", vec![], "sqlite:a.db"),
+        ("database = \"a.db\"", vec![("ICP_DATABASE", "b.db")], "sqlite:b.db"),
+        (
+            "store_url = \"sqlite:a.db\"",
+            vec![("ICP_STORE_URL", "postgres://icp:hush@db/icp")],
+            "postgres://icp:***@db/icp",
+        ),
+    ] {
+        let config = parse(text, &environment).unwrap();
+        assert_eq!(config.store_url.to_string(), shown, "{text} {environment:?}");
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}
+
+#[test]
+fn no_refusal_repeats_a_secret() {
+    for text in [
+        "listen = \"127.0.0.1:1\"\nstore_url = postgres://icp:hush@db/icp",
+        "store_url = \"postgres://icp:hush@db/icp",
+        "store_url = \"postgers://icp:hush@db/icp\"",
+        "store_url = [\"postgres://icp:hush@db/icp\"]",
+        "store.url = \"postgres://icp:hush@db/icp\"",
+        "store_url = \"postgres://icp:hush@db/icp\"\ndatabase = \"a\"",
+    ] {
+        let error = parse(text, &[]).unwrap_err();
+        assert!(!error.to_string().contains("hush"), "{text}: {error}");
+    }
+    let error = parse("log = \"debug\"\nstore_url = mysql://db", &[]).unwrap_err();
+    assert!(error.message().contains("line 2"), "{error}");
+}
+
+#[test]
+fn variables_of_tests_and_scripts_are_left_alone() {
+    let others = [("ICP_TEST_POSTGRES_URL", "x"), ("ICP_SERVICES_DIR", "y")];
+    assert_eq!(parse("", &others).unwrap(), Config::default());
 }

@@ -75,6 +75,8 @@ async fn bad_settings_are_named() {
         ("log = \"=\"", None, "`log` is not a filter"),
         ("", Some(("ICP_DATABSE", "x")), "did you mean `ICP_DATABASE`?"),
         ("", Some(("ICP_LISTEN", "nowhere")), "`ICP_LISTEN`"),
+        ("", Some(("ICP_STORE_URL", "icp.db")), "`ICP_STORE_URL`"),
+        ("", Some(("ICP_STORE_URL", "postgers://db")), "did you mean `postgres`?"),
         ("", Some(("ICP_MAX_IN_FLIGHT", "0")), "max_in_flight"),
         ("", Some(("ICP_CONFIG", "none.toml")), "`none.toml` cannot be read"),
     ] {
@@ -82,6 +84,23 @@ async fn bad_settings_are_named() {
         let failure = folder.failure(environment.as_slice()).await;
         assert!(failure.contains(says), "{file} {environment:?}: {failure}");
         assert!(failure.contains("[config_invalid]"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn the_store_is_named_by_a_url_whose_password_is_never_shown() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[("ICP_STORE_URL", "sqlite:other.db")]).await;
+    assert!(server.said.contains("Events are kept in sqlite:other.db\n"), "{}", server.said);
+    server.stop().await;
+    assert!(folder.path("other.db").exists() && !folder.path("icp.db").exists());
+
+    // Whether the store is built in or not, nobody listens on port 1.
+    for scheme in ["postgres", "mysql", "mongodb"] {
+        let url = format!("{scheme}://icp:hush@127.0.0.1:1/icp?serverSelectionTimeoutMS=200");
+        let failure = folder.failure(&[("ICP_STORE_URL", &url), ("ICP_LOG", "trace")]).await;
+        assert!(failure.contains(&format!("`{scheme}://icp:***@127.0.0.1:1/icp`")), "{failure}");
+        assert!(!failure.contains("hush"), "{failure}");
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::dispatch::{self, Work};
 use crate::delivery::{Claim, suspect};
 use crate::engine::core::Core;
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::time::Timestamp;
 
 /// The shortest time between two claims that bring less than was asked for.
@@ -26,6 +26,9 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                 Ok(wait) => wait,
                 Err(error) => {
                     core.metrics.store_errors.inc();
+                    if may_have_claimed(&error) {
+                        core.session.renounce();
+                    }
                     if error.code() != Code::LeaseLost {
                         tracing::warn!(
                             icp.error = error.code().as_str(),
@@ -45,6 +48,20 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             () = core.due.notified() => tokio::time::sleep(BREATH.min(wait)).await,
         }
     }
+}
+
+/// Whether a claim that failed so may have leased deliveries all the same, its answer being lost.
+/// Nobody holds those leases then, and they do not end while their session shows life: so it is
+/// given up, and the reaper takes them over.
+fn may_have_claimed(error: &Error) -> bool {
+    !matches!(
+        error.code(),
+        Code::LeaseLost
+            | Code::Overloaded
+            | Code::StoreFull
+            | Code::StoreLocked
+            | Code::StoreReadOnly
+    )
 }
 
 /// Waits for room for one attempt and takes what else there is, up to a batch.
@@ -94,12 +111,17 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
             dispatch::start(core, work, permit);
         }
     }
+    let alone = !suspects.is_empty();
     suspect::start(core, suspects);
     let idle = count == 0 && core.leases().is_empty();
     let seen = if idle { waiting } else { i64::try_from(count).unwrap_or_default() };
     core.waiting.fetch_sub(seen, Ordering::AcqRel);
     if core.waiting.load(Ordering::Acquire) < 0 {
         core.waiting.store(0, Ordering::Release);
+    }
+    drop(room);
+    if alone {
+        suspect::settled(core).await;
     }
     Ok(if count == limit { Duration::ZERO } else { until(core, now, claimed.next_due, count) })
 }

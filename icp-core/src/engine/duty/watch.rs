@@ -10,10 +10,8 @@ use crate::engine::core::Core;
 use crate::error::{Code, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::IntegrationSpec;
-use crate::notice::{self, Failing, Observed, Step, next_step};
+use crate::notice::{self, FAILING, Failing, Observed, Step, next_step};
 use crate::resource::{Resource, Spec};
-
-const FAILING: &str = "failing";
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
@@ -50,7 +48,7 @@ async fn look(core: &Core, org: &OrgId, id: &ResourceId, observed: Observed) -> 
     if !resource.spec.enabled {
         return Ok(());
     }
-    let known = failing(&resource.status);
+    let known = Failing::of(&resource.status);
     let streak = match (observed, known) {
         (Observed::Success, None) => return Ok(()),
         (Observed::Success, Some(known)) => {
@@ -73,9 +71,4 @@ async fn look(core: &Core, org: &OrgId, id: &ResourceId, observed: Observed) -> 
             core.resources.switch_off(org, id, FAILING).await
         }
     }
-}
-
-/// What the status of an integration says of its endpoint.
-pub(crate) fn failing(status: &serde_json::Value) -> Option<Failing> {
-    serde_json::from_value(status.get(FAILING)?.clone()).ok()
 }

@@ -1,16 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::event::Events;
 use super::lane::{Lanes, Rest};
 use super::{MemoryStore, audit};
 use crate::delivery::health::Meter;
 use crate::delivery::{
-    Attempt, Audit, Cancel, Claim, Claimed, ClaimedDelivery, Delivery, DeliveryQuery,
-    DeliveryState, DeliveryStore, EndReason, Lane, LaneId, LaneMode, Lease, Next, Renew, Replay,
-    Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Settlement, Sweep, Swept,
+    Attempt, Audit, Cancel, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
+    Lane, LaneId, LaneMode, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled,
+    Sweep, Swept,
 };
 use crate::error::{Code, Error, Result};
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
@@ -36,9 +34,9 @@ pub(super) struct Deliveries {
     /// Dead ones that may not be judged yet.
     pub(super) unjudged: BTreeSet<DeliveryId>,
     pub(super) leased: BTreeSet<(SessionId, DeliveryId)>,
-    expiring: BTreeSet<(Timestamp, DeliveryId)>,
+    pub(super) expiring: BTreeSet<(Timestamp, DeliveryId)>,
     counts: BTreeMap<&'static str, (DeliveryState, u64)>,
-    sessions: BTreeMap<SessionId, u64>,
+    pub(super) sessions: BTreeMap<SessionId, u64>,
 }
 
 impl Deliveries {
@@ -76,36 +74,6 @@ impl Deliveries {
     pub(super) fn refresh(&mut self, lane: LaneId, now: Timestamp) {
         let earliest = self.lanes.get(&lane).and_then(|row| self.earliest(row));
         self.lanes.refresh(lane, earliest, now);
-    }
-
-    /// Whether `newcomer` is alone in wanting the lane, so that it passes nobody by.
-    pub(super) fn is_idle(&self, lane: LaneId, newcomer: DeliveryId, now: Timestamp) -> bool {
-        let Some(row) = self.lanes.get(&lane) else { return false };
-        let waiting = self.ready.range((lane, Timestamp::EPOCH, FIRST)..=(lane, now, LAST));
-        row.mode == LaneMode::Parallel
-            && row.room() > 0
-            && self.throttled(row, now).is_none()
-            && !row.paused
-            && row.blocked_until.is_none_or(|until| until <= now)
-            && waiting.into_iter().all(|(_, _, id)| *id == newcomer)
-    }
-
-    /// Leases a delivery of an idle lane, at the price of a claim.
-    pub(super) fn hand_over(
-        &mut self,
-        id: DeliveryId,
-        session: SessionId,
-        until: Timestamp,
-        now: Timestamp,
-    ) {
-        let Some(lane) = self.rows.get(&id).and_then(|row| self.lanes.get(&row.lane)) else {
-            return;
-        };
-        let pass = self.lanes.waking_pass(lane);
-        let runnable = self.lanes.runnable_of(&lane.org) + 1;
-        let lane = lane.id;
-        self.lanes.edit(lane, |lane| lane.pass = pass);
-        self.lease(id, session, until, now, runnable);
     }
 
     pub(super) fn configure(
@@ -182,7 +150,7 @@ impl Deliveries {
     }
 
     /// The delivery of the lane that goes next, and when: of a fifo lane the oldest open one.
-    fn head(&self, lane: &Lane) -> Option<(DeliveryId, Timestamp)> {
+    pub(super) fn head(&self, lane: &Lane) -> Option<(DeliveryId, Timestamp)> {
         match lane.mode {
             LaneMode::Parallel => self.ready_of(lane.id).next().map(|(_, due, id)| (*id, *due)),
             LaneMode::Fifo => {
@@ -193,7 +161,7 @@ impl Deliveries {
         }
     }
 
-    fn earliest(&self, lane: &Lane) -> Option<Timestamp> {
+    pub(super) fn earliest(&self, lane: &Lane) -> Option<Timestamp> {
         self.head(lane).map(|(_, due)| due)
     }
 
@@ -254,162 +222,6 @@ impl Deliveries {
         if let Some(owner) = row.owner {
             self.leased.remove(&(owner, row.id));
         }
-    }
-
-    fn lease(
-        &mut self,
-        id: DeliveryId,
-        session: SessionId,
-        until: Timestamp,
-        now: Timestamp,
-        runnable: u32,
-    ) -> Option<Delivery> {
-        let row = self.edit(id, |row| {
-            row.state = DeliveryState::Leased;
-            row.epoch += 1;
-            row.tries += 1;
-            row.owner = Some(session);
-            row.lease_until = Some(until);
-            row.updated_at = now;
-        })?;
-        self.lanes.edit(row.lane, |lane| lane.pass += Lane::stride(lane.weight, runnable));
-        self.spend(row.lane, now);
-        self.refresh(row.lane, now);
-        Some(row)
-    }
-
-    fn claim(&mut self, claim: &Claim, events: &Events) -> Result<Claimed> {
-        if !self.knows(claim.session) {
-            return Err(session_lost(claim.session));
-        }
-        for lane in self.lanes.due(claim.now) {
-            self.refresh(lane, claim.now);
-        }
-        let mut claimed = Claimed::default();
-        let mut taken: BTreeMap<LaneId, usize> = BTreeMap::new();
-        let mut runnable: BTreeMap<OrgId, u32> = BTreeMap::new();
-        while claimed.deliveries.len() < claim.limit {
-            let fits = |id: &LaneId| taken.get(id).copied().unwrap_or(0) < claim.per_lane;
-            let Some(lane) = self.lanes.next(fits).and_then(|id| self.lanes.get(&id)) else {
-                break;
-            };
-            if let Some(until) = self.throttled(lane, claim.now) {
-                let id = lane.id;
-                self.block(id, until, claim.now);
-                claimed.throttled += 1;
-                continue;
-            }
-            *taken.entry(lane.id).or_default() += 1;
-            let share = *runnable
-                .entry(lane.org.clone())
-                .or_insert_with(|| self.lanes.runnable_of(&lane.org));
-            claimed.probes += u64::from(lane.health.breaker.is_open());
-            let Some((id, _)) = self.head(lane) else { break };
-            let leased = self.lease(id, claim.session, claim.lease_until, claim.now, share);
-            let Some(delivery) = leased else { break };
-            let lane = self.lanes.get(&delivery.lane);
-            claimed.throttled += u64::from(lane.is_some_and(|l| l.blocked_until.is_some()));
-            if let Some(event) = events.get(delivery.event) {
-                let event = Arc::clone(event);
-                claimed.deliveries.push(ClaimedDelivery { delivery, event });
-            }
-        }
-        claimed.next_due = self.lanes.next_due();
-        Ok(claimed)
-    }
-
-    fn holds(&self, lease: Lease) -> bool {
-        self.rows
-            .get(&lease.delivery)
-            .is_some_and(|row| row.state == DeliveryState::Leased && row.epoch == lease.epoch)
-    }
-
-    fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Settled {
-        let Settlement { lease, attempt, next, block_lane_until, .. } = settlement;
-        let held = self.rows.get(&lease.delivery).filter(|_| self.holds(lease));
-        let Some(lane) = held.map(|row| row.lane) else { return Settled::Stale };
-        if let (Next::StepAside { lane: beside, .. }, Some(row)) = (&next, held) {
-            self.lanes.ensure(&row.org, &row.integration, beside);
-        }
-        let Some(row) = self.edit(lease.delivery, |row| apply(row, &next, now)) else {
-            return Settled::Stale;
-        };
-        self.observe(&row, attempt.as_ref(), now);
-        if let Some(attempt) = attempt {
-            self.attempts.insert((lease.delivery, lease.epoch), attempt);
-        }
-        if let Some(until) = block_lane_until {
-            self.lanes.edit(lane, |lane| {
-                lane.blocked_until = lane.blocked_until.max(Some(until));
-            });
-        }
-        self.refresh(lane, now);
-        if row.lane != lane {
-            self.refresh(row.lane, now);
-        }
-        Settled::Recorded
-    }
-
-    fn rescue(&mut self, rescue: &Rescue) -> Vec<Rescued> {
-        let lost: Vec<DeliveryId> = match rescue.of {
-            RescueOf::Session(session) => {
-                self.sessions.remove(&session);
-                let held = self.leased.range((session, FIRST)..=(session, LAST));
-                held.take(rescue.limit).map(|(_, id)| *id).collect()
-            }
-            RescueOf::Orphans { before } => self
-                .leased
-                .iter()
-                .filter(|(owner, _)| !self.knows(*owner))
-                .map(|(_, id)| *id)
-                .filter(|id| {
-                    let until = self.rows.get(id).and_then(|row| row.lease_until);
-                    until.is_some_and(|until| until < before)
-                })
-                .take(rescue.limit)
-                .collect(),
-        };
-        lost.into_iter().filter_map(|id| self.take_back(id, rescue)).collect()
-    }
-
-    fn take_back(&mut self, id: DeliveryId, rescue: &Rescue) -> Option<Rescued> {
-        let row = self.edit(id, |row| {
-            row.rescues += 1;
-            row.updated_at = rescue.now;
-            if row.rescues >= rescue.max_rescues {
-                let message = format!("{} leases ended without an outcome", row.rescues);
-                row.state = DeliveryState::Dead;
-                row.reason = Some(EndReason::new("poison", message));
-            } else {
-                row.state = DeliveryState::Ready;
-                row.due_at = row.due_at.min(rescue.now);
-            }
-        })?;
-        self.refresh(row.lane, rescue.now);
-        Some(Rescued { delivery: id, org: row.org.clone(), state: row.state })
-    }
-
-    fn sweep(&mut self, sweep: &Sweep) -> Swept {
-        let over = (sweep.now, LAST);
-        let expired: Vec<DeliveryId> =
-            self.expiring.range(..=over).take(sweep.limit).map(|(_, id)| *id).collect();
-        for id in &expired {
-            let row = self.edit(*id, |row| {
-                row.state = DeliveryState::Expired;
-                row.updated_at = sweep.now;
-            });
-            if let Some(row) = row {
-                self.refresh(row.lane, sweep.now);
-            }
-        }
-        let mut asleep = self.lanes_where(|lane| {
-            self.asleep(lane) > 0 && self.earliest(lane).is_some_and(|due| due <= sweep.now)
-        });
-        asleep.truncate(sweep.limit);
-        for lane in &asleep {
-            self.refresh(*lane, sweep.now);
-        }
-        Swept { expired: expired.len() as u64, woken: asleep.len() as u64 }
     }
 
     fn find(&self, org: &OrgId, id: DeliveryId) -> Result<&Delivery> {
@@ -483,27 +295,7 @@ impl Deliveries {
     }
 }
 
-fn apply(row: &mut Delivery, next: &Next, now: Timestamp) {
-    row.state = next.state();
-    row.reason = next.reason().cloned();
-    row.updated_at = now;
-    match next {
-        Next::Retry { due_at, .. } => row.due_at = *due_at,
-        Next::StepAside { due_at, lane, .. } => {
-            row.due_at = *due_at;
-            row.lane = lane.id;
-            row.out_of_order = true;
-        }
-        Next::Refund { due_at, throttled } => {
-            row.due_at = *due_at;
-            row.tries = row.tries.saturating_sub(1);
-            row.throttles += u32::from(*throttled);
-        }
-        _ => {}
-    }
-}
-
-fn session_lost(session: SessionId) -> Error {
+pub(super) fn session_lost(session: SessionId) -> Error {
     Error::new(Code::LeaseLost, format!("session `{session}` is not known any more; open another"))
 }
 

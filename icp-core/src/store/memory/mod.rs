@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod cancel;
+mod claim;
 mod delivery;
 mod erasure;
 mod event;
@@ -10,8 +11,10 @@ mod health;
 mod lane;
 mod letter;
 mod replay;
+mod rescue;
 mod resource;
 mod retention;
+mod settle;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

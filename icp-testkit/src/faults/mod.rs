@@ -1,0 +1,190 @@
+//! The behaviours every store over a network must show while that network fails, as one registry
+//! that each backend mounts.
+//!
+//! Real engines work on stores whose connections go through a [`Proxy`]; a [`Fault`] is set in the
+//! middle, and healed; then the ledger is read. A backend's test target has `harness = false` and
+//! one call of [`main`]. A store within this process is put behind a network with
+//! [`Remote`](remote::Remote):
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use icp_core::store::MemoryStore;
+//! use icp_testkit::faults::{self, remote};
+//!
+//! faults::main("memory", || remote::fixture(Arc::new(MemoryStore::new())));
+//! ```
+//!
+//! With `ICP_FAULTS_FULL` set, faults last 30 s and 1,000 commits are cut, in place of 2 s and
+//! 100.
+
+mod commit;
+mod connection;
+mod ledger;
+pub mod remote;
+mod stage;
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use icp_core::Result;
+use icp_core::store::Store;
+use libtest_mimic::{Arguments, Trial};
+
+pub use ledger::{Findings, Ledger, Receipt};
+
+use crate::proxy::{Fault, Pattern, Proxy};
+
+/// A future that a behaviour or a hook returns.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Opens a store.
+pub type Open = dyn Fn() -> BoxFuture<Result<Arc<dyn Store>>> + Send + Sync;
+
+/// Set where the suite runs at full size.
+const FULL: &str = "ICP_FAULTS_FULL";
+
+/// A fresh database, and the ways to it.
+pub struct Fixture {
+    /// A store on the database itself, for the checker.
+    pub direct: Arc<dyn Store>,
+    /// Opens another store on the same database, whose connections go through the proxy.
+    pub through: Box<Open>,
+    /// What stands between.
+    pub proxy: Proxy,
+    /// What tells the request that commits a write. Default: [`Pattern::commit`].
+    pub commit: Pattern,
+    /// Kept until the behaviour is over, for a temporary directory or a server.
+    pub guard: Box<dyn Any + Send + Sync>,
+}
+
+impl Fixture {
+    /// A fixture without a guard.
+    pub fn new<F>(
+        direct: Arc<dyn Store>,
+        proxy: Proxy,
+        through: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Arc<dyn Store>>> + Send + 'static,
+    {
+        let through = Box::new(move || Box::pin(through()) as BoxFuture<_>);
+        Self { direct, through, proxy, commit: Pattern::commit(), guard: Box::new(()) }
+    }
+
+    /// Says what tells the request that commits a write.
+    #[must_use]
+    pub fn committing_with(mut self, commit: Pattern) -> Self {
+        self.commit = commit;
+        self
+    }
+
+    /// Keeps `guard` until the behaviour is over.
+    #[must_use]
+    pub fn guarded_by(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.guard = Box::new(guard);
+        self
+    }
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture").field("direct", &self.direct).finish_non_exhaustive()
+    }
+}
+
+/// How much a behaviour does.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// How long a fault lasts.
+    pub stretch: Duration,
+    /// How many commits are cut.
+    pub commits: u32,
+}
+
+impl Size {
+    /// What fits a run of all tests.
+    pub const SMALL: Self = Self { stretch: Duration::from_secs(2), commits: 100 };
+    /// What the goals are stated for.
+    pub const FULL: Self = Self { stretch: Duration::from_secs(30), commits: 1_000 };
+}
+
+/// One thing every store does.
+#[derive(Clone, Copy, Debug)]
+pub struct Behaviour {
+    /// What goes wrong and what is expected of it, as in `connection::reset`.
+    pub name: &'static str,
+    /// Shows it on a fresh store; panics where the store fails.
+    pub run: fn(Fixture, Size) -> BoxFuture<()>,
+}
+
+macro_rules! registry {
+    ($($noun:ident { $($name:ident,)+ })+) => {
+        /// Every behaviour, by what goes wrong.
+        pub const BEHAVIOURS: &[Behaviour] = &[$($(Behaviour {
+            name: concat!(stringify!($noun), "::", stringify!($name)),
+            run: |fixture, size| Box::pin($noun::$name(fixture, size)),
+        },)+)+];
+    };
+}
+
+registry! {
+    connection {
+        is_late,
+        is_narrow,
+        is_stalled,
+        is_swallowed,
+        is_reset,
+        is_reset_with_each_request,
+        is_reset_again_and_again,
+        is_closed_by_half,
+        is_cut_within_answers,
+        is_closed_slowly,
+        is_refused,
+        is_lost_half_of_the_time,
+        of_one_node_is_swallowed,
+    }
+    commit {
+        that_arrived_is_told_as_transient_and_repeats_as_one,
+        that_did_not_arrive_is_told_as_transient_and_repeats_as_one,
+        of_unknown_outcome_repeats_by_event_id,
+        is_cut_under_load,
+    }
+}
+
+/// Runs every behaviour against the fixtures that `factory` makes, each on its own, and exits the
+/// process as a test harness does; takes the arguments of `cargo test`.
+///
+/// Behaviours are named `<backend>::<noun>::<behaviour>`.
+pub fn main<F, Made>(backend: &str, factory: F)
+where
+    F: Fn() -> Made + Clone + Send + 'static,
+    Made: Future<Output = Fixture> + Send,
+{
+    let size = if is_full() { Size::FULL } else { Size::SMALL };
+    let trial = |behaviour: &Behaviour| {
+        let (factory, run) = (factory.clone(), behaviour.run);
+        Trial::test(format!("{backend}::{}", behaviour.name), move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(4)
+                .enable_all()
+                .build()?;
+            runtime.block_on(async { run(factory().await, size).await });
+            Ok(())
+        })
+    };
+    let trials = BEHAVIOURS.iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test harness is told by its environment")]
+fn is_full() -> bool {
+    std::env::var(FULL).is_ok_and(|value| !value.is_empty() && value != "0")
+}
+
+#[cfg(test)]
+mod tests;
