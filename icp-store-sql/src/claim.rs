@@ -129,6 +129,11 @@ async fn turn_on(conn: &mut Conn<'_>, claim: &Claim) -> Result<(), Failure> {
 pub(crate) const ELIGIBLE: &str =
     "runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < allowed";
 
+/// [`ELIGIBLE`], as the index of such lanes is found by; MySQL keeps it as a column.
+fn is_eligible(dialect: Dialect) -> &'static str {
+    if dialect == Dialect::MySql { "eligible = 1" } else { ELIGIBLE }
+}
+
 /// Lanes that may give something, lowest pass first, with their organization's runnable lanes.
 pub(crate) fn eligible_sql() -> String {
     format!(
@@ -170,28 +175,33 @@ fn waits(now: Timestamp) -> bool {
 }
 
 /// Eligible lanes that nobody holds; they are locked.
-pub(crate) fn free_sql() -> String {
+pub(crate) fn free_sql(dialect: Dialect) -> String {
+    let eligible = is_eligible(dialect);
     format!(
-        "SELECT {LANE} FROM icp_lane l WHERE {ELIGIBLE} ORDER BY pass, id LIMIT ? \
-         FOR UPDATE SKIP LOCKED"
+        "SELECT {LANE} FROM icp_lane l INDEXED BY icp_lane_eligible WHERE {eligible} \
+         ORDER BY pass, id LIMIT ? FOR UPDATE SKIP LOCKED"
     )
 }
 
-pub(crate) fn first_sql() -> String {
-    format!("SELECT id FROM icp_lane WHERE {ELIGIBLE} ORDER BY pass, id LIMIT 1")
+pub(crate) fn first_sql(dialect: Dialect) -> String {
+    let eligible = is_eligible(dialect);
+    format!(
+        "SELECT id FROM icp_lane INDEXED BY icp_lane_eligible WHERE {eligible} \
+         ORDER BY pass, id LIMIT 1"
+    )
 }
 
 /// Waits for the eligible lane that goes first.
 async fn wait_for_first(conn: &mut Conn<'_>) -> Result<bool, Failure> {
-    let found = statement(first_sql()).fetch_optional(&mut *conn).await?;
+    let found = statement(first_sql(conn.dialect())).fetch_optional(&mut *conn).await?;
     let Some(found) = found else { return Ok(false) };
     lane::lock(conn, [row::bytes(&found, 0)?]).await?;
     Ok(true)
 }
 
 async fn unlocked(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Lane>, Failure> {
-    let found = statement(free_sql()).bind(most(limit.min(LOCKED))).fetch_all(conn).await?;
-    found.iter().map(row::lane).collect()
+    let free = statement(free_sql(conn.dialect())).bind(most(limit.min(LOCKED)));
+    free.fetch_all(conn).await?.iter().map(row::lane).collect()
 }
 
 pub(crate) const BUSY: (&str, &str) = (
@@ -301,18 +311,8 @@ async fn heads(
     let mut heads: HashMap<_, Vec<Delivery>> = HashMap::new();
     for (mode, order) in [(LaneMode::Parallel, PARALLEL), (LaneMode::Fifo, FIFO)] {
         let lanes: Vec<&Lane> = lanes.iter().map(|(l, _)| l).filter(|l| l.mode == mode).collect();
-        let tail = heads_sql(conn.dialect(), order);
-        for chunk in padded(&lanes) {
-            let mut query = values(HEADS, chunk.len(), 1, &tail);
-            for lane in chunk {
-                query.bind(lane.id.to_bytes().to_vec());
-            }
-            query.bind(i64::try_from(depth).unwrap_or(i64::MAX));
-            let found = query.fetch_one(&mut *conn).await?;
-            for delivery in row::array::<DeliveryRow<'_>>(&found, 0)? {
-                let delivery = delivery.read()?;
-                heads.entry(delivery.lane.to_bytes()).or_default().push(delivery);
-            }
+        for delivery in waiting(conn, &lanes, order, most(depth)).await? {
+            heads.entry(delivery.lane.to_bytes()).or_default().push(delivery);
         }
         for lane in lanes {
             let Some(queue) = heads.get_mut(&lane.id.to_bytes()) else { continue };
@@ -323,6 +323,53 @@ async fn heads(
         }
     }
     Ok(heads)
+}
+
+/// The first `depth` ready deliveries of each lane.
+async fn waiting(
+    conn: &mut Conn<'_>,
+    lanes: &[&Lane],
+    order: (&str, &str),
+    depth: i64,
+) -> Result<Vec<Delivery>, Failure> {
+    if conn.dialect() == Dialect::MySql {
+        return queues(conn, lanes, order, depth).await;
+    }
+    let mut waiting = Vec::new();
+    let tail = heads_sql(conn.dialect(), order);
+    for chunk in padded(lanes) {
+        let mut query = values(HEADS, chunk.len(), 1, &tail);
+        for lane in chunk {
+            query.bind(lane.id.to_bytes().to_vec());
+        }
+        query.bind(depth);
+        let found = query.fetch_one(&mut *conn).await?;
+        for delivery in row::array::<DeliveryRow<'_>>(&found, 0)? {
+            waiting.push(delivery.read()?);
+        }
+    }
+    Ok(waiting)
+}
+
+/// As [`waiting`], where no table can be joined with the first rows of another.
+async fn queues(
+    conn: &mut Conn<'_>,
+    lanes: &[&Lane],
+    (only, order): (&str, &str),
+    depth: i64,
+) -> Result<Vec<Delivery>, Failure> {
+    if lanes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let queue = format!(
+        "SELECT {DELIVERY} FROM (SELECT * FROM icp_delivery q WHERE q.lane = ? AND q.state = 0 \
+         {only} ORDER BY {order} LIMIT ?) d"
+    );
+    let mut query = statement(vec![queue; lanes.len()].join(" UNION ALL "));
+    for lane in lanes {
+        query = query.bind(lane.id.to_bytes()).bind(depth);
+    }
+    query.fetch_all(conn).await?.iter().map(row::delivery).collect()
 }
 
 pub(crate) const LEASE: (&str, &str) = (
@@ -365,6 +412,13 @@ pub(crate) fn events_sql() -> String {
     )
 }
 
+fn event_rows_sql() -> String {
+    format!(
+        ") SELECT {EVENT}, e.body FROM (SELECT DISTINCT org, id FROM v) AS v \
+         CROSS JOIN icp_event e ON e.org = v.org AND e.id = v.id"
+    )
+}
+
 async fn events(
     conn: &mut Conn<'_>,
     deliveries: &[Delivery],
@@ -373,11 +427,21 @@ async fn events(
     ids.sort_unstable();
     ids.dedup();
     let mut events = HashMap::with_capacity(ids.len());
+    // MySQL cuts such a value off at a length that the host sets.
+    let apart = conn.dialect() == Dialect::MySql;
+    let tail = if apart { event_rows_sql() } else { events_sql() };
     // Bodies can be large, and those of a chunk come as one value.
     for chunk in ids.chunks(16).flat_map(padded) {
-        let mut query = values(EVENTS, chunk.len(), 2, &events_sql());
+        let mut query = values(EVENTS, chunk.len(), 2, &tail);
         for (org, id) in chunk {
             query.bind(org.shared()).bind(id.to_bytes().to_vec());
+        }
+        if apart {
+            for found in query.fetch_all(&mut *conn).await? {
+                let event = row::event(&found)?;
+                events.insert(event.id, Arc::new(event));
+            }
+            continue;
         }
         let found = query.fetch_one(&mut *conn).await?;
         let mut bodies: &[u8] = found.try_get(1)?;
@@ -390,10 +454,11 @@ async fn events(
 }
 
 /// When the next lane wakes; `None` where one may give something now.
-pub(crate) fn next_due_sql() -> String {
+pub(crate) fn next_due_sql(dialect: Dialect) -> String {
+    let eligible = is_eligible(dialect);
     format!(
         "SELECT CASE WHEN EXISTS (SELECT 1 FROM icp_lane \
-            INDEXED BY icp_lane_eligible WHERE {ELIGIBLE}) THEN NULL \
+            INDEXED BY icp_lane_eligible WHERE {eligible}) THEN NULL \
          ELSE (SELECT min(at) FROM (\
            SELECT min(next_due) AS at FROM icp_lane \
              WHERE next_due IS NOT NULL AND paused = 0 AND blocked_until IS NULL \
@@ -404,6 +469,6 @@ pub(crate) fn next_due_sql() -> String {
 }
 
 async fn next_due(conn: &mut Conn<'_>) -> Result<Option<Timestamp>, Failure> {
-    let found = statement(next_due_sql()).fetch_one(conn).await?;
+    let found = statement(next_due_sql(conn.dialect())).fetch_one(conn).await?;
     row::maybe_time(&found, 0)
 }

@@ -156,7 +156,7 @@ async fn repeat(conn: &mut Conn<'_>, replay: &Replay) -> Result<Delivery, Failur
         "INSERT INTO icp_delivery (id, org, event, integration, lane, fifo, state, due_at, epoch, \
          tries, throttles, rescues, expires_at, replay_of, created_at, updated_at) \
          SELECT ?1, org, event, integration, lane, fifo, 0, ?2, 0, 0, 0, 0, ?3, id, ?2, ?2 \
-         FROM icp_delivery WHERE id = ?4 ON CONFLICT (id) DO NOTHING",
+         FROM icp_delivery AS old WHERE id = ?4 ON CONFLICT (id) DO NOTHING",
     )
     .bind(replay.id.to_bytes().to_vec())
     .bind(replay.now.as_millis())
@@ -232,7 +232,9 @@ pub(crate) fn list_sql(dialect: Dialect, query: &DeliveryQuery) -> String {
         "icp_delivery d INDEXED BY icp_delivery_integration WHERE d.org = ?1"
     } else if query.state == Some(DeliveryState::Dead) {
         "icp_delivery d INDEXED BY icp_delivery_dead WHERE d.org = ?1"
-    } else if dialect != Dialect::Sqlite {
+    } else if dialect == Dialect::MySql {
+        return format!("SELECT {DELIVERY} FROM ({}) d {tail}", by_state(query, &filter, tail));
+    } else if dialect == Dialect::Postgres {
         return format!(
             "SELECT {DELIVERY} FROM (SELECT DISTINCT integration FROM icp_lane WHERE org = ?1) v \
              CROSS JOIN LATERAL (SELECT * FROM icp_delivery d WHERE d.org = ?1 \
@@ -248,6 +250,19 @@ pub(crate) fn list_sql(dialect: Dialect, query: &DeliveryQuery) -> String {
         );
     };
     format!("SELECT {DELIVERY} FROM {from} {filter} {tail}")
+}
+
+/// The newest of each state, as the index of an organization's deliveries begins with these.
+fn by_state(query: &DeliveryQuery, filter: &str, tail: &str) -> String {
+    let states = DeliveryState::ALL.iter().filter(|state| query.state.is_none_or(|s| s == **state));
+    let newest = states.map(|state| {
+        let state = row::state_code(*state);
+        format!(
+            "(SELECT d.* FROM icp_delivery d INDEXED BY icp_delivery_dead WHERE d.org = ?1 \
+             AND d.state = {state} {filter} {tail})"
+        )
+    });
+    newest.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 async fn list(

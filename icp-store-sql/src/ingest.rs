@@ -6,6 +6,7 @@ use icp_core::event::{Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, New
 use icp_core::id::{DeliveryId, EventId, OrgId};
 use icp_core::time::Timestamp;
 
+use crate::dialect::Dialect;
 use crate::error::{Failure, corrupt};
 use crate::lane::{self, Seen};
 use crate::link::Conn;
@@ -62,7 +63,13 @@ async fn write(
         .collect();
     let mut script = Script::default();
     write_events(&mut script, &accepted);
-    write_keys(&mut script, &accepted, batch.now);
+    let keys = keyed(&accepted);
+    if conn.dialect() == Dialect::MySql {
+        forget_lapsed(conn, &keys, &known, batch.now).await?;
+        write_keys(&mut script, &keys, NEW_KEYS, batch.now);
+    } else {
+        write_keys(&mut script, &keys, PUT_KEYS, batch.now);
+    }
     let leased = write_deliveries(conn, &mut script, &accepted, batch).await?;
     forget_outbox(&mut script, &done);
     if !script.execute(conn).await? {
@@ -81,6 +88,8 @@ struct Known {
     events: HashSet<EventId>,
     outbox: HashSet<EventId>,
     keys: HashMap<(String, String), (EventId, Vec<u8>)>,
+    /// Whether one of the keys was there once.
+    lapsed: bool,
 }
 
 impl Known {
@@ -92,7 +101,7 @@ impl Known {
             .filter_map(|item| Some((item.event.org.clone(), item.outbox?)))
             .collect();
         let outbox = present(conn, OUTBOX_PRESENT, &rows).await?;
-        let mut keys = HashMap::new();
+        let (mut keys, mut lapsed) = (HashMap::new(), false);
         let named: Vec<(&OrgId, &str)> = batch
             .items
             .iter()
@@ -108,10 +117,12 @@ impl Known {
                     let event = EventId::from_bytes(row::bytes(&found, 2)?);
                     let key = (found.try_get(0)?, found.try_get(1)?);
                     keys.insert(key, (event, found.try_get(3)?));
+                } else {
+                    lapsed = true;
                 }
             }
         }
-        Ok(Self { events: HashSet::new(), outbox, keys })
+        Ok(Self { events: HashSet::new(), outbox, keys, lapsed })
     }
 
     fn judge(&mut self, item: &IngestItem, now: Timestamp) -> Ingested {
@@ -200,13 +211,46 @@ pub(crate) const PUT_KEYS: (&str, &str) = (
      WHERE icp_idempotency.expires_at <= ?",
 );
 
-fn write_keys(script: &mut Script, items: &[&IngestItem], now: Timestamp) {
-    let keyed: Vec<(&IngestItem, &str)> = items
-        .iter()
-        .filter_map(|item| Some((*item, item.event.idempotency_key.as_deref()?)))
-        .collect();
-    for chunk in exact(&keyed) {
-        script.rows(PUT_KEYS.0, chunk.len(), 5, PUT_KEYS.1);
+/// Where a key that lapsed cannot be written again by the same statement.
+const NEW_KEYS: (&str, &str) = (PUT_KEYS.0, " ON CONFLICT (org, key) DO NOTHING");
+
+const LAPSED: (&str, &str) =
+    ("DELETE FROM icp_idempotency WHERE (org, key) IN (VALUES ", ") AND expires_at <= ?");
+
+fn keyed<'a>(items: &[&'a IngestItem]) -> Vec<(&'a IngestItem, &'a str)> {
+    let keyed = items.iter().map(|item| Some((*item, item.event.idempotency_key.as_deref()?)));
+    keyed.flatten().collect()
+}
+
+/// Forgets those of the keys that have lapsed.
+async fn forget_lapsed(
+    conn: &mut Conn<'_>,
+    keyed: &[(&IngestItem, &str)],
+    known: &Known,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if !known.lapsed {
+        return Ok(());
+    }
+    for chunk in padded(keyed) {
+        let mut query = values(LAPSED.0, chunk.len(), 2, LAPSED.1);
+        for (item, key) in chunk {
+            query.bind(item.event.org.shared()).bind(text(key));
+        }
+        query.bind(now.as_millis());
+        query.changes(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+fn write_keys(
+    script: &mut Script,
+    keyed: &[(&IngestItem, &str)],
+    (head, tail): (&str, &str),
+    now: Timestamp,
+) {
+    for chunk in exact(keyed) {
+        script.rows(head, chunk.len(), 5, tail);
         for (item, key) in chunk {
             script
                 .bind(item.event.org.shared())
@@ -215,7 +259,9 @@ fn write_keys(script: &mut Script, items: &[&IngestItem], now: Timestamp) {
                 .bind(item.body_hash.to_vec())
                 .bind((now + item.idempotency_window).as_millis());
         }
-        script.bind(now.as_millis());
+        if tail == PUT_KEYS.1 {
+            script.bind(now.as_millis());
+        }
     }
     script.expect(keyed.len());
 }

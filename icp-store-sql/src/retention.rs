@@ -91,10 +91,9 @@ async fn records(conn: &mut Conn<'_>, prune: &Prune, cutoffs: &Cutoffs) -> Resul
 
 /// Its last parameters are the organization and the cutoffs of dead ones and of others.
 pub(crate) const DELIVERIES: (&str, &str) = (
-    "DELETE FROM icp_delivery WHERE id IN (SELECT d.id FROM icp_delivery d \
-     INDEXED BY icp_delivery_event WHERE d.event IN (VALUES ",
-    ") AND d.org = ? AND d.state > 1 AND d.updated_at < CASE WHEN d.state = 3 THEN ? ELSE ? END) \
-     RETURNING id, event, state, replay_of IS NULL",
+    "SELECT d.id, d.event, d.state, CASE WHEN d.replay_of IS NULL THEN 1 ELSE 0 END \
+     FROM icp_delivery d INDEXED BY icp_delivery_event WHERE d.event IN (VALUES ",
+    ") AND d.org = ? AND d.state > 1 AND d.updated_at < CASE WHEN d.state = 3 THEN ? ELSE ? END",
 );
 
 async fn deliveries(
@@ -107,7 +106,8 @@ async fn deliveries(
     let mut gone = Vec::new();
     let mut of_event: BTreeMap<[u8; 16], i64> = BTreeMap::new();
     for chunk in padded(events) {
-        let mut query = values(DELIVERIES.0, chunk.len(), 1, DELIVERIES.1);
+        let tail = format!("{}{}", DELIVERIES.1, conn.dialect().for_update());
+        let mut query = values(DELIVERIES.0, chunk.len(), 1, &tail);
         chunk.into_iter().for_each(|id| {
             query.bind(id.to_vec());
         });
@@ -144,7 +144,8 @@ pub(crate) const COUNT: (&str, &str) = (
     ") UPDATE icp_event AS e SET pruned = e.pruned + v.gone FROM v WHERE e.org = ? AND e.id = v.id",
 );
 
-pub(crate) const FORGET: [&str; 3] = [
+pub(crate) const FORGET: [&str; 4] = [
+    "DELETE FROM icp_delivery WHERE id IN (VALUES ",
     "DELETE FROM icp_attempt WHERE delivery IN (VALUES ",
     "DELETE FROM icp_letter WHERE delivery IN (VALUES ",
     "DELETE FROM icp_letter_note WHERE delivery IN (VALUES ",

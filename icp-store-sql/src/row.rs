@@ -34,7 +34,7 @@ pub(crate) const DELIVERY: &str = "json_array(hex(d.id), d.org, hex(d.event), d.
 /// An event without its body as one JSON text.
 pub(crate) const EVENT: &str = "json_array(hex(e.id), e.org, e.unit, e.event_type, \
      e.content_type, e.idempotency_key, e.ordering_key, e.received_at, e.due_at, e.expires_at, \
-     e.traceparent, e.tracestate, e.config_revision, length(e.body), e.subject, \
+     e.traceparent, e.tracestate, e.config_revision, length(e.body), CAST(e.subject AS TEXT), \
      e.erased_at)";
 /// A lane as one JSON text.
 pub(crate) const LANE: &str = "json_array(hex(l.id), l.org, l.integration, l.order_key, l.fifo, \

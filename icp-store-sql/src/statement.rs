@@ -40,6 +40,11 @@ impl Script {
         self.expected += rows;
     }
 
+    /// Whether rows are counted at all.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.expected > 0
+    }
+
     /// How many statements there are.
     pub(crate) fn len(&self) -> u64 {
         if self.sql.is_empty() { 0 } else { self.ends.len() as u64 + 1 }

@@ -28,6 +28,12 @@ macro_rules! on_every_store {
                 super::$test(crate::stage::Backend::postgres().await).await;
             })+
         }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::stage::Backend::mysql().await).await;
+            })+
+        }
     };
 }
 pub(crate) use on_every_store;

@@ -45,6 +45,11 @@ impl Backend {
         Self { store: database.connect().await, sqlite: None, database: Some(database) }
     }
 
+    pub(crate) async fn mysql() -> Self {
+        let database = Database::create(Server::MySql).await;
+        Self { store: database.connect().await, sqlite: None, database: Some(database) }
+    }
+
     /// An engine on the store, with short intervals.
     pub(crate) fn builder(&self) -> EngineBuilder {
         Self::builder_on(Arc::clone(&self.store))

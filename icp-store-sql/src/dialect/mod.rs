@@ -7,6 +7,7 @@
 //! Two habits make that possible: the greater of two values is `MAX` and the lesser `MIN`, while
 //! aggregates are `max` and `min`; and a truth is compared with 1 or 0, as it is kept.
 
+pub(crate) mod mysql;
 mod postgres;
 
 /// A family of databases that speak alike.
@@ -25,8 +26,9 @@ impl Dialect {
     /// A statement in the words of the dialect.
     pub(crate) fn say(self, sql: &str) -> String {
         match self {
-            Self::Sqlite | Self::MySql => sql.to_owned(),
+            Self::Sqlite => sql.to_owned(),
             Self::Postgres => postgres::say(sql),
+            Self::MySql => mysql::say(sql, &[], mysql::Conflict::Skip).sql,
         }
     }
 

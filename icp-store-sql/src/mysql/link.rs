@@ -7,27 +7,41 @@ use sqlx::{
     MySqlConnection, Row as _, TypeInfo as _,
 };
 
+use super::error::is_duplicate;
 use crate::dialect::Dialect;
+use crate::dialect::mysql::{self, Conflict, Said};
 use crate::error::{self, Failure};
 use crate::family::Family;
 use crate::family::sealed::Sealed;
 use crate::link::{self, Link, Row, Transaction};
+use crate::names::Names;
 use crate::outbox::OutboxInsert;
 use crate::statement::Script;
 use crate::value::Value;
 
 /// A connection that only reads.
-pub(super) struct Reader(pub(super) PoolConnection<MySql>);
+pub(super) struct Reader(pub(super) PoolConnection<MySql>, pub(super) Names);
 
 /// A connection that writes.
-pub(super) struct Writer(pub(super) PoolConnection<MySql>);
+pub(super) struct Writer {
+    pub(super) conn: PoolConnection<MySql>,
+    pub(super) names: Names,
+    /// Whether the isolation is set already.
+    pub(super) own: bool,
+}
 
-struct Writing<'a>(sqlx::Transaction<'a, MySql>);
+/// For the next transaction only.
+const ISOLATION: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+struct Writing<'a>(sqlx::Transaction<'a, MySql>, Names);
 
 #[async_trait]
 impl link::Writer for Writer {
     async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure> {
-        Ok(Box::new(Writing(self.0.begin().await?)))
+        if !self.own {
+            self.conn.execute(ISOLATION).await?;
+        }
+        Ok(Box::new(Writing(self.conn.begin().await?, self.names.clone())))
     }
 }
 
@@ -51,17 +65,25 @@ macro_rules! link {
             }
 
             async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
+                let counted = script.is_counted();
+                let conflict = if counted { Conflict::Fail } else { Conflict::Skip };
                 let mut changed = 0;
                 for (sql, values) in script.statements() {
-                    let done = self.0.execute(statement(sql, values)?).await?;
-                    changed += done.rows_affected();
+                    let said = mysql::say(sql, values, conflict);
+                    let upserts = said.upserts;
+                    match self.0.execute(statement(&self.1, said, values)?).await {
+                        Ok(done) => changed += upserts.unwrap_or(done.rows_affected()),
+                        // A row is there, so that fewer change than are expected.
+                        Err(error) if counted && is_duplicate(&error) => break,
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 Ok(changed)
             }
 
             async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
-                let statement = statement(script.sql(), script.values())?;
-                let rows = self.0.fetch_all(statement).await?;
+                let said = mysql::say(script.sql(), script.values(), Conflict::Skip);
+                let rows = self.0.fetch_all(statement(&self.1, said, script.values())?).await?;
                 Ok(rows.into_iter().map(Row::MySql).collect())
             }
         }
@@ -79,21 +101,23 @@ impl Family for MySql {
 
     async fn put(conn: &mut MySqlConnection, insert: OutboxInsert) -> Result<(), Error> {
         let OutboxInsert { sql, values } = insert;
-        let arguments = arguments(&values).map_err(error::classify)?;
+        let arguments = arguments(values.iter()).map_err(error::classify)?;
         let done = conn.execute(sqlx::query_with(AssertSqlSafe(sql), arguments)).await;
         done.map(drop).map_err(error::classify)
     }
 }
 
 fn statement(
-    sql: &str,
+    names: &Names,
+    said: Said,
     values: &[Value],
 ) -> Result<sqlx::query::Query<'static, MySql, MySqlArguments>, sqlx::Error> {
-    let sql = Dialect::MySql.say(sql);
-    Ok(sqlx::query_with(AssertSqlSafe(sql), arguments(values)?))
+    let bound = said.order.iter().filter_map(|at| values.get(*at));
+    let arguments = arguments(bound)?;
+    Ok(sqlx::query_with(AssertSqlSafe(names.put(said.sql)), arguments))
 }
 
-fn arguments(values: &[Value]) -> Result<MySqlArguments, sqlx::Error> {
+fn arguments<'v>(values: impl Iterator<Item = &'v Value>) -> Result<MySqlArguments, sqlx::Error> {
     let mut arguments = MySqlArguments::default();
     for value in values {
         match value {
@@ -106,9 +130,16 @@ fn arguments(values: &[Value]) -> Result<MySqlArguments, sqlx::Error> {
     Ok(arguments)
 }
 
+/// Sums come as decimals, whose text form is what is sent.
 pub(crate) fn int(row: &MySqlRow, at: usize) -> Result<Option<i64>, sqlx::Error> {
-    if row.try_column(at)?.type_info().name().ends_with("UNSIGNED") {
+    let kind = row.try_column(at)?.type_info().name();
+    if kind.ends_with("UNSIGNED") {
         return Ok(row.try_get::<Option<u64>, _>(at)?.map(u64::cast_signed));
+    }
+    if kind == "DECIMAL" {
+        let text: Option<&str> = row.try_get_unchecked(at)?;
+        let int = text.map(str::parse).transpose();
+        return int.map_err(|error| sqlx::Error::Decode(Box::new(error)));
     }
     row.try_get(at)
 }

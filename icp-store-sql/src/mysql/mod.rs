@@ -8,16 +8,21 @@
 //! # Ok(()) }
 //! ```
 
+mod config;
 pub(crate) mod error;
 pub(crate) mod link;
 mod migrate;
+mod server;
 
 use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
 use icp_core::store::StoreInfo;
+use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection, MySqlPool};
+
+pub use config::Builder;
 
 use crate::SqlStore;
 use crate::error::Failure;
@@ -31,19 +36,41 @@ use crate::store::Backend;
 pub type MySqlStore = SqlStore<MySql>;
 
 impl MySqlStore {
-    /// Connects to the database at `url` and brings its tables up to date.
+    /// Connects to the database at `url` with the defaults of [`MySqlStore::builder`] and brings
+    /// its tables up to date.
     ///
     /// # Errors
     ///
-    /// [`StoreUnavailable`](icp_core::Code::StoreUnavailable) where there is no answer.
+    /// As [`Builder::open`].
     pub async fn connect(url: &str) -> Result<Self> {
-        let pool = MySqlPool::connect(url).await.map_err(crate::error::classify)?;
-        migrate::run(&pool).await?;
-        Ok(Self::new(Server { pool }))
+        Self::builder(url).open().await
+    }
+
+    /// The settings of a store at `url`, as in `mysql://user:password@host:3306/database`.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    /// A store on a pool of the host's own, with the defaults of
+    /// [`MySqlStore::builder_with_pool`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::open`].
+    pub async fn with_pool(pool: MySqlPool) -> Result<Self> {
+        Self::builder_with_pool(pool).open().await
+    }
+
+    /// The settings of a store on a pool of the host's own, whose SQL mode must be strict.
+    ///
+    /// Its connections keep their settings: each transaction of the store asks for
+    /// `READ COMMITTED` for itself. Closing the store closes the pool.
+    pub fn builder_with_pool(pool: MySqlPool) -> Builder {
+        Builder::with_pool(pool)
     }
 }
 
-/// As [`MySqlStore::publish_in`], where no store is at hand.
+/// As [`MySqlStore::publish_in`] for tables of the default names, where no store is at hand.
 ///
 /// # Errors
 ///
@@ -55,6 +82,23 @@ pub async fn publish_in(tx: &mut MySqlConnection, event: &Event) -> Result<Event
 /// The connections to one database.
 struct Server {
     pool: MySqlPool,
+    names: Names,
+    /// Whether each connection is set up as the store needs it.
+    own: bool,
+}
+
+/// A connection; where none comes in time, tells whether all are taken or none can be made.
+async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, Failure> {
+    let error = match pool.acquire().await {
+        Ok(conn) => return Ok(conn),
+        Err(error) => error,
+    };
+    let late = matches!(error, sqlx::Error::PoolTimedOut);
+    if late && pool.size() >= pool.options().get_max_connections() {
+        return Err(error.into());
+    }
+    let unanswered = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    Err(error::refused(if late { unanswered() } else { error }).into())
 }
 
 #[async_trait]
@@ -64,15 +108,16 @@ impl Backend for Server {
     }
 
     fn names(&self) -> Names {
-        Names::default()
+        self.names.clone()
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        Ok(Box::new(link::Writer(self.pool.acquire().await?)))
+        let (conn, names) = (acquire(&self.pool).await?, self.names.clone());
+        Ok(Box::new(link::Writer { conn, names, own: self.own }))
     }
 
     async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(self.pool.acquire().await?)))
+        Ok(Box::new(link::Reader(acquire(&self.pool).await?, self.names.clone())))
     }
 
     async fn hinted(&self) {

@@ -46,7 +46,7 @@ fn statements() -> Vec<String> {
         many((claim::HEADS, &claim::heads_sql(Dialect::Sqlite, claim::FIFO)), 1),
         many(claim::LEASE, 1),
         many((claim::EVENTS, &claim::events_sql()), 2),
-        claim::next_due_sql(),
+        claim::next_due_sql(Dialect::Sqlite),
         many((ingest::PRESENT, ingest::EVENTS_PRESENT), 2),
         many((ingest::PRESENT, ingest::OUTBOX_PRESENT), 2),
         many(ingest::KEYS, 2),
