@@ -73,13 +73,12 @@ impl Database {
     }
 }
 
-impl Database {
-    /// A store in the database.
-    pub(crate) async fn connect(&self) -> Arc<dyn Store> {
-        match self.server {
-            Server::Postgres => Arc::new(PostgresStore::connect(&self.url).await.unwrap()),
-            Server::MySql => Arc::new(MySqlStore::connect(&self.url).await.unwrap()),
-        }
+/// A store in the database at `url`.
+pub(crate) async fn connect(url: &str) -> Arc<dyn Store> {
+    match url.split_once(':') {
+        Some(("postgres", _)) => Arc::new(PostgresStore::connect(url).await.unwrap()),
+        Some(("mysql", _)) => Arc::new(MySqlStore::connect(url).await.unwrap()),
+        _ => panic!("there is no store for {url}"),
     }
 }
 
@@ -90,9 +89,7 @@ impl Drop for Database {
             Server::MySql => "",
         };
         let (server, sql) = (self.server, format!("DROP DATABASE {}{force}", self.name));
-        let gone = std::thread::spawn(move || {
-            tokio::runtime::Runtime::new().unwrap().block_on(server.run(sql));
-        });
-        drop(gone.join());
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| runtime.block_on(server.run(sql)));
     }
 }

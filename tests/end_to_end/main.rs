@@ -25,13 +25,15 @@ macro_rules! on_every_store {
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::stage::Backend::postgres().await).await;
+                let server = crate::database::Server::Postgres;
+                super::$test(crate::stage::Backend::on(server).await).await;
             })+
         }
         mod mysql {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::stage::Backend::mysql().await).await;
+                let server = crate::database::Server::MySql;
+                super::$test(crate::stage::Backend::on(server).await).await;
             })+
         }
     };

@@ -15,7 +15,7 @@ use icp_testkit::receiver::{PATIENCE, Receiver};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::database::{Database, Server};
+use crate::database::{self, Database, Server};
 
 pub(crate) const SIGNING_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const SEALING_KEY: &str = "k1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -40,14 +40,13 @@ impl Backend {
         Self { store: Arc::new(store.clone()), sqlite: Some((store, dir)), database: None }
     }
 
-    pub(crate) async fn postgres() -> Self {
-        let database = Database::create(Server::Postgres).await;
-        Self { store: database.connect().await, sqlite: None, database: Some(database) }
-    }
-
-    pub(crate) async fn mysql() -> Self {
-        let database = Database::create(Server::MySql).await;
-        Self { store: database.connect().await, sqlite: None, database: Some(database) }
+    pub(crate) async fn on(server: Server) -> Self {
+        let database = Database::create(server).await;
+        Self {
+            store: database::connect(&database.url).await,
+            sqlite: None,
+            database: Some(database),
+        }
     }
 
     /// An engine on the store, with short intervals.
@@ -58,7 +57,7 @@ impl Backend {
     /// As [`builder`](Self::builder), with connections of its own where the store is a server.
     pub(crate) async fn another_node(&self) -> EngineBuilder {
         let Some(database) = &self.database else { return self.builder() };
-        Self::builder_on(database.connect().await)
+        Self::builder_on(database::connect(&database.url).await)
     }
 
     fn builder_on(store: Arc<dyn Store>) -> EngineBuilder {

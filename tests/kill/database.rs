@@ -8,18 +8,21 @@ use icp::store::Store;
 use icp::store_sql::sqlite::SqliteStore;
 use tempfile::TempDir;
 
-use crate::host::{Host, SqliteHost};
+use crate::host::{Host, MySqlHost, PostgresHost, SqliteHost};
+use crate::servers::{self, Server};
 
 /// A kind of database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Sqlite,
+    Postgres,
+    MySql,
 }
 
 impl Kind {
     /// Those that this build has stores for.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        [Self::Sqlite].into_iter()
+        [Self::Sqlite, Self::Postgres, Self::MySql].into_iter()
     }
 }
 
@@ -27,6 +30,8 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::MySql => "mysql",
         })
     }
 }
@@ -36,7 +41,14 @@ impl fmt::Display for Kind {
 pub(crate) struct Database {
     /// What a process is told to open it.
     pub(crate) url: String,
-    _folder: Option<TempDir>,
+    _kept: Kept,
+}
+
+/// What goes with the database.
+#[derive(Debug)]
+enum Kept {
+    Folder { _folder: TempDir },
+    Server { _database: servers::Database },
 }
 
 impl Database {
@@ -45,9 +57,16 @@ impl Database {
             Kind::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
                 let url = format!("sqlite:{}", folder.path().join("icp.db").display());
-                Self { url, _folder: Some(folder) }
+                Self { url, _kept: Kept::Folder { _folder: folder } }
             }
+            Kind::Postgres => Self::on(Server::Postgres).await,
+            Kind::MySql => Self::on(Server::MySql).await,
         }
+    }
+
+    async fn on(server: Server) -> Self {
+        let database = servers::Database::create(server).await;
+        Self { url: database.url.clone(), _kept: Kept::Server { _database: database } }
     }
 }
 
@@ -55,14 +74,16 @@ impl Database {
 pub(crate) async fn open(url: &str) -> Arc<dyn Store> {
     match url.split_once(':') {
         Some(("sqlite", path)) => Arc::new(SqliteStore::open(Path::new(path)).await.unwrap()),
-        _ => panic!("there is no store for {url}"),
+        _ => servers::connect(url).await,
     }
 }
 
 /// A host whose own tables are in the database.
 pub(crate) async fn host(url: &str) -> Box<dyn Host> {
     match url.split_once(':') {
-        Some(("sqlite", path)) => Box::new(SqliteHost::open(Path::new(path)).await),
+        Some(("sqlite", path)) => Box::new(SqliteHost::open(&format!("sqlite://{path}")).await),
+        Some(("postgres", _)) => Box::new(PostgresHost::open(url).await),
+        Some(("mysql", _)) => Box::new(MySqlHost::open(url).await),
         _ => panic!("there is no host for {url}"),
     }
 }

@@ -1,12 +1,10 @@
 //! A host with tables of its own in the database, one for each family of drivers.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use async_trait::async_trait;
 use icp::event::Event;
-use icp::store_sql::sqlite::publish_in;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, MySqlConnection, PgConnection, SqliteConnection};
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,37 +26,45 @@ pub(crate) trait Host: Send {
     async fn orders(&mut self) -> BTreeSet<u64>;
 }
 
-/// A host on SQLite.
-#[derive(Debug)]
-pub(crate) struct SqliteHost(SqliteConnection);
+macro_rules! host {
+    ($host:ident, $connection:ty, $begin:literal, $insert:literal, $family:ident) => {
+        /// A host on a database of this family.
+        #[derive(Debug)]
+        pub(crate) struct $host($connection);
 
-impl SqliteHost {
-    pub(crate) async fn open(path: &Path) -> Self {
-        let url = format!("sqlite://{}", path.display());
-        Self(SqliteConnection::connect(&url).await.unwrap())
-    }
-}
-
-#[async_trait]
-impl Host for SqliteHost {
-    async fn prepare(&mut self) {
-        let table = "CREATE TABLE IF NOT EXISTS orders (number INTEGER PRIMARY KEY)";
-        sqlx::query(table).execute(&mut self.0).await.unwrap();
-    }
-
-    async fn order(&mut self, number: u64, event: &Event, end: End) {
-        let mut tx = self.0.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        let order = sqlx::query("INSERT INTO orders VALUES (?)").bind(number.cast_signed());
-        order.execute(&mut *tx).await.unwrap();
-        publish_in(&mut tx, event).await.unwrap();
-        match end {
-            End::Commit => tx.commit().await.unwrap(),
-            End::Rollback => tx.rollback().await.unwrap(),
+        impl $host {
+            pub(crate) async fn open(url: &str) -> Self {
+                Self(<$connection>::connect(url).await.unwrap())
+            }
         }
-    }
 
-    async fn orders(&mut self) -> BTreeSet<u64> {
-        let rows = sqlx::query_scalar::<_, i64>("SELECT number FROM orders");
-        rows.fetch_all(&mut self.0).await.unwrap().into_iter().map(i64::cast_unsigned).collect()
-    }
+        #[async_trait]
+        impl Host for $host {
+            async fn prepare(&mut self) {
+                let table = "CREATE TABLE IF NOT EXISTS orders (number BIGINT PRIMARY KEY)";
+                sqlx::query(table).execute(&mut self.0).await.unwrap();
+            }
+
+            async fn order(&mut self, number: u64, event: &Event, end: End) {
+                let mut tx = self.0.begin_with($begin).await.unwrap();
+                let order = sqlx::query($insert).bind(number.cast_signed());
+                order.execute(&mut *tx).await.unwrap();
+                icp::store_sql::$family::publish_in(&mut tx, event).await.unwrap();
+                match end {
+                    End::Commit => tx.commit().await.unwrap(),
+                    End::Rollback => tx.rollback().await.unwrap(),
+                }
+            }
+
+            async fn orders(&mut self) -> BTreeSet<u64> {
+                let rows = sqlx::query_scalar::<_, i64>("SELECT number FROM orders");
+                let rows = rows.fetch_all(&mut self.0).await.unwrap();
+                rows.into_iter().map(i64::cast_unsigned).collect()
+            }
+        }
+    };
 }
+
+host!(SqliteHost, SqliteConnection, "BEGIN IMMEDIATE", "INSERT INTO orders VALUES (?)", sqlite);
+host!(PostgresHost, PgConnection, "BEGIN", "INSERT INTO orders VALUES ($1)", postgres);
+host!(MySqlHost, MySqlConnection, "START TRANSACTION", "INSERT INTO orders VALUES (?)", mysql);

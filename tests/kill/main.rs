@@ -16,6 +16,8 @@ mod nodes;
 mod outbox;
 mod point;
 mod replay;
+#[path = "../database/mod.rs"]
+mod servers;
 mod stop;
 
 use std::future::Future;

@@ -31,6 +31,10 @@ pub(crate) async fn open(config: &Config) -> Result<Opened> {
     let opened = match &config.store_url {
         #[cfg(feature = "sqlite")]
         Location::Sqlite(path) => sqlite(path, config).await,
+        #[cfg(feature = "postgres")]
+        Location::Server(Scheme::Postgres, address) => postgres(address.expose()).await,
+        #[cfg(feature = "mysql")]
+        Location::Server(Scheme::MySql, address) => mysql(address.expose()).await,
         other => Err(not_built_in(other.scheme())),
     };
     opened.map_err(|error| about(&config.store_url, &error))
@@ -46,6 +50,20 @@ async fn sqlite(path: &std::path::Path, config: &Config) -> Result<Opened> {
         Sync::Normal => Synchronous::Normal,
     };
     let store = SqliteStore::builder(path).synchronous(synchronous).open().await?;
+    let closing = store.clone();
+    Ok(Opened { store: Arc::new(store), closing: Box::pin(async move { closing.close().await }) })
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(url: &str) -> Result<Opened> {
+    let store = icp::store_sql::postgres::PostgresStore::connect(url).await?;
+    let closing = store.clone();
+    Ok(Opened { store: Arc::new(store), closing: Box::pin(async move { closing.close().await }) })
+}
+
+#[cfg(feature = "mysql")]
+async fn mysql(url: &str) -> Result<Opened> {
+    let store = icp::store_sql::mysql::MySqlStore::connect(url).await?;
     let closing = store.clone();
     Ok(Opened { store: Arc::new(store), closing: Box::pin(async move { closing.close().await }) })
 }
