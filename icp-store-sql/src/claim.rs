@@ -23,7 +23,7 @@ pub(crate) async fn claim(conn: &mut Conn<'_>, claim: &Claim) -> Result<Claimed,
     let mut taken: Vec<Delivery> = Vec::new();
     let (mut probes, mut throttled) = (0, 0);
     while taken.len() < claim.limit {
-        let lanes = eligible(conn, claim.limit - taken.len()).await?;
+        let lanes = eligible(conn, claim.now, claim.limit - taken.len()).await?;
         if lanes.is_empty() {
             break;
         }
@@ -80,15 +80,17 @@ pub(crate) const WAKE: Turn = (
 /// How many lanes are turned on at once where others write at the same time.
 const TURNS: i64 = 500;
 
-/// Turns on lanes whose moment has come. Those that another node is busy with are left to it.
+/// Turns on lanes whose moment has come. Those that another node is busy with are left to it,
+/// mostly.
 async fn turn(conn: &mut Conn<'_>, turn: Turn, now: Timestamp) -> Result<(), Failure> {
     let (change, come) = turn;
     if !conn.dialect().is_shared() {
         statement(format!("{change}{come}")).bind(now.as_millis()).execute(conn).await?;
         return Ok(());
     }
+    let skip = if waits(now) { "" } else { " SKIP LOCKED" };
     let free = "SELECT id FROM icp_lane WHERE ";
-    let found = statement(format!("{free}{come} ORDER BY id LIMIT {TURNS} FOR UPDATE SKIP LOCKED"))
+    let found = statement(format!("{free}{come} ORDER BY id LIMIT {TURNS} FOR UPDATE{skip}"))
         .bind(now.as_millis())
         .fetch_all(&mut *conn)
         .await?;
@@ -145,9 +147,13 @@ pub(crate) fn eligible_sql() -> String {
     )
 }
 
-async fn eligible(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
+async fn eligible(
+    conn: &mut Conn<'_>,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<(Lane, u32)>, Failure> {
     if conn.dialect().is_shared() {
-        return free(conn, limit).await;
+        return free(conn, now, limit).await;
     }
     let found = statement(eligible_sql()).bind(most(limit)).fetch_one(&mut *conn).await?;
     let lanes: Vec<(LaneRow<'_>, u32)> = row::array(&found, 0)?;
@@ -159,7 +165,16 @@ async fn eligible(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<(Lane, u32)>,
 
 /// As many lanes are locked by a claim at the most, so that other nodes find some too.
 const LOCKED: usize = 64;
+/// Of so many claims, one waits for lanes that others are busy with.
+const WAITS: i64 = 8;
 
+/// Whether a claim waits for lanes that others are busy with. Publishers that keep a lane busy wait
+/// for their turn, so claims that never did would not get one.
+fn waits(now: Timestamp) -> bool {
+    now.as_millis() % WAITS == 0
+}
+
+/// Eligible lanes that nobody holds; they are locked.
 pub(crate) fn free_sql(dialect: Dialect) -> String {
     let eligible = is_eligible(dialect);
     format!(
@@ -168,16 +183,43 @@ pub(crate) fn free_sql(dialect: Dialect) -> String {
     )
 }
 
+pub(crate) fn first_sql(dialect: Dialect) -> String {
+    let eligible = is_eligible(dialect);
+    format!(
+        "SELECT id FROM icp_lane INDEXED BY icp_lane_eligible WHERE {eligible} \
+         ORDER BY pass, id LIMIT 1"
+    )
+}
+
+/// Waits for the eligible lane that goes first.
+async fn wait_for_first(conn: &mut Conn<'_>) -> Result<bool, Failure> {
+    let found = statement(first_sql(conn.dialect())).fetch_optional(&mut *conn).await?;
+    let Some(found) = found else { return Ok(false) };
+    lane::lock(conn, [row::bytes(&found, 0)?]).await?;
+    Ok(true)
+}
+
+async fn unlocked(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Lane>, Failure> {
+    let free = statement(free_sql(conn.dialect())).bind(most(limit.min(LOCKED)));
+    free.fetch_all(conn).await?.iter().map(row::lane).collect()
+}
+
 pub(crate) const BUSY: (&str, &str) = (
     "SELECT org, count(*) FROM icp_lane WHERE runnable = 1 AND paused = 0 AND org IN (VALUES ",
     ") GROUP BY org",
 );
 
 /// As [`eligible`], but only lanes that no other node is busy with; they are locked.
-async fn free(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<(Lane, u32)>, Failure> {
-    let free = statement(free_sql(conn.dialect())).bind(most(limit.min(LOCKED)));
-    let found = free.fetch_all(&mut *conn).await?;
-    let lanes = found.iter().map(row::lane).collect::<Result<Vec<_>, _>>()?;
+async fn free(
+    conn: &mut Conn<'_>,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<(Lane, u32)>, Failure> {
+    let waited = waits(now) && wait_for_first(conn).await?;
+    let mut lanes = unlocked(conn, limit).await?;
+    if lanes.is_empty() && !waited && wait_for_first(conn).await? {
+        lanes = unlocked(conn, limit).await?;
+    }
     let orgs: BTreeSet<OrgId> = lanes.iter().map(|lane| lane.org.clone()).collect();
     let orgs: Vec<OrgId> = orgs.into_iter().collect();
     let mut busy: HashMap<OrgId, u32> = HashMap::new();

@@ -1,6 +1,6 @@
 //! The PostgreSQL store shows every registered behaviour, under names that are not the default
 //! ones, so that no statement misses them.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod database;
 

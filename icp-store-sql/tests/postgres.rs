@@ -1,5 +1,5 @@
 //! What is special to PostgreSQL: servers, roles, migrations, names, the host's transactions.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "postgres/access.rs"]
 mod access;

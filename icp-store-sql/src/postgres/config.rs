@@ -180,6 +180,10 @@ impl Builder {
         let Origin::Url(url) = &self.origin else {
             return Err(Error::new(Code::Internal, "a pool has no address; report this defect"));
         };
+        // The driver takes the address of any server.
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(refused(sqlx::Error::Configuration("another scheme".into())));
+        }
         let options: PgConnectOptions = url.parse().map_err(refused)?;
         let options = options
             .application_name(&self.application_name)

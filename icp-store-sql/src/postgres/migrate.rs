@@ -132,7 +132,7 @@ impl Schema {
     }
 }
 
-/// Makes `schema` where it is missing, and the one that names without a schema mean.
+/// Makes `schema` where it is missing; until the transaction ends, names without one are in it.
 async fn enter(conn: &mut PgConnection, schema: &str) -> Result<(), Failure> {
     let present: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)",

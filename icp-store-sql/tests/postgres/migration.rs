@@ -74,7 +74,7 @@ async fn a_migration_killed_midway_leaves_nothing_and_is_done_again() {
     let kill = async {
         let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name = 'icp'
-            AND wait_event_type = 'Lock' AND query LIKE '%icp_replay%'";
+            AND wait_event_type = 'Lock'";
         while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut watcher).await.unwrap() == 0 {
             tokio::task::yield_now().await;
         }
