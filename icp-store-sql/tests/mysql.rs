@@ -1,5 +1,6 @@
 //! What is special to MySQL: servers, users, migrations, names, the host's transactions.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "nodes of a test run side by side")]
 
 mod fixture;
 #[path = "fixture/mysql.rs"]
