@@ -160,6 +160,8 @@ impl Known {
         let key = live_key(item);
         let holder = key.as_ref().and_then(|key| self.keys.get(key)).filter(|held| !held.is_over);
         let answer = match holder {
+            // Another node has relayed it, or this one has before it was killed.
+            _ if item.outbox.is_some() && self.events.contains(&event.id) => Ingested::Gone,
             _ if self.events.contains(&event.id) => Ingested::Duplicate { of: event.id },
             Some(held) if held.body_hash != item.body_hash => {
                 return Ingested::Conflict { with: held.event };
@@ -465,7 +467,7 @@ async fn forget_outbox(
     answers: &[Ingested],
 ) -> Result<(), Failure> {
     let done = batch.items.iter().zip(answers).filter(|(_, answer)| {
-        matches!(answer, Ingested::Accepted { .. } | Ingested::Duplicate { .. })
+        !matches!(answer, Ingested::Conflict { .. })
     });
     let rows = bins(done.filter_map(|(item, _)| item.outbox), EventId::to_bytes);
     if !rows.is_empty() {

@@ -92,12 +92,17 @@ fn letter(
         category: Category::of(&class),
         class,
         status: LetterStatus::of(abandonment.is_some(), &states),
-        retry_at: found.maybe_time("judge_at").filter(|at| ms(*at) != UNJUDGED),
+        retry_at: retry_at(found),
         abandonment,
         notes,
         successor: successors.keys().next_back().copied(),
         delivery,
     })
+}
+
+/// When the next round is due; nothing where the letter was not judged.
+fn retry_at(found: &Document) -> Option<Timestamp> {
+    found.maybe_int("judge_at").filter(|at| *at != UNJUDGED).map(Timestamp::from_millis)
 }
 
 fn class(delivery: &Delivery, found: &Document) -> Result<String, Failure> {
@@ -245,7 +250,7 @@ async fn due(
     let lanes = lane::look_up(store, rows.iter().map(|row| row.lane).collect::<HashSet<_>>()).await?;
     let letters = rows.into_iter().zip(&found).map(|(delivery, found)| DueLetter {
         lane: lanes.get(&delivery.lane).map(|seen| seen.lane.clone()),
-        due_at: found.maybe_int("judge_at").filter(|at| *at != UNJUDGED).map(Timestamp::from_millis),
+        due_at: retry_at(found),
         delivery,
     });
     Ok(letters.collect())

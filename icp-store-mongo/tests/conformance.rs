@@ -2,39 +2,71 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the environment names the server")]
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use icp_store_mongo::MongoStore;
+use icp_store_mongo::mongodb::bson::{Document, doc};
+use icp_store_mongo::mongodb::{Client, Database};
 use icp_testkit::conformance::{self, Fixture};
-use icp_store_mongo::mongodb::Database;
 
 /// How to get the server that the tests need.
 const REMEDY: &str = "start it with `scripts/services up mongo`, and export what \
      `scripts/services env` prints";
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
+/// Databases that are empty again. The server keeps the files of a dropped one open for minutes,
+/// and each has some sixty, so that a database is used by many behaviours, one after the other.
+static EMPTY: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Drops the behaviour's database.
-struct Dropped(Database);
+/// Empties the behaviour's database.
+struct Emptied(Database);
 
-impl Drop for Dropped {
+impl Drop for Emptied {
     fn drop(&mut self) {
-        tokio::task::block_in_place(|| {
-            let _ = tokio::runtime::Handle::current().block_on(self.0.drop().into_future());
-        });
+        let handle = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| handle.block_on(empty(&self.0)).unwrap());
+        EMPTY.lock().unwrap().push(self.0.name().to_owned());
     }
 }
+
+async fn empty(database: &Database) -> icp_store_mongo::mongodb::error::Result<()> {
+    for name in database.list_collection_names().await? {
+        database.collection::<Document>(&name).delete_many(doc! {}).await?;
+    }
+    Ok(())
+}
+
+/// A database of this process; those of processes that are over are dropped.
+async fn database(url: &str) -> String {
+    let empty = EMPTY.lock().unwrap().pop();
+    if let Some(name) = empty {
+        return name;
+    }
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    if serial == 0 {
+        let client = Client::with_uri_str(url).await.unwrap();
+        for name in client.list_database_names().await.unwrap_or_default() {
+            let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                client.database(&name).drop().await.unwrap();
+            }
+        }
+    }
+    format!("{PREFIX}{}_{serial}", std::process::id())
+}
+
+const PREFIX: &str = "icp_conformance_";
 
 fn main() {
     conformance::main("mongodb", || async {
         let url = std::env::var("ICP_TEST_MONGODB_URL");
         let url = url.unwrap_or_else(|_| panic!("ICP_TEST_MONGODB_URL is not set: {REMEDY}"));
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let name = format!("icp_conformance_{}_{serial}", std::process::id());
+        let name = database(&url).await;
         let store = MongoStore::builder(url).database(name).connect().await;
         let store = store.unwrap_or_else(|error| panic!("no replica set: {error}; {REMEDY}"));
-        let guard = Dropped(store.database().clone());
+        let guard = Emptied(store.database().clone());
         let host = store.clone();
         let outbox = move |event| {
             let host = host.clone();
