@@ -71,7 +71,8 @@ async fn of_deliveries(store: &MongoStore) -> Result<Audit, Failure> {
 
 async fn in_flight_wrong(store: &MongoStore) -> Result<u64, Failure> {
     let leased = rescue::leased_of_lanes(store).await?;
-    let lanes = store.all(LANE, doc! { "in_flight": { "$gt": 0 } }, doc! { "in_flight": 1 }).await?;
+    let lanes =
+        store.all(LANE, doc! { "in_flight": { "$gt": 0 } }, doc! { "in_flight": 1 }).await?;
     let mut seen = HashSet::new();
     let mut wrong = 0;
     for lane in &lanes {

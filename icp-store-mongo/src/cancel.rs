@@ -197,11 +197,7 @@ pub(crate) async fn call_off(
     Ok(ended)
 }
 
-async fn leased(
-    store: &MongoStore,
-    org: &OrgId,
-    filter: &DeliveryFilter,
-) -> Result<u64, Failure> {
+async fn leased(store: &MongoStore, org: &OrgId, filter: &DeliveryFilter) -> Result<u64, Failure> {
     let under_way = doc! { "owner": { "$exists": true }, "org": org.as_str() };
     let found = store.all(DELIVERY, under_way, row::without_attempts()).await?;
     let rows = found.iter().map(row::delivery).collect::<Result<Vec<_>>>()?;

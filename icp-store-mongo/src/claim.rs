@@ -86,7 +86,9 @@ async fn turn_on(store: &MongoStore, now: Timestamp) -> Result<(), Failure> {
     let due = doc! { "$and": [{ "$gt": ["$next_due", Bson::Null] }, due] };
     let mut stages: Vec<Document> = Vec::new();
     let pass: Bson = match floor {
-        Some(floor) => doc! { "$cond": [due.clone(), { "$max": ["$pass", floor] }, "$pass"] }.into(),
+        Some(floor) => {
+            doc! { "$cond": [due.clone(), { "$max": ["$pass", floor] }, "$pass"] }.into()
+        }
         None => "$pass".into(),
     };
     stages.push(doc! { "$set": {
@@ -287,10 +289,8 @@ async fn heads(
         bins(lanes.map(|seen| seen.lane.id), |id| id.to_bytes())
     };
     let (parallel, fifo) = (of(LaneMode::Parallel), of(LaneMode::Fifo));
-    let ready = vec![
-        doc! { "$match": { "state": "ready" } },
-        doc! { "$sort": { "due_at": 1, "_id": 1 } },
-    ];
+    let ready =
+        vec![doc! { "$match": { "state": "ready" } }, doc! { "$sort": { "due_at": 1, "_id": 1 } }];
     let line = vec![doc! { "$sort": { "_id": 1 } }];
     let (parallel, fifo) = try_join(
         look_along(store, parallel, "lane", ready, depth),

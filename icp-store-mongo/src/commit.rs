@@ -107,11 +107,7 @@ pub(crate) async fn prune(store: &MongoStore, before: Timestamp) -> Result<(), F
     Ok(())
 }
 
-async fn project(
-    store: &MongoStore,
-    versions: &[Document],
-    now: Timestamp,
-) -> Result<(), Failure> {
+async fn project(store: &MongoStore, versions: &[Document], now: Timestamp) -> Result<(), Failure> {
     if versions.is_empty() {
         return Ok(());
     }

@@ -28,13 +28,7 @@ const DATABASE: &str = "icp";
 
 impl Builder {
     pub(crate) fn new(url: String) -> Self {
-        Self {
-            url,
-            database: None,
-            prefix: PREFIX.to_owned(),
-            pool_size: None,
-            patience: None,
-        }
+        Self { url, database: None, prefix: PREFIX.to_owned(), pool_size: None, patience: None }
     }
 
     /// The database. Default: the one the address names, else `icp`.

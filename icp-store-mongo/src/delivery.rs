@@ -63,9 +63,9 @@ impl DeliveryStore for MongoStore {
     }
 
     async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
-        let found = one(self, org, id).await.and_then(|found| {
-            Ok(found.as_ref().map(row::delivery).transpose()?)
-        });
+        let found = one(self, org, id)
+            .await
+            .and_then(|found| Ok(found.as_ref().map(row::delivery).transpose()?));
         told("read a delivery", found)
     }
 
@@ -126,11 +126,7 @@ async fn close_session(store: &MongoStore, session: SessionId) -> Result<(), Fai
     Ok(())
 }
 
-async fn one(
-    store: &MongoStore,
-    org: &OrgId,
-    id: DeliveryId,
-) -> Result<Option<Document>, Failure> {
+async fn one(store: &MongoStore, org: &OrgId, id: DeliveryId) -> Result<Option<Document>, Failure> {
     let filter = doc! { "_id": bin(id.to_bytes()), "org": org.as_str() };
     let fields = doc! { "attempts": 0, "notes": 0, "notices": 0 };
     Ok(store.light(DELIVERY).find_one(filter).projection(fields).await?)

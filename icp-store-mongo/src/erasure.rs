@@ -111,9 +111,10 @@ async fn scrub(store: &MongoStore, rows: &[&Document]) -> Result<u64, Failure> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let captured = rows.iter().flat_map(|row| row.documents("attempts")).filter(|attempt| {
-        attempt.contains_key("exchange") || attempt.contains_key("message")
-    });
+    let captured = rows
+        .iter()
+        .flat_map(|row| row.documents("attempts"))
+        .filter(|attempt| attempt.contains_key("exchange") || attempt.contains_key("message"));
     let captured = captured.count() as u64;
     let ids: Vec<Bson> = rows.iter().filter_map(|row| row.get("_id").cloned()).collect();
     let rows = doc! { "_id": { "$in": ids }, "state": { "$ne": "leased" } };

@@ -14,11 +14,10 @@ impl Failure {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Server(fault) => {
-                matches!(
-                    &*fault.kind,
-                    ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
-                ) || fault.contains_label("RetryableWriteError")
-                    || command_code(fault).is_some_and(|code| by_code(code).0 == Code::StoreUnavailable)
+                matches!(&*fault.kind, ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. })
+                    || fault.contains_label("RetryableWriteError")
+                    || command_code(fault)
+                        .is_some_and(|code| by_code(code).0 == Code::StoreUnavailable)
             }
             Self::Rule(_) => false,
         }
@@ -82,7 +81,9 @@ pub(crate) fn classify(error: mongodb::error::Error) -> Error {
 fn meaning(error: &mongodb::error::Error) -> (Code, &'static str) {
     match &*error.kind {
         ErrorKind::Authentication { .. } => by_code(REFUSED),
-        ErrorKind::ServerSelection { message, .. } => (Code::StoreUnavailable, unreachable(message)),
+        ErrorKind::ServerSelection { message, .. } => {
+            (Code::StoreUnavailable, unreachable(message))
+        }
         ErrorKind::DnsResolve { .. } => (
             Code::StoreUnavailable,
             "the name of the server does not resolve; check the host in the address",
@@ -130,7 +131,10 @@ fn unreachable(message: &str) -> &'static str {
     let refused = ["SCRAM failure", "Authentication failed", "AuthenticationFailed"];
     if refused.iter().any(|text| message.contains(text)) {
         by_code(REFUSED).1
-    } else if message.contains("RsSecondary") || message.contains("RsOther") || message.contains("RsGhost") {
+    } else if message.contains("RsSecondary")
+        || message.contains("RsOther")
+        || message.contains("RsGhost")
+    {
         "the replica set has no primary; start enough of its members for an election"
     } else {
         "no server answered in time; check that one runs at the address, and the name of its \
@@ -149,10 +153,9 @@ pub(crate) fn by_code(code: i32) -> (Code, &'static str) {
             Code::StoreUnavailable,
             "the server refused the login; check user, password and `authSource` of the address",
         ),
-        13 => (
-            Code::StoreReadOnly,
-            "the user may not do this; grant it `readWrite` on the database",
-        ),
+        13 => {
+            (Code::StoreReadOnly, "the user may not do this; grant it `readWrite` on the database")
+        }
         6 | 7 | 89 | 91 | 189 | 9001 | 10107 | 11600 | 11602 | 13435 | 13436 | 100 => (
             Code::StoreUnavailable,
             "the replica set has no primary that takes writes; check its members, or wait for \

@@ -44,4 +44,3 @@ pub(crate) async fn observe(
     }
     Err(contended().into())
 }
-

@@ -56,8 +56,16 @@ fn all() -> Vec<(&'static str, Indexes)> {
             vec![
                 ("of_org", doc! { "org": 1, "_id": 1 }, All),
                 ("live_key", doc! { "live_key": 1 }, Unique),
-                ("key_until", doc! { "org": 1, "key_until": 1 }, Where(doc! { "key_until": { "$exists": true } })),
-                ("subject", doc! { "subject": 1, "org": 1, "_id": 1 }, Where(doc! { "subject": { "$exists": true } })),
+                (
+                    "key_until",
+                    doc! { "org": 1, "key_until": 1 },
+                    Where(doc! { "key_until": { "$exists": true } }),
+                ),
+                (
+                    "subject",
+                    doc! { "subject": 1, "org": 1, "_id": 1 },
+                    Where(doc! { "subject": { "$exists": true } }),
+                ),
                 ("pending", doc! { "pending.id": 1 }, Sparse),
                 ("erasing", doc! { "erasing": 1 }, Sparse),
             ],
@@ -72,7 +80,11 @@ fn all() -> Vec<(&'static str, Indexes)> {
                 ("of_org", doc! { "org": 1, "_id": 1 }, All),
                 ("state", doc! { "state": 1 }, All),
                 ("dead", doc! { "org": 1, "_id": 1 }, Where(doc! { "state": "dead" })),
-                ("expiring", doc! { "expires_at": 1 }, Where(doc! { "state": "ready", "expires_at": { "$exists": true } })),
+                (
+                    "expiring",
+                    doc! { "expires_at": 1 },
+                    Where(doc! { "state": "ready", "expires_at": { "$exists": true } }),
+                ),
                 ("judge_at", doc! { "judge_at": 1, "_id": 1 }, Sparse),
                 ("job", doc! { "job": 1, "_id": 1 }, Sparse),
                 ("erasing", doc! { "erasing": 1 }, Sparse),
@@ -100,15 +112,16 @@ fn all() -> Vec<(&'static str, Indexes)> {
             VERSION,
             vec![
                 ("place", doc! { "kind": 1, "org": 1, "id": 1, "_id": 1 }, All),
-                ("of_org", doc! { "org": 1, "next_at": 1 }, Where(doc! { "next_at": { "$exists": true } })),
+                (
+                    "of_org",
+                    doc! { "org": 1, "next_at": 1 },
+                    Where(doc! { "next_at": { "$exists": true } }),
+                ),
             ],
         ),
         (
             AUDIT,
-            vec![
-                ("of_org", doc! { "org": 1, "_id": 1 }, All),
-                ("src", doc! { "src": 1 }, Unique),
-            ],
+            vec![("of_org", doc! { "org": 1, "_id": 1 }, All), ("src", doc! { "src": 1 }, Unique)],
         ),
         (COMMIT, vec![("age", doc! { "at": 1 }, All)]),
         (

@@ -32,7 +32,9 @@ pub(crate) async fn ingest(store: &MongoStore, batch: &Ingest) -> Result<Vec<Ing
     let seeds: Vec<lane::Wanted<'_>> = batch
         .items
         .iter()
-        .flat_map(|item| item.deliveries.iter().map(|new| (&item.event.org, &new.integration, &new.lane)))
+        .flat_map(|item| {
+            item.deliveries.iter().map(|new| (&item.event.org, &new.integration, &new.lane))
+        })
         .collect();
     let mut answers: Vec<Option<Ingested>> = vec![None; batch.items.len()];
     let mut made = false;
@@ -64,8 +66,7 @@ pub(crate) async fn ingest(store: &MongoStore, batch: &Ingest) -> Result<Vec<Ing
             known = known.again(store, batch, &failed).await?;
         }
     }
-    let mut answers =
-        answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(contended)?;
+    let mut answers = answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(contended)?;
     let accepted: Vec<&IngestItem> = batch
         .items
         .iter()
@@ -114,7 +115,8 @@ impl Known {
     async fn besides_events(store: &MongoStore, batch: &Ingest) -> Result<Self, Failure> {
         let rows = bins(batch.items.iter().filter_map(|item| item.outbox), EventId::to_bytes);
         let keys: Vec<Bson> = batch.items.iter().filter_map(live_key).map(Bson::from).collect();
-        let (outbox, keys) = try_join(present(store, OUTBOX, rows), holders(store, keys, batch.now)).await?;
+        let (outbox, keys) =
+            try_join(present(store, OUTBOX, rows), holders(store, keys, batch.now)).await?;
         Ok(Self { events: HashSet::new(), outbox, keys })
     }
 
@@ -126,11 +128,8 @@ impl Known {
         failed: &[usize],
     ) -> Result<Self, Failure> {
         let ids = bins(failed.iter().map(|at| batch.items[*at].event.id), EventId::to_bytes);
-        let (mut known, events) = try_join(
-            Self::besides_events(store, batch),
-            present(store, EVENT, ids),
-        )
-        .await?;
+        let (mut known, events) =
+            try_join(Self::besides_events(store, batch), present(store, EVENT, ids)).await?;
         if !events.is_empty() {
             // A call before this one may have been broken off after the insert.
             finish::events(store, usize::MAX).await?;
@@ -139,7 +138,11 @@ impl Known {
         Ok(known)
     }
 
-    fn judge_all(&mut self, batch: &Ingest, open: &[usize]) -> (Vec<(usize, Ingested)>, Vec<usize>) {
+    fn judge_all(
+        &mut self,
+        batch: &Ingest,
+        open: &[usize],
+    ) -> (Vec<(usize, Ingested)>, Vec<usize>) {
         let mut accepted = Vec::new();
         let mut judged = Vec::with_capacity(open.len());
         for at in open {
@@ -466,9 +469,11 @@ async fn forget_outbox(
     batch: &Ingest,
     answers: &[Ingested],
 ) -> Result<(), Failure> {
-    let done = batch.items.iter().zip(answers).filter(|(_, answer)| {
-        !matches!(answer, Ingested::Conflict { .. })
-    });
+    let done = batch
+        .items
+        .iter()
+        .zip(answers)
+        .filter(|(_, answer)| !matches!(answer, Ingested::Conflict { .. }));
     let rows = bins(done.filter_map(|(item, _)| item.outbox), EventId::to_bytes);
     if !rows.is_empty() {
         store.lasting(OUTBOX).delete_many(doc! { "_id": { "$in": rows } }).await?;

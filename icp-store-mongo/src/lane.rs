@@ -258,7 +258,8 @@ pub(crate) async fn ensure(
     if missing.is_empty() {
         return Ok(false);
     }
-    let places: Vec<_> = missing.values().map(|(org, integration, _)| (*org, *integration)).collect();
+    let places: Vec<_> =
+        missing.values().map(|(org, integration, _)| (*org, *integration)).collect();
     let rests = rest::of(store, &places).await?;
     let documents = missing.values().map(|(org, integration, seed)| {
         sprout(org, integration, seed, rests.bits(org, integration))
@@ -322,7 +323,8 @@ pub(crate) fn rules(rules: &LaneRules) -> Result<Option<Bson>, Failure> {
 /// The health as a stage sets it.
 pub(crate) fn health(lane: &Lane) -> Result<Document, Failure> {
     let well = lane.health == LaneHealth::default();
-    let kept: Bson = if well { "$$REMOVE".into() } else { doc! { "$literal": kept(&lane.health)? }.into() };
+    let kept: Bson =
+        if well { "$$REMOVE".into() } else { doc! { "$literal": kept(&lane.health)? }.into() };
     let ill: Bson = if well { "$$REMOVE".into() } else { true.into() };
     Ok(doc! {
         "health": kept,

@@ -232,11 +232,7 @@ fn abandoned(
     doc! { "at": ms(now), "actor": actor, "reason": row::reason(reason), "by": by }
 }
 
-async fn due(
-    store: &MongoStore,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Vec<DueLetter>, Failure> {
+async fn due(store: &MongoStore, now: Timestamp, limit: usize) -> Result<Vec<DueLetter>, Failure> {
     let found: Vec<Document> = store
         .light(DELIVERY)
         .find(doc! { "judge_at": { "$lte": ms(now) } })
@@ -247,7 +243,8 @@ async fn due(
         .try_collect()
         .await?;
     let rows = found.iter().map(row::delivery).collect::<Result<Vec<_>>>()?;
-    let lanes = lane::look_up(store, rows.iter().map(|row| row.lane).collect::<HashSet<_>>()).await?;
+    let lanes =
+        lane::look_up(store, rows.iter().map(|row| row.lane).collect::<HashSet<_>>()).await?;
     let letters = rows.into_iter().zip(&found).map(|(delivery, found)| DueLetter {
         lane: lanes.get(&delivery.lane).map(|seen| seen.lane.clone()),
         due_at: retry_at(found),

@@ -34,6 +34,8 @@ mod letter;
 mod meter;
 mod note;
 mod outbox;
+#[cfg(test)]
+mod plan;
 mod replay;
 mod rescue;
 mod resource;

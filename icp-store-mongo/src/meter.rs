@@ -38,7 +38,8 @@ impl Meters {
         }
         let names: Vec<Bson> = names.into_iter().map(Bson::from).collect();
         let found = store.all(METER, doc! { "_id": { "$in": names } }, doc! {}).await?;
-        let used = found.iter().map(|meter| Ok((meter.text("_id")?.to_owned(), meter.int("used")?)));
+        let used =
+            found.iter().map(|meter| Ok((meter.text("_id")?.to_owned(), meter.int("used")?)));
         Ok(Self(used.collect::<Result<_, Failure>>()?))
     }
 
@@ -100,7 +101,8 @@ impl Meters {
             } }
             .into(),
         };
-        let won = store.update(METER, &[statement], Miss::Known, Lasts::No).await?.missed.is_empty();
+        let won =
+            store.update(METER, &[statement], Miss::Known, Lasts::No).await?.missed.is_empty();
         if won {
             self.0.insert(id, after.as_micros());
         }
@@ -148,9 +150,9 @@ pub(crate) async fn of_org(
     // organization and a slash.
     let (from, to) = (format!("{org}/"), format!("{org}0"));
     let found = store.all(METER, doc! { "_id": { "$gte": from, "$lt": to } }, doc! {}).await?;
-    let meters = found.iter().map(|meter| {
-        Ok((meter.named("integration")?, Meter::from_micros(meter.int("used")?)))
-    });
+    let meters = found
+        .iter()
+        .map(|meter| Ok((meter.named("integration")?, Meter::from_micros(meter.int("used")?))));
     let meters: BTreeMap<ResourceId, Meter> = meters.collect::<Result<_, Failure>>()?;
     Ok(meters.into_iter().collect())
 }

@@ -35,11 +35,14 @@ pub(crate) async fn rescue(store: &MongoStore, rescue: &Rescue) -> Result<Vec<Re
             doc! { "owner": { "$in": dead }, "lease_until": { "$lt": ms(before) } }
         }
     };
+    if rescue.limit == 0 {
+        return Ok(Vec::new());
+    }
     let found: Vec<Document> = store
         .light(DELIVERY)
         .find(filter)
         .projection(row::without_attempts())
-        .limit(count(rescue.limit.max(1)))
+        .limit(count(rescue.limit))
         .await?
         .try_collect()
         .await?;
@@ -106,11 +109,8 @@ async fn take_back(
         change.wake = true;
     }
     changes.apply(store, rescue.now).await?;
-    let rescued = taken.into_iter().map(|(row, state)| Rescued {
-        delivery: row.id,
-        org: row.org,
-        state,
-    });
+    let rescued =
+        taken.into_iter().map(|(row, state)| Rescued { delivery: row.id, org: row.org, state });
     Ok(rescued.collect())
 }
 
@@ -196,9 +196,9 @@ pub(crate) async fn asleep(
                 let head = store.first(DELIVERY, line, doc! { "_id": 1 }, fields).await?;
                 let due = head.filter(|head| head.maybe_text("state") == Some("ready"));
                 let due = due.and_then(|head| head.maybe_time("due_at"));
-                u64::from(due.is_some_and(|due| {
-                    due <= by && lane.next_due.is_none_or(|next| due < next)
-                }))
+                u64::from(
+                    due.is_some_and(|due| due <= by && lane.next_due.is_none_or(|next| due < next)),
+                )
             }
         };
         if missed > 0 {

@@ -75,7 +75,9 @@ async fn commit_write(store: &MongoStore, write: &Write) -> Result<Vec<Record>, 
         let last = commit::finish(store).await?;
         let present = present(store, write).await?;
         let (records, commit) = plan(write, present, last)?;
-        if records.is_empty() || commit::append(store, last, records.len(), commit, write.now).await? {
+        if records.is_empty()
+            || commit::append(store, last, records.len(), commit, write.now).await?
+        {
             return Ok(records);
         }
     }

@@ -74,8 +74,7 @@ pub(crate) async fn of(
     orgs.dedup();
     let mut names: Vec<&str> = places.iter().map(|(_, integration)| integration.as_str()).collect();
     names.push("");
-    let filter =
-        doc! { "org": { "$in": orgs }, "integration": { "$in": names }, "paused": true };
+    let filter = doc! { "org": { "$in": orgs }, "integration": { "$in": names }, "paused": true };
     let mut rests = Rests::default();
     for found in store.all(REST, filter, doc! {}).await? {
         let key = (found.text("org")?.to_owned(), found.text("integration")?.to_owned());
@@ -113,7 +112,9 @@ pub(crate) async fn set(
     let floor = if paused { None } else { lane::floor(store).await? };
     let goes_on = doc! { "$and": [{ "$gt": ["$rests", 0] }, { "$eq": [rests.clone(), 0] }] };
     let pass: Bson = match floor {
-        Some(floor) => doc! { "$cond": [goes_on.clone(), { "$max": ["$pass", floor] }, "$pass"] }.into(),
+        Some(floor) => {
+            doc! { "$cond": [goes_on.clone(), { "$max": ["$pass", floor] }, "$pass"] }.into()
+        }
         None => "$pass".into(),
     };
     let stages: Vec<Document> = vec![

@@ -32,7 +32,8 @@ async fn next_organization(
 ) -> Result<Option<OrgId>, Failure> {
     let mut next = None;
     for noun in [EVENT, AUDIT] {
-        let filter = after.map_or_else(|| doc! {}, |after| doc! { "org": { "$gt": after.as_str() } });
+        let filter =
+            after.map_or_else(|| doc! {}, |after| doc! { "org": { "$gt": after.as_str() } });
         let first = store.first(noun, filter, doc! { "org": 1, "_id": 1 }, doc! { "org": 1 });
         if let Some(found) = first.await? {
             let org: OrgId = found.named("org")?;
@@ -123,18 +124,15 @@ async fn keys(
     Ok(store.light(EVENT).update_many(still, free).await?.modified_count)
 }
 
-async fn records(
-    store: &MongoStore,
-    prune: &Prune,
-    cutoffs: &Cutoffs,
-) -> Result<Pruned, Failure> {
+async fn records(store: &MongoStore, prune: &Prune, cutoffs: &Cutoffs) -> Result<Pruned, Failure> {
     let after = prune.after.as_deref().map(str::parse::<EventId>);
     let after = after.transpose().map_err(|error: Error| error.during("prune"))?;
     let mut filter = doc! { "org": prune.org.as_str() };
     if let Some(after) = after {
         filter.insert("_id", doc! { "$gt": bin(after.to_bytes()) });
     }
-    let fields = doc! { "received_at": 1, "key_until": 1, "pending": 1, "pruning": 1, "erasing": 1 };
+    let fields =
+        doc! { "received_at": 1, "key_until": 1, "pending": 1, "pruning": 1, "erasing": 1 };
     let found: Vec<Document> = store
         .light(EVENT)
         .find(filter)
@@ -223,10 +221,7 @@ async fn prune_events(
 
 /// Removes deliveries; their events list them as long as that is under way, so that the number
 /// of those that stay is right at any moment.
-async fn remove_rows(
-    store: &MongoStore,
-    old: &HashMap<[u8; 16], Old>,
-) -> Result<(), Failure> {
+async fn remove_rows(store: &MongoStore, old: &HashMap<[u8; 16], Old>) -> Result<(), Failure> {
     let rows: Vec<Bson> = old.values().flat_map(|old| old.rows.iter().cloned()).collect();
     if rows.is_empty() {
         return Ok(());
@@ -243,10 +238,8 @@ async fn remove_rows(
     let ended = doc! { "$nin": ["ready", "leased"] };
     let rows = doc! { "_id": { "$in": rows }, "state": ended };
     store.light(DELIVERY).delete_many(rows).await?;
-    let marks: Vec<Statement> = counted
-        .iter()
-        .map(|(event, old)| close(bin(**event), &old.fan_out))
-        .collect();
+    let marks: Vec<Statement> =
+        counted.iter().map(|(event, old)| close(bin(**event), &old.fan_out)).collect();
     store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?;
     Ok(())
 }

@@ -33,7 +33,10 @@ pub(crate) fn blob(bytes: Vec<u8>) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })
 }
 
-pub(crate) fn bins<T>(ids: impl IntoIterator<Item = T>, bytes: impl Fn(T) -> [u8; 16]) -> Vec<Bson> {
+pub(crate) fn bins<T>(
+    ids: impl IntoIterator<Item = T>,
+    bytes: impl Fn(T) -> [u8; 16],
+) -> Vec<Bson> {
     ids.into_iter().map(|id| bin(bytes(id))).collect()
 }
 
@@ -83,7 +86,9 @@ impl Fields for Document {
             Bson::Int32(value) => Some((*value).into()),
             // Arithmetic of the server may make one of a whole number.
             #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
-            Bson::Double(value) if value.fract() == 0.0 && value.abs() < 9e15 => Some(*value as i64),
+            Bson::Double(value) if value.fract() == 0.0 && value.abs() < 9e15 => {
+                Some(*value as i64)
+            }
             _ => None,
         }
     }

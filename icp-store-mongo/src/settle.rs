@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use icp_core::delivery::{
-    Attempt, Lane, LaneId, Lease, Next, Renew, Settle, Settled, Settlement,
-};
+use icp_core::delivery::{Attempt, Lane, LaneId, Lease, Next, Renew, Settle, Settled, Settlement};
 use icp_core::id::DeliveryId;
 use icp_core::time::Timestamp;
 use mongodb::bson::oid::ObjectId;
@@ -236,7 +234,6 @@ pub(crate) async fn renew(store: &MongoStore, renew: &Renew) -> Result<Vec<Lease
     for found in store.all(DELIVERY, filter, doc! { "epoch": 1 }).await? {
         kept.insert((found.id("_id")?, found.small("epoch")?));
     }
-    let lost =
-        |lease: &&Lease| !kept.contains(&(lease.delivery.to_bytes(), lease.epoch));
+    let lost = |lease: &&Lease| !kept.contains(&(lease.delivery.to_bytes(), lease.epoch));
     Ok(renew.leases.iter().filter(lost).copied().collect())
 }

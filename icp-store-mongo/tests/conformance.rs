@@ -1,5 +1,10 @@
 //! The MongoDB store shows every registered behaviour, on a real replica set.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 #![expect(clippy::disallowed_methods, reason = "the environment names the server")]
 
 use std::path::Path;
