@@ -2,13 +2,15 @@
 //! host's own process and on the host's own database.
 //!
 //! This crate re-exports the parts by feature and holds no logic: the engine is in
-//! [`icp_core`], the SQL stores are in [`store_sql`] (feature `sqlite`), the HTTP API is in
-//! [`axum`] (feature `axum`).
+//! [`icp_core`], the SQL stores are in [`store_sql`] (feature `sqlite`), the MongoDB store is in
+//! `store_mongo` (feature `mongodb`), the HTTP API is in [`axum`] (feature `axum`).
 #![forbid(unsafe_code)]
 
 pub use icp_core::*;
 
 #[cfg(feature = "axum")]
 pub use icp_axum as axum;
+#[cfg(feature = "mongodb")]
+pub use icp_store_mongo as store_mongo;
 #[cfg(feature = "sqlite")]
 pub use icp_store_sql as store_sql;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::try_join;
 use futures_util::try_join;
 use icp_core::delivery::{
-    Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, Lane, LaneMode,
+    Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, Lane, LaneId, LaneMode,
 };
 use icp_core::error::{Code, Error};
 use icp_core::event::Event;
@@ -142,7 +142,7 @@ struct Taking<'a> {
 /// What is to be taken of one lane.
 struct Plan {
     seen: Seen,
-    picks: Vec<(Delivery, bool)>,
+    picks: Vec<Delivery>,
     /// When the first of those that stay gets due.
     next: Option<Timestamp>,
     blocked: Option<Timestamp>,
@@ -178,7 +178,7 @@ impl Taking<'_> {
         &mut self,
         store: &MongoStore,
         group: Vec<Seen>,
-        mut heads: HashMap<[u8; 16], Vec<(Delivery, bool)>>,
+        mut heads: HashMap<[u8; 16], Vec<Delivery>>,
         busy: &HashMap<String, u32>,
         mut meters: Meters,
     ) -> Result<Vec<Plan>, Failure> {
@@ -192,12 +192,12 @@ impl Taking<'_> {
             let lane = &seen.lane;
             let mut queue = heads.remove(&lane.id.to_bytes()).unwrap_or_default();
             let most = room(lane).min(self.claim.per_lane).min(left);
-            let is_due = |(delivery, _): &&(Delivery, bool)| {
+            let is_due = |delivery: &&Delivery| {
                 delivery.state == DeliveryState::Ready && delivery.due_at <= now
             };
             let due = queue.iter().take(most).take_while(is_due).count();
             let due = meters.take(store, lane, due, now).await?;
-            let next = queue.get(due).map(|(delivery, _)| delivery.due_at);
+            let next = queue.get(due).map(|delivery| delivery.due_at);
             queue.truncate(due);
             left -= due;
             let strides = i64::try_from(due).unwrap_or(i64::MAX);
@@ -214,7 +214,7 @@ impl Taking<'_> {
         let now = self.claim.now;
         let statements: Vec<_> = plans.iter().map(|plan| plan.reserve(now)).collect();
         let missed = store.update(LANE, &statements, Miss::Known, Lasts::No).await?.missed;
-        let mut picked: Vec<(Delivery, bool)> = Vec::new();
+        let mut picked: Vec<Delivery> = Vec::new();
         for (at, plan) in plans.into_iter().enumerate() {
             if missed.contains(&at) {
                 let mut meters = Meters::default();
@@ -229,7 +229,6 @@ impl Taking<'_> {
         if picked.is_empty() {
             return Ok(());
         }
-        let picked = picked.into_iter().map(|(delivery, _)| delivery).collect();
         let events = picked_events(&picked);
         let (leased, events) =
             try_join(lease(store, self.claim, picked), read_events(store, events)).await?;
@@ -283,10 +282,10 @@ async fn heads(
     store: &MongoStore,
     lanes: &[Seen],
     depth: usize,
-) -> Result<HashMap<[u8; 16], Vec<(Delivery, bool)>>, Failure> {
+) -> Result<HashMap<[u8; 16], Vec<Delivery>>, Failure> {
     let of = |mode: LaneMode| {
         let lanes = lanes.iter().filter(move |seen| seen.lane.mode == mode);
-        bins(lanes.map(|seen| seen.lane.id), |id| id.to_bytes())
+        bins(lanes.map(|seen| seen.lane.id), LaneId::to_bytes)
     };
     let (parallel, fifo) = (of(LaneMode::Parallel), of(LaneMode::Fifo));
     let ready =
@@ -300,8 +299,8 @@ async fn heads(
     let mut heads = HashMap::new();
     for lane in parallel.iter().chain(&fifo) {
         let queue = lane.documents("queue");
-        let queue = queue.into_iter().map(|found| Ok((row::delivery(found)?, found.flag("fifo"))));
-        heads.insert(lane.id("_id")?, queue.collect::<Result<Vec<_>, Failure>>()?);
+        let queue = queue.into_iter().map(row::delivery);
+        heads.insert(lane.id("_id")?, queue.collect::<Result<Vec<_>, Error>>()?);
     }
     Ok(heads)
 }
@@ -415,7 +414,7 @@ async fn winners(
     found.iter().map(|found| Ok(DeliveryId::from_bytes(found.id("_id")?))).collect()
 }
 
-fn picked_events(picked: &Vec<Delivery>) -> Vec<EventId> {
+fn picked_events(picked: &[Delivery]) -> Vec<EventId> {
     let mut ids: Vec<EventId> = picked.iter().map(|row| row.event).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -90,7 +90,7 @@ async fn apply(store: &MongoStore, commit: &Document) -> Result<(), Failure> {
     let audits: Vec<Document> = commit.documents("audits").into_iter().cloned().collect();
     batch::insert(store.light(AUDIT), &audits).await?;
     for effect in commit.documents("effects") {
-        effect::apply(store, effect, now).await?;
+        effect::apply(store, effect).await?;
     }
     let id = commit.int("_id")?;
     let done = doc! { "$unset": { "open": "", "versions": "", "audits": "", "effects": "" } };

@@ -7,7 +7,6 @@ use icp_core::delivery::health::LaneRules;
 use icp_core::error::{Code, Error};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::{Effect, Revision};
-use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::batch::{Lasts, Miss};
@@ -61,11 +60,7 @@ pub(crate) fn document(
     Ok(document)
 }
 
-pub(crate) async fn apply(
-    store: &MongoStore,
-    effect: &Document,
-    _now: Timestamp,
-) -> Result<(), Failure> {
+pub(crate) async fn apply(store: &MongoStore, effect: &Document) -> Result<(), Failure> {
     let org: OrgId = effect.named("org")?;
     let stamp = effect.int("stamp")?;
     let integration: Option<ResourceId> =

@@ -8,7 +8,9 @@ use icp_core::store::{Store, StoreInfo};
 use mongodb::bson::{Document, doc};
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ChangeStreamEvent;
-use mongodb::options::{CollectionOptions, WriteConcern};
+use mongodb::options::{
+    Acknowledgment, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
 use mongodb::{Client, Collection, Database};
 use tokio::sync::{Mutex, Notify};
 
@@ -83,27 +85,22 @@ impl MongoStore {
 
     /// A collection whose writes outlive the loss of a member and of power.
     pub(crate) fn lasting(&self, noun: &str) -> Collection<Document> {
-        let concern = WriteConcern::builder()
-            .w(mongodb::options::Acknowledgment::Majority)
-            .journal(true)
-            .build();
+        let concern = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         self.collection(noun, concern)
     }
 
     /// A collection whose writes may be lost, together with all later ones, when a member is:
     /// they are found undone and made again.
     pub(crate) fn light(&self, noun: &str) -> Collection<Document> {
-        let concern = WriteConcern::builder().w(mongodb::options::Acknowledgment::Nodes(1)).build();
+        let concern = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
         self.collection(noun, concern)
     }
 
     fn collection(&self, noun: &str, concern: WriteConcern) -> Collection<Document> {
         let options = CollectionOptions::builder()
             .write_concern(concern)
-            .read_concern(mongodb::options::ReadConcern::local())
-            .selection_criteria(mongodb::options::SelectionCriteria::ReadPreference(
-                mongodb::options::ReadPreference::Primary,
-            ))
+            .read_concern(ReadConcern::local())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .build();
         self.0.db.collection_with_options(&self.name(noun), options)
     }
@@ -112,8 +109,13 @@ impl MongoStore {
     async fn stirred(&self) {
         let mut watch = self.0.watch.lock().await;
         if watch.is_none() && self.0.replicated {
+            // A stream tells of what the majority has, whatever the other reads ask for.
+            let majority = CollectionOptions::builder().read_concern(ReadConcern::majority());
+            let name = self.name(OUTBOX);
+            let outbox: Collection<Document> =
+                self.0.db.collection_with_options(&name, majority.build());
             let inserts = doc! { "$match": { "operationType": "insert" } };
-            *watch = self.light(OUTBOX).watch().pipeline([inserts]).await.ok();
+            *watch = outbox.watch().pipeline([inserts]).await.ok();
         }
         if let Some(stream) = watch.as_mut() {
             match stream.next().await {

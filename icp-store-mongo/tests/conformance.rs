@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use icp_store_mongo::MongoStore;
-use icp_store_mongo::mongodb::bson::{Document, doc};
-use icp_store_mongo::mongodb::{Client, Database};
+use icp_store_mongo::{MongoStore, mongodb};
 use icp_testkit::conformance::{self, Fixture};
+use mongodb::bson::{Document, doc};
+use mongodb::{Client, Database};
 
 /// How to get the server that the tests need.
 const REMEDY: &str = "start it with `scripts/services up mongo`, and export what \
@@ -36,7 +36,7 @@ impl Drop for Emptied {
     }
 }
 
-async fn empty(database: &Database) -> icp_store_mongo::mongodb::error::Result<()> {
+async fn empty(database: &Database) -> mongodb::error::Result<()> {
     for name in database.list_collection_names().await? {
         database.collection::<Document>(&name).delete_many(doc! {}).await?;
     }

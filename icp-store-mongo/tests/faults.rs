@@ -14,7 +14,8 @@ use icp_core::event::*;
 use icp_core::id::*;
 use icp_core::store::Store;
 use icp_store_mongo::MongoStore;
-use icp_store_mongo::mongodb::bson::{DateTime, Document, doc};
+use icp_store_mongo::mongodb::bson::spec::BinarySubtype;
+use icp_store_mongo::mongodb::bson::{Binary, DateTime, Document, doc};
 
 async fn refused(url: &str) -> icp_core::Error {
     let patience = Duration::from_millis(300);
@@ -247,9 +248,8 @@ async fn what_was_left_undone_is_done_at_the_next_start() {
     db.drop().await.unwrap();
 }
 
-fn bytes(id: [u8; 16]) -> icp_store_mongo::mongodb::bson::Binary {
-    let subtype = icp_store_mongo::mongodb::bson::spec::BinarySubtype::Generic;
-    icp_store_mongo::mongodb::bson::Binary { subtype, bytes: id.to_vec() }
+fn bytes(id: [u8; 16]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: id.to_vec() }
 }
 
 #[tokio::test]
