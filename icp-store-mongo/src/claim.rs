@@ -27,10 +27,12 @@ use super::store::{DELIVERY, EVENT, LANE, MongoStore, SESSION};
 
 /// How often lanes are looked for where other nodes were quicker.
 const ROUNDS: usize = 8;
-/// How many lanes are read at first; twice as many with each further look.
-const LANES: usize = 16;
+/// How many lanes are looked at together at the least; twice as many with each further look.
+const LANES: usize = 4;
 
 pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, Failure> {
+    // Claims of one process would be after the same lanes; they take turns until they have theirs.
+    let mut turn = Some(store.0.claiming.lock().await);
     let (known, asleep, lanes) = try_join!(
         knows(store, claim.session),
         sleepers(store, claim.now),
@@ -46,21 +48,24 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
     } else {
         lanes
     };
-    let mut taking = Taking { claim, taken: Vec::new(), probes: 0, throttled: 0 };
+    let mut taking = Taking { claim, probes: 0, throttled: 0 };
+    let mut leased = Vec::new();
     for _ in 0..ROUNDS {
         if lanes.is_empty() {
             break;
         }
-        taking.take(store, lanes).await?;
+        let picked = taking.pick(store, lanes).await?;
+        drop(turn.take());
+        leased = lease_all(store, claim, picked).await?;
         // What was left out by `per_lane` is for the next claim, so that lanes take turns.
-        if !taking.taken.is_empty() {
+        if !leased.is_empty() {
             break;
         }
         lanes = eligible(store, claim.limit).await?;
     }
-    let Taking { taken, probes, throttled, .. } = taking;
+    let Taking { probes, throttled, .. } = taking;
     let next_due = next_due(store).await?;
-    Ok(Claimed { deliveries: taken, next_due, probes, throttled })
+    Ok(Claimed { deliveries: leased, next_due, probes, throttled })
 }
 
 pub(crate) async fn knows(store: &MongoStore, session: SessionId) -> Result<bool, Failure> {
@@ -131,10 +136,9 @@ async fn next_due(store: &MongoStore) -> Result<Option<Timestamp>, Failure> {
     Ok(wakes.filter(|_| runs.is_none()).and_then(|lane| lane.maybe_time("alarm")))
 }
 
-/// What a claim has taken so far.
+/// What a claim has come to so far.
 struct Taking<'a> {
     claim: &'a Claim,
-    taken: Vec<ClaimedDelivery>,
     probes: u64,
     throttled: u64,
 }
@@ -150,28 +154,33 @@ struct Plan {
 }
 
 impl Taking<'_> {
-    fn left(&self) -> usize {
-        self.claim.limit - self.taken.len()
-    }
-
-    async fn take(&mut self, store: &MongoStore, lanes: Vec<Seen>) -> Result<(), Failure> {
+    /// Reserves lanes, lowest pass first; answers the deliveries that go.
+    async fn pick(
+        &mut self,
+        store: &MongoStore,
+        lanes: Vec<Seen>,
+    ) -> Result<Vec<Delivery>, Failure> {
         let mut lanes = lanes.into_iter().peekable();
-        let mut size = LANES;
-        while lanes.peek().is_some() && self.left() > 0 {
+        let mut plans = Vec::new();
+        let mut left = self.claim.limit;
+        let mut size = 0;
+        while lanes.peek().is_some() && left > 0 {
+            // Lanes that are deep fill the claim soon; where they are not, more are looked at.
+            size = (size * 2).max(left.div_ceil(self.claim.per_lane.max(1))).max(LANES);
             let group: Vec<Seen> = lanes.by_ref().take(size).collect();
-            size *= 2;
             let most = group.iter().map(|seen| room(&seen.lane)).max().unwrap_or_default();
-            let depth = most.min(self.claim.per_lane).min(self.left()) + 1;
+            let depth = most.min(self.claim.per_lane).min(left) + 1;
             let orgs: BTreeSet<&str> = group.iter().map(|seen| seen.lane.org.as_str()).collect();
             let (heads, busy, meters) = try_join!(
                 heads(store, &group, depth),
                 lane::busy(store, orgs),
                 Meters::load(store, group.iter().map(|seen| &seen.lane))
             )?;
-            let plans = self.plan(store, group, heads, &busy, meters).await?;
-            self.lease(store, plans).await?;
+            let planned = self.plan(store, group, heads, &busy, meters, left).await?;
+            left -= planned.iter().map(|plan| plan.picks.len()).sum::<usize>();
+            plans.extend(planned);
         }
-        Ok(())
+        self.reserve(store, plans).await
     }
 
     async fn plan(
@@ -181,9 +190,9 @@ impl Taking<'_> {
         mut heads: HashMap<[u8; 16], Vec<Delivery>>,
         busy: &HashMap<String, u32>,
         mut meters: Meters,
+        mut left: usize,
     ) -> Result<Vec<Plan>, Failure> {
         let mut plans = Vec::with_capacity(group.len());
-        let mut left = self.left();
         let now = self.claim.now;
         for seen in group {
             if left == 0 {
@@ -209,8 +218,12 @@ impl Taking<'_> {
         Ok(plans)
     }
 
-    /// Reserves the lanes, then leases what they give.
-    async fn lease(&mut self, store: &MongoStore, plans: Vec<Plan>) -> Result<(), Failure> {
+    /// Counts what is planned into the lanes; what other nodes were quicker with is left out.
+    async fn reserve(
+        &mut self,
+        store: &MongoStore,
+        plans: Vec<Plan>,
+    ) -> Result<Vec<Delivery>, Failure> {
         let now = self.claim.now;
         let statements: Vec<_> = plans.iter().map(|plan| plan.reserve(now)).collect();
         let missed = store.update(LANE, &statements, Miss::Known, Lasts::No).await?.missed;
@@ -226,19 +239,28 @@ impl Taking<'_> {
             self.throttled += u64::from(plan.blocked.is_some());
             picked.extend(plan.picks);
         }
-        if picked.is_empty() {
-            return Ok(());
-        }
-        let events = picked_events(&picked);
-        let (leased, events) =
-            try_join(lease(store, self.claim, picked), read_events(store, events)).await?;
-        for delivery in leased {
-            let event = events.get(&delivery.event).cloned();
-            let event = event.ok_or_else(|| corrupt("a delivery has lost its event"))?;
-            self.taken.push(ClaimedDelivery { delivery, event });
-        }
-        Ok(())
+        Ok(picked)
     }
+}
+
+/// Leases what was picked, and reads its events.
+async fn lease_all(
+    store: &MongoStore,
+    claim: &Claim,
+    picked: Vec<Delivery>,
+) -> Result<Vec<ClaimedDelivery>, Failure> {
+    if picked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let events = picked_events(&picked);
+    let (leased, events) =
+        try_join(lease(store, claim, picked), read_events(store, events)).await?;
+    let whole = leased.into_iter().map(|delivery| {
+        let event = events.get(&delivery.event).cloned();
+        let event = event.ok_or_else(|| corrupt("a delivery has lost its event"))?;
+        Ok(ClaimedDelivery { delivery, event })
+    });
+    whole.collect()
 }
 
 fn room(lane: &Lane) -> usize {

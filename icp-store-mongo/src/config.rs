@@ -110,6 +110,7 @@ async fn prepare(client: Client, db: Database, prefix: String) -> Result<MongoSt
         prefix,
         replicated,
         hint: Notify::new(),
+        claiming: Mutex::new(()),
         watch: Mutex::new(None),
     }));
     schema::check(&store).await?;

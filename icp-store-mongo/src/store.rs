@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     /// Whether the server has transactions and change streams.
     pub(crate) replicated: bool,
     pub(crate) hint: Notify,
+    pub(crate) claiming: Mutex<()>,
     pub(crate) watch: Mutex<Option<ChangeStream<ChangeStreamEvent<Document>>>>,
 }
 
