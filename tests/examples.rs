@@ -9,10 +9,14 @@ use icp_testkit::receiver::{Behaviour, Reaction, Receiver};
 
 /// Runs an example and answers what it printed.
 async fn run(name: &str, argument: String) -> String {
+    run_with(name, vec![argument]).await
+}
+
+async fn run_with(name: &str, arguments: Vec<String>) -> String {
     let folder = std::env::current_exe().unwrap();
     let path: PathBuf = folder.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(path.exists(), "{name} is not built; run `cargo build -p icp --examples`");
-    let run = move || Command::new(path).arg(argument).output().unwrap();
+    let run = move || Command::new(path).args(arguments).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{told}");
@@ -52,6 +56,29 @@ async fn a_rolled_back_order_is_not_told() {
     assert!(printed.contains("3 orders, 1 rolled back, 2 delivered"), "{printed}");
     let bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
     assert!(!bodies.iter().any(|body| body.as_ref() == br#"{"order":18}"#), "{bodies:?}");
+}
+
+/// With the feature `mongodb` only, and then the server has to be there.
+#[cfg(feature = "mongodb")]
+#[expect(clippy::disallowed_methods, reason = "the environment names the server")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_session_is_aborted_is_not_told() {
+    let server = std::env::var("ICP_TEST_MONGODB_URL").unwrap_or_else(|_| {
+        panic!(
+            "ICP_TEST_MONGODB_URL is not set: start the server with `scripts/services up mongo`, \
+             and export what `scripts/services env` prints"
+        )
+    });
+    let database = format!("/icp_example_{}", std::process::id());
+    let server = server.replacen("/?", &format!("{database}?"), 1);
+    let receiver = Receiver::start().await;
+    let arguments = vec![receiver.url("/hook"), server.clone()];
+    let printed = run_with("publish_in_mongodb_session", arguments).await;
+    assert!(printed.contains("3 orders, 1 rolled back, 2 delivered"), "{printed}");
+    let bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
+    assert!(!bodies.iter().any(|body| body.as_ref() == br#"{"order":18}"#), "{bodies:?}");
+    let client = icp::store_mongo::mongodb::Client::with_uri_str(server).await.unwrap();
+    client.default_database().unwrap().drop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

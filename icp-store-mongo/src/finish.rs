@@ -1,0 +1,66 @@
+//! Brings to its end what a node that was killed has left undone.
+
+use futures_util::{TryStreamExt, try_join};
+use icp_core::delivery::LaneId;
+use icp_core::time::Timestamp;
+use mongodb::bson::{Bson, Document, doc};
+
+use super::error::Failure;
+use super::lane::Changes;
+use super::row::{Fields, count};
+use super::store::{DELIVERY, EVENT, MongoStore};
+use super::{batch, commit, ingest, letter, note, outbox, replay};
+
+/// Finishes up to `limit` of each kind of operation.
+pub(crate) async fn all(store: &MongoStore, limit: usize) -> Result<(), Failure> {
+    commit::finish(store).await?;
+    try_join!(
+        events(store, limit),
+        outbox::finish_notices(store, limit),
+        note::finish_owed(store, limit),
+        letter::finish_repeats(store, limit),
+        replay::finish_steps(store, limit)
+    )?;
+    Ok(())
+}
+
+/// Makes the deliveries that events still list.
+pub(crate) async fn events(store: &MongoStore, limit: usize) -> Result<(), Failure> {
+    let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
+    let found: Vec<Document> = store
+        .light(EVENT)
+        .find(doc! { "pending.id": { "$exists": true } })
+        .projection(fields)
+        .limit(at_most(limit))
+        .await?
+        .try_collect()
+        .await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    let mut changes = Changes::default();
+    for event in &found {
+        for pending in event.documents("pending") {
+            rows.push(ingest::listed(event, pending)?);
+            changes.of(LaneId::from_bytes(pending.id("lane")?)).wake = true;
+        }
+    }
+    batch::insert(store.light(DELIVERY), &rows).await?;
+    changes.apply(store, Timestamp::EPOCH).await?;
+    close(store, found.iter().filter_map(|event| event.get("_id").cloned()).collect()).await
+}
+
+/// Notes that all deliveries of the events are made.
+pub(crate) async fn close(store: &MongoStore, events: Vec<Bson>) -> Result<(), Failure> {
+    if !events.is_empty() {
+        let done = doc! { "$unset": { "pending": "", "taken_at": "" } };
+        store.light(EVENT).update_many(doc! { "_id": { "$in": events } }, done).await?;
+    }
+    Ok(())
+}
+
+/// A limit as the server takes it, where 0 stands for none.
+pub(crate) fn at_most(limit: usize) -> i64 {
+    if limit == usize::MAX { 0 } else { count(limit.max(1)) }
+}

@@ -1,0 +1,335 @@
+//! Lanes as they are kept, and what writes of deliveries do to them.
+//!
+//! A lane follows its deliveries: they are written first, then it. Its counters tell apart what
+//! happened to it: `claims` counts leases that were taken, `wakes` deliveries that got ready,
+//! `turns` changes of what it allows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use icp_core::delivery::health::{LaneHealth, LaneRules, Pace};
+use icp_core::delivery::{Lane, LaneId, LaneMode};
+use icp_core::event::LaneSeed;
+use icp_core::id::{OrgId, ResourceId};
+use icp_core::time::Timestamp;
+use mongodb::bson::{Bson, Document, doc};
+
+use super::batch::{self, Lasts, Miss, Statement};
+use super::error::Failure;
+use super::rest;
+use super::row::{self, Fields, bin, bins, kept, ms, put};
+use super::store::{LANE, MongoStore};
+
+/// A lane as a write sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) lane: Lane,
+    pub(crate) claims: i64,
+    pub(crate) wakes: i64,
+    pub(crate) turns: i64,
+}
+
+impl Seen {
+    pub(crate) fn read(found: &Document) -> Result<Self, Failure> {
+        Ok(Self {
+            lane: row::lane(found)?,
+            claims: found.int("claims")?,
+            wakes: found.int("wakes")?,
+            turns: found.int("turns")?,
+        })
+    }
+}
+
+/// What ended or new deliveries do to their lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(BTreeMap<[u8; 16], Change>);
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    /// How many leases ended.
+    pub(crate) freed: i64,
+    /// Whether a delivery is due now.
+    pub(crate) wake: bool,
+    /// When the earliest of the others gets due.
+    pub(crate) due: Option<i64>,
+    /// Until when the receiver asked to wait.
+    pub(crate) block: Option<i64>,
+    /// How many deliveries ended.
+    pub(crate) ended: i64,
+    /// Whether the change holds for a lane in good health only.
+    pub(crate) if_well: bool,
+}
+
+impl Change {
+    /// Notes a delivery that is ready from `due` on.
+    pub(crate) fn ready(&mut self, due: Timestamp, now: Timestamp) {
+        if due <= now {
+            self.wake = true;
+        } else {
+            let due = ms(due);
+            self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        }
+    }
+
+    pub(crate) fn block(&mut self, until: Timestamp) {
+        self.block = self.block.max(Some(ms(until)));
+    }
+
+    /// The stages that make the change.
+    pub(crate) fn stages(&self, floor: Option<i64>, now: Timestamp) -> Vec<Bson> {
+        let wakes = doc! { "$or": ["$runnable", self.wake] };
+        let pass = match floor.filter(|_| self.wake) {
+            Some(floor) => {
+                doc! { "$cond": ["$runnable", "$pass", { "$max": ["$pass", floor] }] }.into()
+            }
+            None => Bson::from("$pass"),
+        };
+        let earliest: Bson = match self.due {
+            Some(due) => doc! { "$min": ["$next_due", due] }.into(),
+            None => "$next_due".into(),
+        };
+        let blocked = doc! { "$max": ["$blocked_until", self.block] };
+        let mut set = doc! {
+            "in_flight": { "$max": [0, { "$subtract": ["$in_flight", self.freed] }] },
+            "pass": pass,
+            "runnable": wakes.clone(),
+            "next_due": {
+                "$cond": [wakes, "$$REMOVE", { "$ifNull": [earliest, "$$REMOVE"] }]
+            },
+            "blocked_until": {
+                "$cond": [{ "$gt": [blocked.clone(), ms(now)] }, blocked, "$$REMOVE"]
+            },
+            "touched": "$$NOW",
+        };
+        if self.wake || self.due.is_some() {
+            set.insert("wakes", doc! { "$add": ["$wakes", 1_i64] });
+        }
+        if self.ended > 0 {
+            set.extend(paced(self.ended, now));
+        }
+        vec![doc! { "$set": set }.into()]
+    }
+}
+
+/// What [`Pace::counted`] does, where the server does it.
+fn paced(ended: i64, now: Timestamp) -> Document {
+    let minute = Pace::minute_of(now);
+    let running = doc! { "$gte": ["$pace_minute", minute] };
+    let just_before = doc! { "$eq": ["$pace_minute", minute - 1] };
+    doc! {
+        "pace_before": { "$switch": {
+            "branches": [
+                { "case": running.clone(), "then": "$pace_before" },
+                { "case": just_before, "then": "$pace_ended" },
+            ],
+            "default": 0_i64,
+        } },
+        "pace_ended": { "$add": [{ "$cond": [running, "$pace_ended", 0_i64] }, ended] },
+        "pace_minute": { "$max": ["$pace_minute", minute] },
+    }
+}
+
+/// The last stage of every change: what claims find the lane by follows from the rest of it.
+pub(crate) fn finish() -> Bson {
+    let rests = doc! { "$gt": ["$rests", 0] };
+    let blocked = doc! { "$gt": ["$blocked_until", Bson::Null] };
+    let full = doc! { "$gte": ["$in_flight", "$allowed"] };
+    let later = doc! {
+        "$max": ["$blocked_until", { "$cond": ["$runnable", Bson::Null, "$next_due"] }]
+    };
+    let works = doc! { "$or": ["$runnable", { "$gt": ["$next_due", Bson::Null] }] };
+    doc! { "$set": {
+        "busy": { "$cond": [{ "$and": ["$runnable", { "$not": [rests.clone()] }] }, true, "$$REMOVE"] },
+        "turn": { "$cond": [
+            { "$or": [{ "$not": ["$runnable"] }, rests.clone(), blocked.clone(), full] },
+            "$$REMOVE",
+            "$pass",
+        ] },
+        "alarm": { "$cond": [
+            rests,
+            "$$REMOVE",
+            { "$cond": [
+                blocked,
+                { "$cond": [works, later, "$$REMOVE"] },
+                { "$ifNull": ["$next_due", "$$REMOVE"] },
+            ] },
+        ] },
+    } }
+    .into()
+}
+
+impl Changes {
+    pub(crate) fn of(&mut self, lane: LaneId) -> &mut Change {
+        self.0.entry(lane.to_bytes()).or_default()
+    }
+
+    pub(crate) fn take(self) -> BTreeMap<[u8; 16], Change> {
+        self.0
+    }
+
+    /// Makes the changes, whatever the health of the lanes.
+    pub(crate) async fn apply(self, store: &MongoStore, now: Timestamp) -> Result<(), Failure> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let floor = floor_for(store, self.0.values()).await?;
+        let statements: Vec<_> = self
+            .0
+            .iter()
+            .map(|(lane, change)| statement(doc! { "_id": bin(*lane) }, change.stages(floor, now)))
+            .collect();
+        store.update(LANE, &statements, Miss::Counted, Lasts::No).await?;
+        Ok(())
+    }
+}
+
+/// A change of a lane by `stages`.
+pub(crate) fn statement(filter: Document, mut stages: Vec<Bson>) -> Statement {
+    stages.push(finish());
+    Statement { filter, change: stages.into() }
+}
+
+/// The lowest pass of lanes that run, where one of the changes wakes a lane.
+pub(crate) async fn floor_for<'a>(
+    store: &MongoStore,
+    mut changes: impl Iterator<Item = &'a Change>,
+) -> Result<Option<i64>, Failure> {
+    if changes.any(|change| change.wake) { floor(store).await } else { Ok(None) }
+}
+
+/// The lowest pass of lanes that run: where a lane that wakes starts at the least.
+pub(crate) async fn floor(store: &MongoStore) -> Result<Option<i64>, Failure> {
+    let lowest = store
+        .light(LANE)
+        .find_one(doc! { "busy": true })
+        .sort(doc! { "pass": 1 })
+        .projection(doc! { "pass": 1 })
+        .await?;
+    Ok(lowest.and_then(|lane| lane.maybe_int("pass")))
+}
+
+/// How many lanes that run each organization has.
+pub(crate) async fn busy(
+    store: &MongoStore,
+    orgs: BTreeSet<&str>,
+) -> Result<HashMap<String, u32>, Failure> {
+    let orgs: Vec<&str> = orgs.into_iter().collect();
+    let found = store
+        .aggregate(
+            LANE,
+            vec![
+                doc! { "$match": { "busy": true, "org": { "$in": orgs } } },
+                doc! { "$group": { "_id": "$org", "lanes": { "$sum": 1 } } },
+            ],
+        )
+        .await?;
+    let count = |org: &Document| Ok((org.text("_id")?.to_owned(), org.small("lanes")?));
+    found.iter().map(count).collect()
+}
+
+/// The lanes of these ids that there are.
+pub(crate) async fn look_up(
+    store: &MongoStore,
+    ids: impl IntoIterator<Item = LaneId>,
+) -> Result<HashMap<LaneId, Seen>, Failure> {
+    let ids = bins(ids, LaneId::to_bytes);
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = store.all(LANE, doc! { "_id": { "$in": ids } }, doc! {}).await?;
+    let seen = found.iter().map(Seen::read).map(|seen| seen.map(|seen| (seen.lane.id, seen)));
+    seen.collect()
+}
+
+/// What a lane is made for.
+pub(crate) type Wanted<'a> = (&'a OrgId, &'a ResourceId, &'a LaneSeed);
+
+/// Makes the lanes that are missing, at rest where there is a reason; `known` is left out.
+pub(crate) async fn ensure(
+    store: &MongoStore,
+    wanted: &[Wanted<'_>],
+    known: &HashMap<LaneId, Seen>,
+) -> Result<bool, Failure> {
+    let mut missing: BTreeMap<[u8; 16], Wanted<'_>> = BTreeMap::new();
+    for (org, integration, seed) in wanted {
+        if !known.contains_key(&seed.id) {
+            missing.entry(seed.id.to_bytes()).or_insert((org, integration, seed));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    let places: Vec<_> =
+        missing.values().map(|(org, integration, _)| (*org, *integration)).collect();
+    let rests = rest::of(store, &places).await?;
+    let documents = missing.values().map(|(org, integration, seed)| {
+        sprout(org, integration, seed, rests.bits(org, integration))
+    });
+    let documents = documents.collect::<Result<Vec<_>, Failure>>()?;
+    batch::insert(store.light(LANE), &documents).await?;
+    // A reason to rest that came between the look and the insert did not find the lane.
+    let again = rest::of(store, &places).await?;
+    let late = missing.iter().filter(|(_, (org, integration, _))| {
+        rests.bits(org, integration) != again.bits(org, integration)
+    });
+    let late: Vec<_> = late
+        .map(|(id, (org, integration, _))| {
+            let rests = doc! { "$set": { "rests": again.bits(org, integration) } };
+            statement(doc! { "_id": bin(*id) }, vec![rests.into()])
+        })
+        .collect();
+    if !late.is_empty() {
+        store.update(LANE, &late, Miss::Counted, Lasts::No).await?;
+    }
+    Ok(true)
+}
+
+fn sprout(
+    org: &OrgId,
+    integration: &ResourceId,
+    seed: &LaneSeed,
+    rests: i32,
+) -> Result<Document, Failure> {
+    let fifo = seed.mode == LaneMode::Fifo;
+    let allowed = if fifo { 1 } else { seed.max_in_flight };
+    let mut document = doc! {
+        "_id": bin(seed.id.to_bytes()),
+        "org": org.as_str(),
+        "integration": integration.as_str(),
+        "fifo": fifo,
+        "weight": i64::from(seed.weight),
+        "pass": 0_i64,
+        "runnable": false,
+        "in_flight": 0_i64,
+        "max_in_flight": i64::from(seed.max_in_flight),
+        "allowed": i64::from(allowed),
+        "rests": rests,
+        "pace_minute": 0_i64,
+        "pace_ended": 0_i64,
+        "pace_before": 0_i64,
+        "claims": 0_i64,
+        "wakes": 0_i64,
+        "turns": 0_i64,
+    };
+    put(&mut document, "order_key", seed.order_key.as_deref());
+    put(&mut document, "rules", rules(&seed.rules)?);
+    Ok(document)
+}
+
+/// The rules as they are kept; nothing where they are the default.
+pub(crate) fn rules(rules: &LaneRules) -> Result<Option<Bson>, Failure> {
+    (*rules != LaneRules::default()).then(|| kept(rules)).transpose()
+}
+
+/// The health as a stage sets it.
+pub(crate) fn health(lane: &Lane) -> Result<Document, Failure> {
+    let well = lane.health == LaneHealth::default();
+    let kept: Bson =
+        if well { "$$REMOVE".into() } else { doc! { "$literal": kept(&lane.health)? }.into() };
+    let ill: Bson = if well { "$$REMOVE".into() } else { true.into() };
+    Ok(doc! {
+        "health": kept,
+        "ill": ill,
+        "allowed": i64::from(lane.allowed()),
+        "turns": { "$add": ["$turns", 1_i64] },
+    })
+}

@@ -1,0 +1,285 @@
+//! Bad days: servers that are not there, refuse or lack something, and calls that are cut off.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use std::time::Duration;
+
+use fixture::{
+    NOW, SESSION, batch, claim, database, delivered, event, item, standalone, store, url,
+};
+use icp_core::Code;
+use icp_core::delivery::*;
+use icp_core::event::*;
+use icp_core::id::*;
+use icp_core::store::Store;
+use icp_store_mongo::MongoStore;
+use icp_store_mongo::mongodb::bson::spec::BinarySubtype;
+use icp_store_mongo::mongodb::bson::{Binary, DateTime, Document, doc};
+
+async fn refused(url: &str) -> icp_core::Error {
+    let patience = Duration::from_millis(300);
+    let store = MongoStore::builder(url).server_selection_timeout(patience).connect().await;
+    store.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_at_once() {
+    let error = refused("mongodb://127.0.0.1:1/icp").await;
+    assert_eq!(error.code(), Code::StoreUnavailable);
+    assert!(error.to_string().contains("no server answered in time"), "{error}");
+    assert_eq!(error.operation(), "open the store");
+}
+
+#[tokio::test]
+async fn another_replica_set_is_not_taken_for_the_right_one() {
+    let elsewhere = url().replace("replicaSet=rs0", "replicaSet=other");
+    assert_ne!(elsewhere, url(), "the address names its replica set");
+    assert_eq!(refused(&elsewhere).await.code(), Code::StoreUnavailable);
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_refused() {
+    for bad in ["", "postgres://localhost/icp", "mongodb://", "mongodb://host:port/"] {
+        assert_eq!(refused(bad).await.code(), Code::ConfigInvalid, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_says_so() {
+    let stranger = url().replace("mongodb://", "mongodb://nobody:wrong@");
+    let error = refused(&stranger).await;
+    assert_eq!(error.code(), Code::StoreUnavailable);
+    assert!(error.to_string().contains("refused the login"), "{error}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+}
+
+#[tokio::test]
+async fn a_prefix_that_names_no_collection_is_refused() {
+    for bad in ["", "a.b", "$x", "a b"] {
+        let store = MongoStore::builder(url()).database(database()).prefix(bad).connect().await;
+        assert_eq!(store.unwrap_err().code(), Code::ConfigInvalid, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn collections_of_a_newer_version_are_left_alone() {
+    let store = store(url()).await;
+    let meta = store.database().collection::<Document>("icp_meta");
+    let newer = doc! { "$set": { "version": 99 } };
+    meta.update_one(doc! { "_id": "schema" }, newer).await.unwrap();
+    let again = MongoStore::with_client(store.client().clone(), store.database().name()).await;
+    let error = again.unwrap_err();
+    assert_eq!(error.code(), Code::StoreTooNew);
+    assert!(error.to_string().contains("99"), "{error}");
+    store.database().drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn stores_of_two_prefixes_and_a_host_share_a_database() {
+    let one = store(url()).await;
+    let db = one.database().clone();
+    db.collection::<Document>("orders").insert_one(doc! { "_id": 17 }).await.unwrap();
+    let two = MongoStore::builder(url()).database(db.name()).prefix("other_").connect().await;
+    let two = two.unwrap();
+    one.ingest(batch(0..3)).await.unwrap();
+    assert_eq!(one.counts().await.unwrap(), [(DeliveryState::Ready, 3)]);
+    assert_eq!(two.counts().await.unwrap(), []);
+    assert_eq!(db.collection::<Document>("orders").count_documents(doc! {}).await.unwrap(), 1);
+    db.drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_agree() {
+    let name = database();
+    let starts = (0..6).map(|_| MongoStore::builder(url()).database(&name).connect());
+    let stores = futures_util::future::join_all(starts).await;
+    let store = stores.into_iter().map(Result::unwrap).next().unwrap();
+    store.ping().await.unwrap();
+    store.database().drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_standalone_server_does_all_but_take_part_in_transactions() {
+    let store = store(standalone()).await;
+    assert!(!store.info().host_transactions);
+    let mut session = store.client().start_session().await.unwrap();
+    let error = store.publish_in(&mut session, &event(1)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unsupported);
+    assert!(error.to_string().contains("--replSet"), "{error}");
+    store.ingest(batch(0..20)).await.unwrap();
+    let claimed = store.claim(claim(50)).await.unwrap().deliveries;
+    assert_eq!(claimed.len(), 20);
+    let settled = store.settle(delivered(&claimed)).await.unwrap();
+    assert!(settled.iter().all(|settled| *settled == Settled::Recorded));
+    assert!(store.audit().await.unwrap().is_clean());
+    store.database().drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_set_wakes_the_engine_when_a_host_commits() {
+    let store = store(url()).await;
+    assert!(store.info().host_transactions);
+    let woken = store.wakeup();
+    tokio::pin!(woken);
+    // The stream tells of what comes after it was opened, and a hint may get lost: the host goes
+    // on publishing until it is heard.
+    for n in 1..=100 {
+        let mut session = store.client().start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        store.publish_in(&mut session, &event(n)).await.unwrap();
+        session.commit_transaction().await.unwrap();
+        let turn = Duration::from_millis(100);
+        if tokio::time::timeout(turn, &mut woken).await.is_ok() {
+            store.database().drop().await.unwrap();
+            return;
+        }
+    }
+    panic!("nobody was woken by 100 events");
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_aborted_leaves_nothing() {
+    let store = store(url()).await;
+    for (n, goes_through) in [(1, false), (2, true), (2, true)] {
+        let mut session = store.client().start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        store.publish_in(&mut session, &event(n)).await.unwrap();
+        if goes_through {
+            session.commit_transaction().await.unwrap();
+        } else {
+            session.abort_transaction().await.unwrap();
+        }
+    }
+    let rows = store.outbox(10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.event.id).collect::<Vec<_>>(), [event(2).id]);
+    store.database().drop().await.unwrap();
+}
+
+/// Calls of every kind, each cut off a little later than the one before: what a killed process
+/// leaves behind is all or nothing after a sweep.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_cut_off_anywhere_lose_nothing() {
+    let store = store(url()).await;
+    let mut taken: Vec<EventId> = Vec::new();
+    for round in 0..60_u128 {
+        let patience = Duration::from_micros(u64::try_from(round).unwrap() * 250);
+        let ids = round * 20..round * 20 + 20;
+        let cut = tokio::time::timeout(patience, store.ingest(batch(ids.clone()))).await;
+        if cut.is_err() {
+            // The publisher does not know, and says it again.
+            store.ingest(batch(ids.clone())).await.unwrap();
+        }
+        taken.extend(ids.map(|n| event(n).id));
+        let held = tokio::time::timeout(patience, store.claim(claim(10))).await;
+        if let Ok(claimed) = held {
+            let claimed = claimed.unwrap().deliveries;
+            let _ = tokio::time::timeout(patience, store.settle(delivered(&claimed))).await;
+        }
+    }
+    recover(&store).await;
+    let left = store.rescue(Rescue {
+        of: RescueOf::Session(SESSION),
+        now: NOW,
+        limit: 10_000,
+        max_rescues: 99,
+    });
+    left.await.unwrap();
+    recover(&store).await;
+    let audit = store.audit().await.unwrap();
+    assert!(audit.is_clean(), "{audit:?}");
+    assert_eq!(audit.deliveries, taken.len() as u64, "each event has its delivery");
+    store.open_session(SessionId::from_bytes([8; 16]), NOW).await.unwrap();
+    loop {
+        let mut claim = claim(500);
+        claim.session = SessionId::from_bytes([8; 16]);
+        let claimed = store.claim(claim).await.unwrap().deliveries;
+        if claimed.is_empty() {
+            break;
+        }
+        let settled = store.settle(delivered(&claimed)).await.unwrap();
+        assert!(settled.iter().all(|settled| *settled == Settled::Recorded));
+    }
+    let all = [(DeliveryState::Delivered, taken.len() as u64)];
+    assert_eq!(store.counts().await.unwrap(), all);
+    assert!(store.audit().await.unwrap().is_clean());
+    store.database().drop().await.unwrap();
+}
+
+/// What a sweep does once nothing has happened for a while.
+async fn recover(store: &MongoStore) {
+    let lanes = store.database().collection::<Document>("icp_lane");
+    // A write that was cut off may still be under way on the server.
+    store.ping().await.unwrap();
+    let long_ago = doc! { "$set": { "touched": DateTime::from_millis(0) } };
+    lanes.update_many(doc! {}, long_ago).await.unwrap();
+    store.sweep(Sweep { now: NOW, limit: 10_000 }).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_left_undone_is_done_at_the_next_start() {
+    let store = store(url()).await;
+    let db = store.database().clone();
+    store.ingest(batch(0..5)).await.unwrap();
+    // As if the process had been killed right after the insert of the events.
+    let new = |n: u128| {
+        let item = item(n);
+        let new = &item.deliveries[0];
+        doc! {
+            "id": bytes(new.id.to_bytes()), "integration": new.integration.as_str(),
+            "lane": bytes(new.lane.id.to_bytes()), "fifo": false, "due_at": NOW.as_millis(),
+        }
+    };
+    let deliveries = db.collection::<Document>("icp_delivery");
+    let events = db.collection::<Document>("icp_event");
+    for n in 0..5 {
+        deliveries
+            .delete_one(doc! { "_id": bytes(item(n).deliveries[0].id.to_bytes()) })
+            .await
+            .unwrap();
+        let undone = doc! { "$set": { "pending": [new(n)], "taken_at": NOW.as_millis() } };
+        events.update_one(doc! { "_id": bytes(event(n).id.to_bytes()) }, undone).await.unwrap();
+    }
+    assert_eq!(store.counts().await.unwrap(), []);
+    let again = MongoStore::with_client(store.client().clone(), db.name()).await.unwrap();
+    assert_eq!(again.counts().await.unwrap(), [(DeliveryState::Ready, 5)]);
+    assert_eq!(again.claim(claim(9)).await.unwrap().deliveries.len(), 5);
+    assert!(again.audit().await.unwrap().is_clean());
+    db.drop().await.unwrap();
+}
+
+fn bytes(id: [u8; 16]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: id.to_vec() }
+}
+
+#[tokio::test]
+async fn a_thousand_keys_have_one_event_each() {
+    let store = store(url()).await;
+    let keyed = |key: u128, by: u128| {
+        let mut item = item(key * 8 + by);
+        let mut event = event(key * 8 + by);
+        event.org = OrgId::new("acme").unwrap();
+        event.idempotency_key = Some(format!("key-{key}").into());
+        item.event = event.into();
+        item.deliveries.clear();
+        item
+    };
+    let publishers = (0..8).map(|by| {
+        let store = store.clone();
+        async move {
+            let mut accepted = 0;
+            for first in (0..1_000).step_by(100) {
+                let items = (first..first + 100).map(|key| keyed(key, by)).collect();
+                let answers = store.ingest(Ingest { items, direct: None, now: NOW }).await.unwrap();
+                let new = |answer: &&Ingested| matches!(answer, Ingested::Accepted { .. });
+                accepted += answers.iter().filter(new).count();
+            }
+            accepted
+        }
+    });
+    let accepted: usize = futures_util::future::join_all(publishers).await.into_iter().sum();
+    assert_eq!(accepted, 1_000);
+    let events = store.database().collection::<Document>("icp_event");
+    assert_eq!(events.count_documents(doc! {}).await.unwrap(), 1_000);
+    store.database().drop().await.unwrap();
+}
