@@ -13,6 +13,7 @@ use icp::event::{Event, Ingest, IngestItem, JSON, LaneSeed, NewDelivery};
 use icp::id::{ClockIds, DeliveryId, EventId, OrgId, ResourceId, SessionId};
 use icp::resource::Revision;
 use icp::store::Store;
+use icp::store_mongo::MongoStore;
 use icp::store_sql::mysql::MySqlStore;
 use icp::store_sql::postgres::PostgresStore;
 use icp::time::{Clock, SystemClock, Timestamp};
@@ -29,7 +30,8 @@ pub(crate) async fn open(url: &str) -> Result<(&'static str, Arc<dyn Store>, f64
     Ok(match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("postgres") => ("postgres", Arc::new(PostgresStore::connect(url).await?), 12e3),
         Some("mysql") => ("mysql", Arc::new(MySqlStore::connect(url).await?), 8e3),
-        _ => return Err("a store's address begins with postgres: or mysql:".into()),
+        Some("mongodb") => ("mongodb", Arc::new(MongoStore::connect(url).await?), 6e3),
+        _ => return Err("a store's address begins with postgres:, mysql: or mongodb:".into()),
     })
 }
 

@@ -145,7 +145,7 @@ pub(crate) struct Address(SecretString);
 impl Address {
     /// The URL with everything in it, for the driver and nobody else.
     #[cfg_attr(
-        not(any(test, feature = "postgres", feature = "mysql")),
+        not(any(test, feature = "mongodb", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "read where the store of a server is built in")
     )]
     pub(crate) fn expose(&self) -> &str {

@@ -35,6 +35,8 @@ pub(crate) async fn open(config: &Config) -> Result<Opened> {
         Location::Server(Scheme::Postgres, address) => postgres(address.expose()).await,
         #[cfg(feature = "mysql")]
         Location::Server(Scheme::MySql, address) => mysql(address.expose()).await,
+        #[cfg(feature = "mongodb")]
+        Location::Server(Scheme::MongoDb, address) => mongodb(address.expose()).await,
         other => Err(not_built_in(other.scheme())),
     };
     opened.map_err(|error| about(&config.store_url, &error))
@@ -66,6 +68,17 @@ async fn mysql(url: &str) -> Result<Opened> {
     let store = icp::store_sql::mysql::MySqlStore::connect(url).await?;
     let closing = store.clone();
     Ok(Opened { store: Arc::new(store), closing: Box::pin(async move { closing.close().await }) })
+}
+
+#[cfg(feature = "mongodb")]
+async fn mongodb(url: &str) -> Result<Opened> {
+    let store = icp::store_mongo::MongoStore::connect(url).await?;
+    let client = store.client().clone();
+    let closing = async move {
+        client.shutdown().await;
+        Ok(())
+    };
+    Ok(Opened { store: Arc::new(store), closing: Box::pin(closing) })
 }
 
 fn not_built_in(scheme: Scheme) -> Error {
