@@ -119,11 +119,12 @@ async fn a_suspect_that_runs_takes_no_other_along(backend: Backend) {
     let mut config = hasty();
     // Less than a suspect has to itself, and time enough for others to be due again.
     config.attempt_deadline = Duration::from_millis(1_500);
-    let build = |backend: &Backend| {
+    let build = async |backend: &Backend| {
         let transformer = Fatal(sender.clone());
-        backend.builder().config(config.clone()).transformer(transformer).build().unwrap()
+        let builder = backend.another_node().await.config(config.clone());
+        builder.transformer(transformer).build().unwrap()
     };
-    let engine = build(&backend);
+    let engine = build(&backend).await;
     let mut stage = Stage::with(backend, engine).await;
     stage.running().shutdown(Duration::from_secs(5)).await;
     let more = json!({ "transform": [{ "map": {} }], "retry": { "max_attempts": 1 } });
@@ -133,12 +134,12 @@ async fn a_suspect_that_runs_takes_no_other_along(backend: Backend) {
     stage.publish("poison", &json!({})).await;
     let beside = stage.publish("order.paid", &json!({})).await;
     for kill in 1..=2 {
-        let node = Node::start(build(&stage.backend));
+        let node = Node::start(build(&stage.backend).await);
         met(&mut fatal).await;
         stage.receiver.wait_for_to("/crm", kill).await;
         drop(node);
     }
-    let node = Node::start(build(&stage.backend));
+    let node = Node::start(build(&stage.backend).await);
     stage.settled(DeliveryState::Dead, 1).await;
     stage.settled(DeliveryState::Delivered, 1).await;
     let deliveries = stage.deliveries().await;

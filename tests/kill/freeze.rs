@@ -16,7 +16,7 @@ use crate::node::{self, MOST_UNDER_WAY};
 use crate::rounds;
 
 /// How long another process may take to take over.
-const TAKEN_OVER: Duration = Duration::from_secs(10);
+const TAKEN_OVER: Duration = Duration::from_secs(40);
 
 /// How long a write of this test may take before it is held to be locked out.
 const LOCKED_OUT: Duration = Duration::from_millis(300);
