@@ -41,6 +41,7 @@ impl Script {
     }
 
     /// Whether rows are counted at all.
+    #[cfg(feature = "mysql")]
     pub(crate) fn is_counted(&self) -> bool {
         self.expected > 0
     }
@@ -65,6 +66,7 @@ impl Script {
     }
 
     /// Each statement with what is bound to it.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     pub(crate) fn statements(&self) -> impl Iterator<Item = (&str, &[Value])> {
         let (mut sql, mut value) = (0, 0);
         let last = (self.sql.len(), self.values.len());
