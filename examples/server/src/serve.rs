@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use icp::access::ApiKey;
-use icp::engine::Drained;
+use icp::engine::{Drained, Running};
 use icp::secret::SystemEntropy;
 use icp::signing::standard;
 use icp::{Code, Engine, Error, Result};
@@ -32,8 +32,8 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
         Error::new(Code::ConfigInvalid, message).caused_by(fault)
     })?;
     let address = listener.local_addr().map_err(|fault| internal("no local address", fault))?;
-    let first = bootstrap(&engine).await?;
-    let running = engine.start().await?;
+    let (first, running) =
+        begin(&engine).await.map_err(|error| store::about(&config.store_url, &error))?;
     print(&welcome::text(address, config, first.as_ref()));
     let served = serve(listener, engine, stop, config).await;
     let drained = running.shutdown(config.shutdown()).await;
@@ -41,6 +41,12 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
     served?;
     closed?;
     Ok(drained)
+}
+
+/// Makes the first key and starts the engine: what fails here, the store refused.
+async fn begin(engine: &Engine) -> Result<(Option<First>, Running)> {
+    let first = bootstrap(engine).await?;
+    Ok((first, engine.start().await?))
 }
 
 /// Makes the first key, where there is none yet.

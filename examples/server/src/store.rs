@@ -89,7 +89,7 @@ fn not_built_in(scheme: Scheme) -> Error {
 
 /// Says which store it is. A driver may repeat what it was given, so the password is masked in
 /// what it says.
-fn about(location: &Location, error: &Error) -> Error {
+pub(crate) fn about(location: &Location, error: &Error) -> Error {
     let message = format!("the store `{location}`: {}", location.masked(error.message()));
     let about = Error::new(error.code(), message);
     let causes: Vec<_> = std::iter::successors(error.source(), |&cause| cause.source())
