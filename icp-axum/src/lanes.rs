@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use icp_core::Engine;
 use icp_core::delivery::health::{BreakerState, RateStatus};
 use icp_core::delivery::{LaneMode, LaneState, LaneStatus};
 use icp_core::id::ResourceId;
+use icp_core::telemetry::METRICS_CONTENT_TYPE;
 use icp_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,6 +25,9 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/api/v1/organizations/{org}/lanes", list)
             .named("listLanes", "Lists the lanes and how they are doing, ordered by id")
             .answers::<Listing<LaneView>>(200),
+        Endpoint::get("/api/v1/organizations/{org}/lanes/metrics", metrics)
+            .named("laneMetrics", "Shows how the lanes are doing as OpenMetrics text")
+            .answers_as::<String>(200, METRICS_CONTENT_TYPE),
     ]
 }
 
@@ -111,4 +117,10 @@ async fn list(
     query.only(&[])?;
     let lanes = engine.lane_statuses(&params.org()?).await?;
     Ok(Json(Listing { items: lanes.into_iter().map(LaneView::from).collect(), next: None }))
+}
+
+async fn metrics(State(engine): State<Engine>, params: Params, query: Query) -> Result<Response> {
+    query.only(&[])?;
+    let text = engine.lane_metrics(&params.org()?).await?;
+    Ok(([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response())
 }

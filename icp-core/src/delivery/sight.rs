@@ -141,6 +141,14 @@ impl LaneStatus {
             lane,
         }
     }
+
+    /// Whether nothing of it is claimed at the moment, whatever waits: it is paused, its breaker is
+    /// open, its rate is used up, or the receiver asked to wait.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        use LaneState::{Blocked, Open, Paused, Throttled};
+        matches!(self.state, Paused | Open | Throttled | Blocked)
+    }
 }
 
 fn state(

@@ -38,7 +38,7 @@ use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent,
 use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
 use crate::resource::{Actor, Resources};
 use crate::store::{Page, Store, StoreInfo};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, lane};
 use crate::time::{Clock, Timestamp};
 use crate::trial::{self, CurlCommand, Sample, TestOf, TestReport};
 
@@ -199,6 +199,20 @@ impl Engine {
     /// Those of the store.
     pub async fn lane_statuses(&self, org: &OrgId) -> Result<Vec<LaneStatus>> {
         sight::statuses(&self.core, org).await
+    }
+
+    /// The same as metrics, in OpenMetrics text form: what waits in each lane and for how long, what
+    /// is under way, and in how long nothing waits. Lanes of ordering keys are left out while they
+    /// have nothing to do.
+    ///
+    /// [`metrics`](Self::metrics) has the sums over all organizations alone, so that its size does
+    /// not grow with them.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn lane_metrics(&self, org: &OrgId) -> Result<String> {
+        Ok(lane::render(&self.lane_statuses(org).await?))
     }
 
     /// Delivers an ended delivery once more: a new delivery with the same `webhook-id`, linked

@@ -2,6 +2,8 @@
 //!
 //! Every engine has a registry of its own, so that two engines in one process do not mix.
 
+pub(crate) mod lane;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// The content type of [`Metrics::render`].
+/// The content type of [`Metrics::render`] and of an engine's lane metrics.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const SECONDS: [f64; 14] =
@@ -131,11 +133,15 @@ impl Metrics {
     /// The metrics in OpenMetrics text form, which Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+        text(&self.registry)
     }
+}
+
+fn text(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+    text
 }
 
 /// How the lanes of all nodes are doing; every node tells the same.
