@@ -15,6 +15,7 @@ COPY --from=build /src/target/release/icp-server /usr/local/bin/icp-server
 USER icp
 WORKDIR /data
 VOLUME /data
+ENV ICP_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8080/health"]
