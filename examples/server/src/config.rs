@@ -17,8 +17,9 @@ pub(crate) const DEFAULT_FILE: &str = "icp.toml";
 const PREFIX: &str = "ICP_";
 /// Names the file itself, and is read by the command line.
 const FILE: &str = "ICP_CONFIG";
-/// What the project's own tests and scripts read begins so.
-const NOT_OURS: [&str; 2] = ["ICP_TEST_", "ICP_SERVICES_"];
+/// What the project's own tests and scripts read begins so, and what Kubernetes tells every
+/// container of a service called `icp`.
+const NOT_OURS: [&str; 4] = ["ICP_TEST_", "ICP_SERVICES_", "ICP_SERVICE_", "ICP_PORT"];
 
 /// The settings of the server. Each is named alike in the file, and in the environment in upper
 /// case after `ICP_`.

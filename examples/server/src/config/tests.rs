@@ -114,7 +114,14 @@ fn no_refusal_repeats_a_secret() {
 }
 
 #[test]
-fn variables_of_tests_and_scripts_are_left_alone() {
-    let others = [("ICP_TEST_POSTGRES_URL", "x"), ("ICP_SERVICES_DIR", "y")];
+fn variables_of_others_are_left_alone() {
+    let others = [
+        ("ICP_TEST_POSTGRES_URL", "x"),
+        ("ICP_SERVICES_DIR", "y"),
+        ("ICP_SERVICE_HOST", "10.96.0.17"),
+        ("ICP_SERVICE_PORT_HTTP", "80"),
+        ("ICP_PORT", "tcp://10.96.0.17:80"),
+        ("ICP_PORT_80_TCP_ADDR", "10.96.0.17"),
+    ];
     assert_eq!(parse("", &others).unwrap(), Config::default());
 }
