@@ -43,10 +43,11 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
     Ok(drained)
 }
 
-/// Makes the first key and starts the engine: what fails here, the store refused.
+/// Starts the engine and makes the first key, in this order: a key that is stored has to be shown,
+/// as nobody can read it again. What fails here, the store refused.
 async fn begin(engine: &Engine) -> Result<(Option<First>, Running)> {
-    let first = bootstrap(engine).await?;
-    Ok((first, engine.start().await?))
+    let running = engine.start().await?;
+    Ok((bootstrap(engine).await?, running))
 }
 
 /// Makes the first key, where there is none yet.
