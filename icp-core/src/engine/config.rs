@@ -12,7 +12,7 @@ pub struct EngineConfig {
     pub events: EventLimits,
     /// How long an idempotency key is kept. Default 7 days.
     pub idempotency_window: Duration,
-    /// How many attempts this node makes at once. Default 2,048.
+    /// How many attempts this node makes at once, up to 1,000,000. Default 2,048.
     pub max_in_flight: usize,
     /// How many deliveries are claimed in one go. Default 100.
     pub claim_batch: usize,
@@ -92,6 +92,9 @@ impl Default for EngineConfig {
     }
 }
 
+/// More attempts at once than a process has sockets for.
+const MOST_IN_FLIGHT: usize = 1_000_000;
+
 impl EngineConfig {
     pub(super) fn validate(&self) -> Result<()> {
         let mut violations = Vec::new();
@@ -101,7 +104,11 @@ impl EngineConfig {
             }
         };
         let positive = "must be at least 1";
-        check(self.max_in_flight > 0, "max_in_flight", positive);
+        check(
+            (1..=MOST_IN_FLIGHT).contains(&self.max_in_flight),
+            "max_in_flight",
+            "use 1 to 1000000",
+        );
         check((1..=1_000).contains(&self.claim_batch), "claim_batch", "use 1 to 1000");
         check((1..=1_000).contains(&self.settle_batch), "settle_batch", "use 1 to 1000");
         check((1..=1_000).contains(&self.publish_batch), "publish_batch", "use 1 to 1000");

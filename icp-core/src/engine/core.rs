@@ -116,7 +116,7 @@ impl Core {
             });
             Self {
                 session: Session::new(ids.as_ref(), clock.as_ref()),
-                permits: Arc::new(Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS))),
+                permits: Arc::new(Semaphore::new(config.max_in_flight)),
                 suspects: Arc::new(Semaphore::new(1)),
                 metrics: Metrics::new(),
                 duties: Duties::default(),
