@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use icp_core::event::{JSON, NewEvent};
+use icp_core::event::{JSON, NewEvent, TraceContext};
 use icp_core::id::OrgId;
 use icp_core::time::Timestamp;
 use icp_core::{Code, Violation};
@@ -90,13 +90,23 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self> {
-        let text = |name| Ok::<_, Problem>(header(headers, name)?.map(str::to_owned));
-        Ok(Self {
-            idempotency_key: text(IDEMPOTENCY_KEY)?,
-            traceparent: text("traceparent")?,
-            tracestate: text("tracestate")?,
-        })
+        let idempotency_key = header(headers, IDEMPOTENCY_KEY)?.map(str::to_owned);
+        let (traceparent, tracestate) = trace(headers).unzip();
+        Ok(Self { idempotency_key, traceparent, tracestate: tracestate.flatten() })
     }
+}
+
+/// The W3C trace context of a request, as proxies and instrumentation put it there. As the
+/// recommendation has it, one that is malformed is no context, and the fields of `tracestate` are
+/// one list.
+fn trace(headers: &HeaderMap) -> Option<(String, Option<String>)> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let parent = parent.to_str().ok().filter(|text| TraceContext::new(text, None).is_ok())?;
+    let states = headers.get_all("tracestate").iter().map(HeaderValue::to_str);
+    let states: Vec<&str> = states.collect::<Result<_, _>>().unwrap_or_default();
+    let state = Some(states.join(",")).filter(|state| !state.is_empty());
+    Some((parent.to_owned(), state))
 }
 
 impl Batch {
@@ -184,5 +194,31 @@ impl Envelope {
             event = event.trace(traceparent, sender.tracestate.clone());
         }
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_trace_context_is_taken_as_the_recommendation_says() {
+        let of = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            trace(&headers)
+        };
+        let parent = ("traceparent", PARENT);
+        assert_eq!(of(&[parent]), Some((PARENT.to_owned(), None)));
+        let several = of(&[parent, ("tracestate", "a=1"), ("tracestate", "b=2,c=3")]);
+        assert_eq!(several.unwrap().1.as_deref(), Some("a=1,b=2,c=3"));
+        for nothing in [&[][..], &[("traceparent", "00-0-0-0")], &[parent, parent]] {
+            assert_eq!(of(nothing), None, "{nothing:?}");
+        }
+        assert_eq!(of(&[("tracestate", "a=1")]), None);
     }
 }
