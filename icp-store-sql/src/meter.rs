@@ -24,6 +24,19 @@ pub(crate) const METERS: (&str, &str) = (
      ON m.org = v.org AND m.integration = v.integration",
 );
 
+/// As [`METERS`], and keeps them from others until the transaction ends: the lanes that an
+/// integration's rate is shared by are locked one by one, by whoever works on them.
+pub(crate) const LOCK_METERS: (&str, &str) = (
+    "SELECT org, integration, used FROM icp_meter WHERE (org, integration) IN (VALUES ",
+    ") ORDER BY org, integration",
+);
+
+/// Meters that have used nothing, so that there is something to lock.
+pub(crate) const NEW_METERS: (&str, &str) = (
+    "INSERT INTO icp_meter (org, integration, used) VALUES ",
+    " ON CONFLICT (org, integration) DO NOTHING",
+);
+
 pub(crate) const PUT_METERS: (&str, &str) = (
     "INSERT INTO icp_meter (org, integration, used) VALUES ",
     " ON CONFLICT (org, integration) DO UPDATE SET used = excluded.used",
@@ -45,17 +58,32 @@ impl Meters {
         let limited: BTreeSet<_> = limited.map(|(org, id, _)| (org.clone(), id.clone())).collect();
         let limited: Vec<_> = limited.into_iter().collect();
         let mut meters = Self::default();
-        for chunk in padded(&limited) {
-            let mut query = values(METERS.0, chunk.len(), 2, METERS.1);
+        meters.read(conn, &limited).await?;
+        if meters.all.len() < limited.len() && conn.dialect().is_shared() {
+            make(conn, &limited).await?;
+            meters.read(conn, &limited).await?;
+        }
+        Ok(meters)
+    }
+
+    async fn read(
+        &mut self,
+        conn: &mut Conn<'_>,
+        limited: &[(OrgId, ResourceId)],
+    ) -> Result<(), Failure> {
+        let (head, tail) = if conn.dialect().is_shared() { LOCK_METERS } else { METERS };
+        let tail = format!("{tail}{}", conn.dialect().for_update());
+        for chunk in padded(limited) {
+            let mut query = values(head, chunk.len(), 2, &tail);
             for (org, integration) in chunk {
                 query.bind(org.shared()).bind(integration.shared());
             }
             for found in query.fetch_all(&mut *conn).await? {
                 let key = (row::org(&found, 0)?, row::resource_id(&found, 1)?);
-                meters.all.insert(key, Meter::from_micros(found.try_get(2)?));
+                self.all.insert(key, Meter::from_micros(found.try_get(2)?));
             }
         }
-        Ok(meters)
+        Ok(())
     }
 
     fn meter(&self, lane: &Lane) -> Meter {
@@ -93,6 +121,19 @@ impl Meters {
         }
         script.expect(used.len());
     }
+}
+
+async fn make(conn: &mut Conn<'_>, limited: &[(OrgId, ResourceId)]) -> Result<(), Failure> {
+    let mut script = Script::default();
+    for chunk in exact(limited) {
+        script.rows(NEW_METERS.0, chunk.len(), 3, NEW_METERS.1);
+        for (org, integration) in chunk {
+            let unused = Meter::default().as_micros();
+            script.bind(org.shared()).bind(integration.shared()).bind(unused);
+        }
+    }
+    script.changes(conn).await?;
+    Ok(())
 }
 
 pub(crate) const FORGET: &str = "DELETE FROM icp_meter WHERE org = ? AND integration = ?";
