@@ -91,7 +91,7 @@ pub(crate) const APPLY: (&str, &str) = (
         in_flight = MAX(0, l.in_flight - v.column2),
         pass = CASE WHEN v.column3 = 1 AND l.runnable = 0
             THEN MAX(l.pass, coalesce((SELECT min(pass) FROM icp_lane
-                WHERE runnable = 1 AND paused = 0), l.pass))
+                WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL), l.pass))
             ELSE l.pass END,
         next_due = CASE WHEN l.runnable = 1 OR v.column3 = 1 THEN NULL
             ELSE MIN(coalesce(l.next_due, v.column4), coalesce(v.column4, l.next_due)) END,
@@ -189,8 +189,10 @@ pub(crate) const LOOK_UP: &str = "WITH v (id, org) AS (VALUES ";
 pub(crate) fn look_up_sql() -> String {
     format!(
         "), o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
-            WHERE r.org = v.org AND r.runnable = 1 AND r.paused = 0) FROM v GROUP BY org) \
-         SELECT (SELECT min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0), \
+            WHERE r.org = v.org AND r.runnable = 1 AND r.paused = 0 \
+            AND r.blocked_until IS NULL) FROM v GROUP BY org) \
+         SELECT (SELECT min(pass) FROM icp_lane \
+            WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL), \
          EXISTS (SELECT 1 FROM icp_session WHERE id = ?), \
          json_group_array(json_array(hex(v.id), (SELECT busy FROM o WHERE o.org = v.org), \
             CASE WHEN l.id IS NULL THEN 0 ELSE 1 END, {LANE})) \

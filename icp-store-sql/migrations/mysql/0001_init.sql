@@ -164,8 +164,8 @@ CREATE TABLE IF NOT EXISTS icp_lane (
     eligible BIGINT AS (CASE WHEN runnable = 1 AND paused = 0 AND blocked_until IS NULL
         AND in_flight < allowed THEN 1 ELSE 0 END) STORED,
     KEY icp_lane_eligible (eligible, pass, id),
-    KEY icp_lane_pass (runnable, paused, pass),
-    KEY icp_lane_busy (org, runnable, paused),
+    KEY icp_lane_pass (runnable, paused, blocked_until, pass),
+    KEY icp_lane_busy (org, runnable, paused, blocked_until),
     KEY icp_lane_due (next_due),
     KEY icp_lane_blocked (blocked_until),
     KEY icp_lane_ill (health(1)),

@@ -162,8 +162,10 @@ CREATE TABLE IF NOT EXISTS icp_rest (
 -- Lanes that are full, blocked or paused are not in the claimer's index, so they cost nothing.
 CREATE INDEX IF NOT EXISTS icp_lane_eligible ON icp_lane (pass, id)
     WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < allowed;
-CREATE INDEX IF NOT EXISTS icp_lane_pass ON icp_lane (pass) WHERE runnable = 1 AND paused = 0;
-CREATE INDEX IF NOT EXISTS icp_lane_busy ON icp_lane (org) WHERE runnable = 1 AND paused = 0;
+CREATE INDEX IF NOT EXISTS icp_lane_pass ON icp_lane (pass)
+    WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL;
+CREATE INDEX IF NOT EXISTS icp_lane_busy ON icp_lane (org)
+    WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL;
 CREATE INDEX IF NOT EXISTS icp_lane_due ON icp_lane (next_due) WHERE next_due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS icp_lane_blocked ON icp_lane (blocked_until) WHERE blocked_until IS NOT NULL;
 CREATE INDEX IF NOT EXISTS icp_lane_ill ON icp_lane (id) WHERE health IS NOT NULL;
