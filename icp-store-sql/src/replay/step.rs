@@ -14,6 +14,7 @@ use crate::ingest::{self, EVENTS_PRESENT};
 use crate::lane::{self, Seen};
 use crate::link::Conn;
 use crate::replay;
+use crate::rest;
 use crate::statement::{Script, exact, padded};
 
 pub(crate) async fn step(conn: &mut Conn<'_>, step: &ReplayStep) -> Result<ReplayJob, Failure> {
@@ -28,6 +29,10 @@ pub(crate) async fn step(conn: &mut Conn<'_>, step: &ReplayStep) -> Result<Repla
         lane::charge(&mut script, &old);
         lane::put(&mut script, &new)?;
         if !script.execute(conn).await? {
+            // Another transaction made the lane first.
+            if conn.dialect().is_shared() {
+                return Err(Failure::Raced);
+            }
             let message = "a batch of a replay was not written as it was meant to be";
             return Err(Error::new(Code::Internal, message).into());
         }
@@ -120,6 +125,9 @@ async fn lanes(
     let mut seen: HashMap<LaneId, Seen> = seen.into_iter().collect();
     let known: HashSet<LaneId> =
         seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();
+    if known.len() < wanted.len() {
+        rest::hold(conn).await?;
+    }
     for NewReplay { new, .. } in items {
         let Some(seen) = seen.get_mut(&new.lane.id) else { continue };
         let lane = seen.lane.get_or_insert_with(|| ingest::sprout(org, new, false));
