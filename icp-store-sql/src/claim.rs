@@ -2,7 +2,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use icp_core::delivery::{
-    Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, Lane, LaneMode,
+    Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, EndReason, Lane, LaneMode, Lease,
+    Next, Settle, Settlement,
 };
 use icp_core::error::{Code, Error};
 use icp_core::event::Event;
@@ -17,7 +18,35 @@ use crate::row::{self, DELIVERY, DeliveryRow, EVENT, EventRow, LANE, LaneRow};
 use crate::statement::{Script, padded, statement, values};
 use crate::{lane, session};
 
-pub(crate) async fn claim(conn: &mut Conn<'_>, claim: &Claim) -> Result<Claimed, Failure> {
+/// What a claim leased, its events still to be read.
+pub(crate) struct Leased {
+    deliveries: Vec<Delivery>,
+    next_due: Option<Timestamp>,
+    probes: u64,
+    throttled: u64,
+}
+
+impl Leased {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// Adds the events; answers beside it what has lost its event.
+    pub(crate) fn with(self, events: &HashMap<EventId, Arc<Event>>) -> (Claimed, Vec<Delivery>) {
+        let Self { deliveries, next_due, probes, throttled } = self;
+        let (mut whole, mut lost) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        for delivery in deliveries {
+            match events.get(&delivery.event).cloned() {
+                Some(event) => whole.push(ClaimedDelivery { delivery, event }),
+                None => lost.push(delivery),
+            }
+        }
+        (Claimed { deliveries: whole, next_due, probes, throttled }, lost)
+    }
+}
+
+/// Leases due deliveries of the lanes that go first.
+pub(crate) async fn lease(conn: &mut Conn<'_>, claim: &Claim) -> Result<Leased, Failure> {
     session::hold(conn, claim.session).await?;
     turn_on(conn, claim).await?;
     let mut taken: Vec<Delivery> = Vec::new();
@@ -35,7 +64,7 @@ pub(crate) async fn claim(conn: &mut Conn<'_>, claim: &Claim) -> Result<Claimed,
         let mut script = Script::default();
         meters.write(&mut script);
         lane::charge(&mut script, &changed);
-        lease(&mut script, claim, &mut taken[before..]);
+        write_leases(&mut script, claim, &mut taken[before..]);
         if !script.execute(conn).await? {
             return Err(corrupt("a ready delivery or its lane is not there").into());
         }
@@ -44,17 +73,54 @@ pub(crate) async fn claim(conn: &mut Conn<'_>, claim: &Claim) -> Result<Claimed,
             break;
         }
     }
-    let next_due = next_due(conn).await?;
-    let events = events(conn, &taken).await?;
-    let deliveries = taken
-        .into_iter()
-        .map(|delivery| {
-            let event = events.get(&delivery.event).cloned();
-            let event = event.ok_or_else(|| corrupt("a delivery has lost its event"))?;
-            Ok(ClaimedDelivery { delivery, event })
-        })
-        .collect::<Result<_, Error>>()?;
-    Ok(Claimed { deliveries, next_due, probes, throttled })
+    // Who got all that was asked for asks again at once.
+    let full = taken.len() == claim.limit;
+    let next_due = if full { None } else { next_due(conn).await? };
+    Ok(Leased { deliveries: taken, next_due, probes, throttled })
+}
+
+/// Reads the events of what was leased. Nothing locks them, so that others claim meanwhile: a
+/// leased delivery keeps its event, and one erased in between is seen to be.
+pub(crate) async fn complete(
+    conn: &mut Conn<'_>,
+    leased: Leased,
+) -> Result<(Claimed, Vec<Delivery>), Failure> {
+    let found = match events(conn, &leased.deliveries).await {
+        Err(failure) if failure.is_corrupt() => readable(conn, &leased.deliveries).await?,
+        found => found?,
+    };
+    Ok(leased.with(&found))
+}
+
+/// The events that can be read, one by one.
+async fn readable(
+    conn: &mut Conn<'_>,
+    deliveries: &[Delivery],
+) -> Result<HashMap<EventId, Arc<Event>>, Failure> {
+    let mut readable = HashMap::new();
+    for delivery in deliveries {
+        match events(conn, std::slice::from_ref(delivery)).await {
+            Err(failure) if failure.is_corrupt() => {}
+            found => readable.extend(found?),
+        }
+    }
+    Ok(readable)
+}
+
+/// Ends what has lost its event: nothing else can come of it, and it would be claimed again and
+/// again.
+pub(crate) fn give_up(lost: &[Delivery], now: Timestamp) -> Settle {
+    let settlements = lost.iter().map(|delivery| Settlement {
+        lease: Lease { delivery: delivery.id, epoch: delivery.epoch },
+        lane: delivery.lane,
+        attempt: None,
+        next: Next::Dead {
+            reason: EndReason::new("event_lost", "its event is not there or cannot be read"),
+        },
+        block_lane_until: None,
+        notice: None,
+    });
+    Settle { settlements: settlements.collect(), now }
 }
 
 /// Whether an eligible lane gave a probe: it gives one at a time.
@@ -69,12 +135,17 @@ pub(crate) const SLEEPERS: &str = "SELECT EXISTS (SELECT 1 FROM icp_session WHER
 /// What to do with lanes one of whose moments has come, and which moment.
 type Turn = (&'static str, &'static str);
 
-pub(crate) const UNBLOCK: Turn =
-    ("UPDATE icp_lane SET blocked_until = NULL WHERE ", "blocked_until <= ?");
+/// What rested was not a claim to more later: it goes on where the others are by then.
+pub(crate) const UNBLOCK: Turn = (
+    "UPDATE icp_lane SET blocked_until = NULL, \
+     pass = MAX(pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1 \
+     AND paused = 0 AND blocked_until IS NULL), pass)) WHERE ",
+    "blocked_until <= ?",
+);
 pub(crate) const WAKE: Turn = (
     "UPDATE icp_lane SET runnable = 1, next_due = NULL, \
      pass = MAX(pass, coalesce((SELECT min(pass) FROM icp_lane WHERE runnable = 1 \
-     AND paused = 0), pass)) WHERE ",
+     AND paused = 0 AND blocked_until IS NULL), pass)) WHERE ",
     "next_due <= ?",
 );
 /// How many lanes are turned on at once where others write at the same time.
@@ -141,7 +212,8 @@ pub(crate) fn eligible_sql() -> String {
             INDEXED BY icp_lane_eligible WHERE {ELIGIBLE} \
             ORDER BY pass, id LIMIT ?), \
          o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
-            WHERE r.org = p.org AND r.runnable = 1 AND r.paused = 0) FROM p GROUP BY org) \
+            WHERE r.org = p.org AND r.runnable = 1 AND r.paused = 0 \
+            AND r.blocked_until IS NULL) FROM p GROUP BY org) \
          SELECT json_group_array(json_array({LANE}, (SELECT busy FROM o WHERE o.org = p.org))) \
          FROM p CROSS JOIN icp_lane l ON l.id = p.id"
     )
@@ -205,7 +277,8 @@ async fn unlocked(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Lane>, Failur
 }
 
 pub(crate) const BUSY: (&str, &str) = (
-    "SELECT org, count(*) FROM icp_lane WHERE runnable = 1 AND paused = 0 AND org IN (VALUES ",
+    "SELECT org, count(*) FROM icp_lane \
+     WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL AND org IN (VALUES ",
     ") GROUP BY org",
 );
 
@@ -379,7 +452,7 @@ pub(crate) const LEASE: (&str, &str) = (
 );
 
 /// Leases `taken`, which were read as ready within this transaction.
-fn lease(script: &mut Script, claim: &Claim, taken: &mut [Delivery]) {
+fn write_leases(script: &mut Script, claim: &Claim, taken: &mut [Delivery]) {
     for chunk in padded(taken) {
         script.rows(LEASE.0, chunk.len(), 1, LEASE.1);
         for delivery in chunk {
@@ -427,11 +500,11 @@ async fn events(
     ids.sort_unstable();
     ids.dedup();
     let mut events = HashMap::with_capacity(ids.len());
-    // MySQL cuts such a value off at a length that the host sets.
-    let apart = conn.dialect() == Dialect::MySql;
-    let tail = if apart { event_rows_sql() } else { events_sql() };
-    // Bodies can be large, and those of a chunk come as one value.
-    for chunk in ids.chunks(16).flat_map(padded) {
+    // A row costs SQLite's driver more than its columns do, so that few large values are cheaper;
+    // servers send rows as they are, and MySQL would cut such a value off.
+    let apart = conn.dialect().is_shared();
+    let (tail, most) = if apart { (event_rows_sql(), 256) } else { (events_sql(), 16) };
+    for chunk in ids.chunks(most).flat_map(padded) {
         let mut query = values(EVENTS, chunk.len(), 2, &tail);
         for (org, id) in chunk {
             query.bind(org.shared()).bind(id.to_bytes().to_vec());

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use icp_core::delivery::{
     Attempt, Audit, Cancel, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
@@ -38,7 +40,20 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
-        commit!(self, "claim", |tx| claim::claim(tx, &claim).await)
+        let leased = commit!(self, "claim", |tx| claim::lease(tx, &claim).await)?;
+        if leased.is_empty() {
+            return Ok(leased.with(&HashMap::new()).0);
+        }
+        let read = read!(self, "claim", |conn| claim::complete(conn, leased).await);
+        let (claimed, lost) = read.map_err(|error| {
+            let message = "the leases are taken, but their events cannot be read";
+            Error::new(Code::StoreUnavailable, message).caused_by(error)
+        })?;
+        if !lost.is_empty() {
+            tracing::error!(icp.deliveries = lost.len(), "deliveries have lost their events");
+            self.settle(claim::give_up(&lost, claim.now)).await?;
+        }
+        Ok(claimed)
     }
 
     async fn renew(&self, renew: Renew) -> Result<Vec<Lease>> {

@@ -18,6 +18,15 @@ impl Failure {
             Self::Sql(_) | Self::Rule(_) => false,
         }
     }
+
+    /// Whether what was read cannot be understood.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => true,
+            Self::Rule(error) => error.code() == Code::StoreCorrupt,
+            Self::Sql(_) | Self::Raced => false,
+        }
+    }
 }
 
 impl From<sqlx::Error> for Failure {

@@ -20,6 +20,31 @@ use sqlx::{Connection, Executor, SqliteConnection};
 use fixture::{NOW, batch, claim, event, id, settle};
 
 #[tokio::test]
+async fn a_delivery_that_lost_its_event_ends_and_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.ingest(batch(0..6)).await.unwrap();
+    let file = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut hand = SqliteConnection::connect_with(&file).await.unwrap();
+    let delete = sqlx::query("DELETE FROM icp_event WHERE id = ?").bind(id(2).to_vec());
+    hand.execute(delete).await.unwrap();
+    let garble = sqlx::query("UPDATE icp_event SET event_type = '!' WHERE id = ?");
+    hand.execute(garble.bind(id(4).to_vec())).await.unwrap();
+    let session = SessionId::from_bytes([7; 16]);
+    store.open_session(session, NOW).await.unwrap();
+    let claimed = store.claim(claim(session)).await.unwrap();
+    let got: Vec<_> = claimed.deliveries.iter().map(|c| c.delivery.id.to_bytes()).collect();
+    assert_eq!(got, [id(0), id(1), id(3), id(5)]);
+    store.settle(settle(&claimed)).await.unwrap();
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts, [(DeliveryState::Delivered, 4), (DeliveryState::Dead, 2)]);
+    let lost = DeliveryId::from_bytes(id(2));
+    let lost = store.delivery(&OrgId::new("acme").unwrap(), lost).await.unwrap().unwrap();
+    assert_eq!(lost.reason.unwrap().code, "event_lost");
+}
+
+#[tokio::test]
 async fn a_full_database_refuses_and_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("icp.db");
