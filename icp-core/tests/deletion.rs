@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use icp_core::delivery::{DeliveryQuery, DeliveryState};
+use icp_core::egress::AddressPolicy;
 use icp_core::error::{Result, Violation};
 use icp_core::event::NewEvent;
 use icp_core::id::{OrgId, ResourceId};
@@ -24,7 +25,7 @@ impl Connector for Closed {
         "closed"
     }
 
-    fn validate(&self, _: &Value, _: &str) -> Vec<Violation> {
+    fn validate(&self, _: &Value, _: &str, _: &AddressPolicy) -> Vec<Violation> {
         Vec::new()
     }
 

@@ -10,6 +10,7 @@ use icp_core::delivery::health::BreakerState;
 use icp_core::delivery::{
     AttemptTimings, Delivery, DeliveryQuery, DeliveryState, LaneState, LaneStatus,
 };
+use icp_core::egress::AddressPolicy;
 use icp_core::engine::Running;
 use icp_core::error::{Result, Violation};
 use icp_core::event::NewEvent;
@@ -53,7 +54,7 @@ impl Connector for Desk {
         "desk"
     }
 
-    fn validate(&self, _: &Value, _: &str) -> Vec<Violation> {
+    fn validate(&self, _: &Value, _: &str, _: &AddressPolicy) -> Vec<Violation> {
         Vec::new()
     }
 

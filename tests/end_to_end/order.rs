@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use icp::delivery::{AttemptTimings, DeliveryState};
+use icp::egress::AddressPolicy;
 use icp::engine::Engine;
 use icp::error::{Result, Violation};
 use icp::event::NewEvent;
@@ -76,7 +77,7 @@ impl Connector for Ledger {
         "ledger"
     }
 
-    fn validate(&self, _: &Value, _: &str) -> Vec<Violation> {
+    fn validate(&self, _: &Value, _: &str, _: &AddressPolicy) -> Vec<Violation> {
         Vec::new()
     }
 

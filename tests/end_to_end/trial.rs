@@ -9,7 +9,7 @@ use icp::event::EventQuery;
 use icp::id::ResourceId;
 use icp::integration::MatchReason;
 use icp::integration::http::HttpConnector;
-use icp::resource::Revision;
+use icp::resource::{Actor, Expect, Revision};
 use icp::signing::standard::StandardVerifier;
 use icp::signing::{KeyRing, Verifier};
 use icp::trial::{Sample, TestOf, TestOutcome, TestReport};
@@ -160,6 +160,19 @@ async fn an_address_that_may_not_be_reached_is_not(backend: Backend) {
         assert_eq!(error.code(), Code::ResourceInvalid);
         assert_eq!(error.list()[0].pointer, "/spec/target/url");
     }
+    let egress = json!({ "egress": { "allow": ["10.0.0.0/8"], "ports": [443, 9443] } });
+    let id = ResourceId::new("acme").unwrap();
+    let (patch, actor) = (json!({ "spec": egress }), Actor::engine());
+    let resources = stage.engine.resources();
+    let expect = Expect::Present;
+    resources.merge_patch(&stage.org, "organization", &id, &patch, expect, &actor).await.unwrap();
+    for url in ["https://10.0.0.1/", "https://inside.example:9443/"] {
+        stage.integration("crm", json!({ "target": { "kind": "http", "url": url } })).await;
+        stage.delete("crm").await;
+    }
+    let draft = TestOf::Draft(to("https://10.0.0.1:8443/"));
+    let refused = stage.engine.test_delivery(&stage.org, draft, Sample::default()).await;
+    assert_eq!(refused.unwrap_err().list()[0].code, "address_denied");
     stage.end().await;
 }
 

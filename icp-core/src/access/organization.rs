@@ -246,7 +246,9 @@ mod tests {
         let org = crate::id::OrgId::new("acme").unwrap();
         let id = ResourceId::new("acme").unwrap();
         let services = crate::resource::fixture::services(Connectors::new());
-        let context = SpecContext { org: &org, kind: "organization", id: &id, services: &services };
+        let services = &services;
+        let context =
+            SpecContext { org: &org, kind: "organization", id: &id, services, within: None };
         let spec = OrganizationSpec {
             weight: 0,
             units: vec![unit("a", None); MAX_UNITS + 1],

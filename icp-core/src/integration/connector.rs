@@ -26,9 +26,15 @@ pub trait Connector: Debug + Send + Sync + 'static {
     /// The name in `target.kind`, as in `http`.
     fn kind(&self) -> &'static str;
 
-    /// Checks a target document; lists everything that is wrong, with pointers that begin at
-    /// `at`. Does no I/O: a name is not resolved here.
-    fn validate(&self, target: &serde_json::Value, at: &str) -> Vec<Violation>;
+    /// Checks a target document of an organization that may send where `policy` says; lists
+    /// everything that is wrong, with pointers that begin at `at`. Does no I/O: a name is not
+    /// resolved here.
+    fn validate(
+        &self,
+        target: &serde_json::Value,
+        at: &str,
+        policy: &AddressPolicy,
+    ) -> Vec<Violation>;
 
     /// The JSON Schema of the target document: checked before [`validate`](Connector::validate) is
     /// asked, and shown on reference pages.

@@ -109,14 +109,19 @@ impl Connector for HttpConnector {
         KIND
     }
 
-    fn validate(&self, target: &serde_json::Value, at: &str) -> Vec<Violation> {
+    fn validate(
+        &self,
+        target: &serde_json::Value,
+        at: &str,
+        policy: &AddressPolicy,
+    ) -> Vec<Violation> {
         let target: HttpTarget = match serde_path_to_error::deserialize(target) {
             Ok(target) => target,
             Err(error) => {
                 return vec![Violation::new(at, "malformed", error.into_inner().to_string())];
             }
         };
-        target.validate(at, self.development.as_deref())
+        target.validate(at, self.development.as_deref().unwrap_or(policy))
     }
 
     fn schema(&self) -> serde_json::Value {
@@ -148,13 +153,11 @@ impl Connector for HttpConnector {
 }
 
 impl HttpTarget {
-    fn validate(&self, at: &str, development: Option<&AddressPolicy>) -> Vec<Violation> {
+    fn validate(&self, at: &str, policy: &AddressPolicy) -> Vec<Violation> {
         let mut violations = Vec::new();
         if self.kind != KIND {
             violations.push(Violation::new(format!("{at}/kind"), "unknown", "is not `http`"));
         }
-        let strict = AddressPolicy::strict();
-        let policy = development.unwrap_or(&strict);
         match Url::parse(&self.url) {
             Err(error) => violations.push(Violation::new(
                 format!("{at}/url"),

@@ -257,24 +257,36 @@ impl IntegrationSpec {
 
     fn validate_target(&self, context: &SpecContext<'_>) -> Vec<Violation> {
         match context.services.connectors.get(self.target_kind()) {
-            Ok(connector) => target_violations(&*connector, &self.target.clone().into()),
+            Ok(connector) => {
+                let organization = context.within.and_then(|entry| entry.organization().ok());
+                let policy = organization.map(|organization| Arc::clone(&organization.policy));
+                target_violations(
+                    &*connector,
+                    &self.target.clone().into(),
+                    &policy.unwrap_or_default(),
+                )
+            }
             Err(error) => vec![Violation::new("/target/kind", "unknown", error.message())],
         }
     }
 }
 
 /// What the connector's schema says of a target, then what the connector itself says.
-fn target_violations(connector: &dyn Connector, target: &serde_json::Value) -> Vec<Violation> {
+fn target_violations(
+    connector: &dyn Connector,
+    target: &serde_json::Value,
+    policy: &AddressPolicy,
+) -> Vec<Violation> {
     const AT: &str = "/target";
     // A connector whose schema is not usable judges alone.
     let Ok(structure) = Structure::new(connector.schema()) else {
-        return connector.validate(target, AT);
+        return connector.validate(target, AT, policy);
     };
     let (found, known) = structure.check(target);
     let mut violations = Violations::default();
     violations.extend(AT, found);
     let broken = !violations.as_slice().is_empty();
-    let own = connector.validate(&known, AT);
+    let own = connector.validate(&known, AT, policy);
     // "Malformed" as a whole, where the schema said what exactly.
     violations.complete(own.into_iter().filter(|own| !broken || own.pointer != AT));
     violations.into_list()

@@ -210,6 +210,7 @@ impl Index {
             kind: &record.kind,
             id: &record.id,
             services: &self.services,
+            within: None,
         };
         self.registry.get(&record.kind)?.compile(&context, &record.spec)
     }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::validate::{Structure, Violations};
-use super::{Effect, Record};
+use super::{Effect, OrgEntry, Record};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
@@ -79,6 +79,9 @@ pub struct SpecContext<'a> {
     pub id: &'a ResourceId,
     /// What the engine offers.
     pub services: &'a Services,
+    /// The organization and its other resources as this node knows them, where a spec is checked
+    /// that is to be saved or tried out.
+    pub within: Option<&'a OrgEntry>,
 }
 
 impl<'a> SpecContext<'a> {

@@ -392,8 +392,18 @@ impl Resources {
         }
         let org = record.org.clone();
         let id = record.id.clone();
-        let context =
-            SpecContext { org: &org, kind: kind.name(), id: &id, services: &self.services };
+        let within = match self.index.org(&org).await {
+            // The store refuses what belongs to none, and this may be the organization itself.
+            Err(error) if error.code() == Code::OrganizationUnknown => None,
+            found => Some(found?),
+        };
+        let context = SpecContext {
+            org: &org,
+            kind: kind.name(),
+            id: &id,
+            services: &self.services,
+            within: within.as_deref(),
+        };
         let admitted = match kind.admit(&context, &draft.spec, previous) {
             Err(error) if error.code() == Code::ResourceInvalid => {
                 violations.extend("", error.list().iter().cloned());

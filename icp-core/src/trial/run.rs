@@ -167,8 +167,7 @@ fn draft(
     id: &ResourceId,
     spec: &serde_json::Value,
 ) -> Result<MatchIndex> {
-    let org = view.entry.org();
-    let compiled = core.resources.compile_draft::<IntegrationSpec, _>(org, id, spec)?;
+    let compiled = core.resources.compile_draft::<IntegrationSpec, _>(&view.entry, id, spec)?;
     Ok(MatchIndex::new(&view.organization, once((id.clone(), Ok(compiled)))))
 }
 

@@ -133,10 +133,10 @@ fn bad_targets_are_refused_with_pointers() {
             "malformed",
         ),
     ] {
-        let violations = connector.validate(&target, "/target");
+        let violations = connector.validate(&target, "/target", &AddressPolicy::strict());
         assert_eq!(violations.len(), 1, "{target}: {violations:?}");
         assert_eq!((violations[0].pointer.as_str(), violations[0].code.as_str()), (pointer, code));
     }
     let fine = json!({ "kind": "http", "url": "https://example.com/hook" });
-    assert!(connector.validate(&fine, "/target").is_empty());
+    assert!(connector.validate(&fine, "/target", &AddressPolicy::strict()).is_empty());
 }

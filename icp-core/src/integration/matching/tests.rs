@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::access::OrganizationSpec;
+use crate::egress::AddressPolicy;
 use crate::error::{Code, Result, Violation};
 use crate::event::{EventLimits, NewEvent};
 use crate::id::{EventId, OrgId};
@@ -23,7 +24,7 @@ impl Connector for Sink {
         "sink"
     }
 
-    fn validate(&self, _: &Value, _: &str) -> Vec<Violation> {
+    fn validate(&self, _: &Value, _: &str, _: &AddressPolicy) -> Vec<Violation> {
         Vec::new()
     }
 
@@ -60,7 +61,7 @@ fn compiled<S: Spec, T: std::any::Any + Send + Sync>(
     spec: Value,
 ) -> Result<Arc<T>> {
     let (org, id) = (OrgId::new("acme").unwrap(), id(name));
-    let context = SpecContext { org: &org, kind: S::KIND, id: &id, services };
+    let context = SpecContext { org: &org, kind: S::KIND, id: &id, services, within: None };
     let spec: S = serde_json::from_value(spec).unwrap();
     spec.compile(&context).map(|compiled| compiled.downcast().unwrap())
 }

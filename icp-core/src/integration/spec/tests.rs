@@ -20,8 +20,13 @@ fn admit(spec: &Value) -> Result<Admitted> {
     let mut kinds = KindRegistry::new();
     kinds.register::<IntegrationSpec>().unwrap();
     let (org, id) = (OrgId::new("acme").unwrap(), ResourceId::new("hook").unwrap());
-    let context =
-        SpecContext { org: &org, kind: IntegrationSpec::KIND, id: &id, services: &services };
+    let context = SpecContext {
+        org: &org,
+        kind: IntegrationSpec::KIND,
+        id: &id,
+        services: &services,
+        within: None,
+    };
     let kind = kinds.get(IntegrationSpec::KIND).unwrap();
     let admitted = kind.admit(&context, spec, None)?;
     kind.compile(&context, &admitted.spec)?;

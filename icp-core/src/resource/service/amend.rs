@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::{Change, Document, Expect, Resources, Revision, Spec, SpecContext};
 use crate::error::Result;
 use crate::id::{IdSource, OrgId, ResourceId};
-use crate::resource::Actor;
 use crate::resource::entry::typed;
 use crate::resource::kind::{stored, to_value};
+use crate::resource::{Actor, OrgEntry};
 use crate::secret::{Previous, SealAll};
 use crate::time::Timestamp;
 
@@ -38,7 +38,8 @@ impl Resources {
         let kind = self.kinds.get(S::KIND)?;
         let mut record = self.present(org, kind, id).await?;
         let expect = exact(expect, record.revision);
-        let context = SpecContext { org, kind: kind.name(), id, services: &self.services };
+        let services = &self.services;
+        let context = SpecContext { org, kind: kind.name(), id, services, within: None };
         let mut spec = stored::<S>(&record.spec)?;
         let editing = Editing { context, ids: self.ids.as_ref(), now: self.clock.now() };
         let answer = edit(&mut spec, &editing)?;
@@ -58,12 +59,14 @@ impl Resources {
     /// those of [`Spec::compile`].
     pub(crate) fn compile_draft<S: Spec, T: Any + Send + Sync>(
         &self,
-        org: &OrgId,
+        within: &OrgEntry,
         id: &ResourceId,
         spec: &Value,
     ) -> Result<Arc<T>> {
         let kind = self.kinds.get(S::KIND)?;
-        let context = SpecContext { org, kind: kind.name(), id, services: &self.services };
+        let (org, services) = (within.org(), &self.services);
+        let within = Some(within);
+        let context = SpecContext { org, kind: kind.name(), id, services, within };
         let admitted = kind.admit(&context, spec, None)?;
         typed(&kind.compile(&context, &admitted.spec)?)
     }
