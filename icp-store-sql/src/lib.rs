@@ -38,6 +38,7 @@ mod resource;
 mod rest;
 mod retention;
 mod row;
+mod scope;
 mod session;
 mod settle;
 mod sight;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::dialect::Dialect;
 use crate::error::{Failure, corrupt};
+use crate::scope::Scope;
 use crate::statement::Script;
 
 /// A connection, within a transaction or not.
@@ -55,10 +56,22 @@ impl Link for Counted<'_> {
     }
 }
 
+/// A connection that only reads.
+#[async_trait]
+pub(crate) trait Reader: Link {
+    /// Ends what was begun for the reads; where it is dropped instead, nothing of it is kept.
+    async fn end(self: Box<Self>) -> Result<(), Failure>;
+}
+
 /// A connection that can write.
 #[async_trait]
 pub(crate) trait Writer: Send {
-    async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure>;
+    /// Begins a transaction that, where the database holds it to that, sees and writes the rows
+    /// of `scope` only.
+    async fn begin<'a>(
+        &'a mut self,
+        scope: Scope<'_>,
+    ) -> Result<Box<dyn Transaction + 'a>, Failure>;
 }
 
 /// A write transaction; dropped, it is rolled back.

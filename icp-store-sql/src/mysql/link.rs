@@ -16,6 +16,7 @@ use crate::family::sealed::Sealed;
 use crate::link::{self, Link, Row, Transaction};
 use crate::names::Names;
 use crate::outbox::OutboxInsert;
+use crate::scope::Scope;
 use crate::statement::Script;
 use crate::value::Value;
 
@@ -36,8 +37,15 @@ const ISOLATION: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
 struct Writing<'a>(sqlx::Transaction<'a, MySql>, Names);
 
 #[async_trait]
+impl link::Reader for Reader {
+    async fn end(self: Box<Self>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl link::Writer for Writer {
-    async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure> {
+    async fn begin<'a>(&'a mut self, _: Scope<'_>) -> Result<Box<dyn Transaction + 'a>, Failure> {
         if !self.own {
             self.conn.execute(ISOLATION).await?;
         }

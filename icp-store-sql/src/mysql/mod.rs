@@ -26,8 +26,9 @@ pub use config::Builder;
 
 use crate::SqlStore;
 use crate::error::Failure;
-use crate::link::{Link, Writer};
+use crate::link::{Reader, Writer};
 use crate::names::Names;
+use crate::scope::Scope;
 use crate::store::Backend;
 
 /// A store in a MySQL or MariaDB database.
@@ -116,8 +117,12 @@ impl Backend for Server {
         Ok(Box::new(link::Writer { conn, names, own: self.own }))
     }
 
-    async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
+    async fn reader(&self, _: Scope<'_>) -> Result<Box<dyn Reader>, Failure> {
         Ok(Box::new(link::Reader(acquire(&self.pool).await?, self.names.clone())))
+    }
+
+    fn is_walled(&self) -> bool {
+        false
     }
 
     async fn hinted(&self) {

@@ -8,8 +8,10 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::error::refused;
+use super::link::Wording;
 use super::listen::Ear;
 use super::migrate::{Schema, Source};
+use super::wall::{self, RowSecurity};
 use super::{PostgresStore, Server};
 use crate::migrate::{Migrations, prepare};
 use crate::names::Names;
@@ -31,6 +33,7 @@ pub struct Builder {
     application_name: String,
     listen: bool,
     migrate: bool,
+    row_level_security: bool,
 }
 
 #[derive(Clone)]
@@ -59,6 +62,7 @@ impl Builder {
             application_name: "icp".to_owned(),
             listen: true,
             migrate: true,
+            row_level_security: false,
         }
     }
 
@@ -127,6 +131,27 @@ impl Builder {
         self
     }
 
+    /// Whether the database itself holds each operation to the rows of its organization, as a
+    /// second wall behind the store's own statements. Default: no.
+    ///
+    /// The owner of the tables applies the migrations and the policies before
+    /// ([`row_security`](Self::row_security)); the store connects as another role, which
+    /// [`open`](Self::open) checks, and applies no migrations itself.
+    pub fn row_level_security(mut self, on: bool) -> Self {
+        self.row_level_security = on;
+        self
+    }
+
+    /// The row-level security of the store's tables, for their owner to set up.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](Code::ConfigInvalid) where the address or a name is malformed.
+    pub fn row_security(&self) -> Result<RowSecurity> {
+        let schema = self.ledger();
+        schema.map(RowSecurity::new).map_err(|error| error.during("set up row-level security"))
+    }
+
     /// The migrations of the store, to look at them or to apply them apart.
     ///
     /// # Errors
@@ -144,18 +169,24 @@ impl Builder {
     /// [`ConfigInvalid`](Code::ConfigInvalid) where the address or a name is malformed,
     /// [`StoreUnavailable`](Code::StoreUnavailable), [`StoreDenied`](Code::StoreDenied),
     /// [`StoreReadOnly`](Code::StoreReadOnly), [`StoreForeign`](Code::StoreForeign),
-    /// [`StoreOutdated`](Code::StoreOutdated), or [`StoreTooNew`](Code::StoreTooNew) where a
-    /// newer version of this library made the tables.
+    /// [`StoreOutdated`](Code::StoreOutdated), [`StoreTooNew`](Code::StoreTooNew) where a newer
+    /// version of this library made the tables, or [`StoreUnguarded`](Code::StoreUnguarded) where
+    /// row-level security is asked for and would not hold.
     pub async fn open(self) -> Result<PostgresStore> {
         self.connect().await.map_err(|error| error.during("open the store"))
     }
 
     async fn connect(self) -> Result<PostgresStore> {
-        prepare(&self.ledger()?, self.migrate).await?;
+        let ledger = self.ledger()?;
+        let walled = self.row_level_security;
+        prepare(&ledger, self.migrate && !walled).await?;
         let names = self.names()?;
+        if walled {
+            ledger.within(wall::check).await?;
+        }
         let pool = self.pool()?;
         let ear = self.listen.then(|| Ear::new(&pool, &names));
-        Ok(PostgresStore::new(Server { pool, names, ear }))
+        Ok(PostgresStore::new(Server { pool, wording: Wording { names, walled }, ear }))
     }
 
     fn ledger(&self) -> Result<Schema> {

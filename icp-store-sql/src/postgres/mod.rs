@@ -13,6 +13,7 @@ pub(crate) mod error;
 pub(crate) mod link;
 mod listen;
 mod migrate;
+mod wall;
 
 use async_trait::async_trait;
 use icp_core::error::Result;
@@ -23,12 +24,15 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 pub use config::Builder;
+pub use wall::RowSecurity;
 
 use crate::SqlStore;
 use crate::error::Failure;
-use crate::link::{Link, Writer};
+use crate::link::{Reader, Writer};
 use crate::names::Names;
+use crate::scope::Scope;
 use crate::store::Backend;
+use link::Wording;
 use listen::Ear;
 
 /// A store in a PostgreSQL database.
@@ -83,7 +87,7 @@ pub async fn publish_in(tx: &mut PgConnection, event: &Event) -> Result<EventId>
 /// The connections to one database.
 struct Server {
     pool: PgPool,
-    names: Names,
+    wording: Wording,
     ear: Option<Ear>,
 }
 
@@ -114,15 +118,20 @@ impl Backend for Server {
     }
 
     fn names(&self) -> Names {
-        self.names.clone()
+        self.wording.names.clone()
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        Ok(Box::new(link::Writer(self.acquire().await?, self.names.clone())))
+        Ok(Box::new(link::Writer::new(self.acquire().await?, self.wording.clone())))
     }
 
-    async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(self.acquire().await?, self.names.clone())))
+    async fn reader(&self, scope: Scope<'_>) -> Result<Box<dyn Reader>, Failure> {
+        let (conn, wording) = (self.acquire().await?, self.wording.clone());
+        Ok(Box::new(link::Reader::begin(conn, wording, scope).await?))
+    }
+
+    fn is_walled(&self) -> bool {
+        self.wording.walled
     }
 
     async fn hinted(&self) {
@@ -133,7 +142,7 @@ impl Backend for Server {
     }
 
     async fn announce(&self) -> Result<(), Failure> {
-        Ok(listen::announce(&self.pool, &self.names).await?)
+        Ok(listen::announce(&self.pool, &self.wording.names).await?)
     }
 
     async fn close(&self) -> Result<(), Failure> {

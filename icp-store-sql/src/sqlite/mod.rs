@@ -31,8 +31,9 @@ pub use config::{Builder, Synchronous};
 
 use crate::SqlStore;
 use crate::error::Failure;
-use crate::link::{Link, Writer};
+use crate::link::{Reader, Writer};
 use crate::names::Names;
+use crate::scope::Scope;
 use crate::store::Backend;
 
 /// A store in one SQLite file.
@@ -105,8 +106,12 @@ impl Backend for File {
         Ok(Box::new(link::Writer(self.free_writer().await?)))
     }
 
-    async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
+    async fn reader(&self, _: Scope<'_>) -> Result<Box<dyn Reader>, Failure> {
         Ok(Box::new(link::Reader(self.readers.acquire().await?)))
+    }
+
+    fn is_walled(&self) -> bool {
+        false
     }
 
     async fn hinted(&self) {
