@@ -12,6 +12,8 @@ mod hint;
 mod host;
 #[path = "postgres/migration.rs"]
 mod migration;
+#[path = "postgres/policy.rs"]
+mod policy;
 #[path = "database/role.rs"]
 mod role;
 #[path = "postgres/rows.rs"]

@@ -4,6 +4,7 @@ use icp_core::id::*;
 use icp_core::replay::{ReplayJob, ReplayProgress, ReplayRequest, ReplayState};
 use icp_core::resource::Actor;
 use icp_store_sql::postgres::{Builder, PostgresStore};
+use sqlx::PgConnection;
 
 use crate::database::run;
 use crate::fixture::{NOW, id};
@@ -114,4 +115,12 @@ pub(crate) fn of(table: &str, org: &str) -> String {
         "icp_api_key" => "false".to_owned(),
         _ => format!("org = '{org}'"),
     }
+}
+
+/// The tables that hold rows of organizations, by what the catalog says.
+pub(crate) async fn guarded(conn: &mut PgConnection) -> Vec<String> {
+    let sql = "SELECT relname::text FROM pg_class WHERE relkind = 'r' \
+               AND relnamespace = 'public'::regnamespace \
+               AND relname NOT IN ('icp_head', 'icp_migration', 'icp_session') ORDER BY 1";
+    sqlx::query_scalar(sql).fetch_all(conn).await.unwrap()
 }

@@ -1,6 +1,7 @@
 use icp_core::id::OrgId;
 
 use super::*;
+use crate::names::Names;
 use crate::postgres::migrate::Source;
 
 fn security(schema: Option<&str>, prefix: &str) -> RowSecurity {
