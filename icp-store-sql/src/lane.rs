@@ -87,7 +87,7 @@ impl Changes {
 }
 
 /// The lowest pass of all lanes that can be claimed from, as the statements that need it say it.
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(feature = "postgres")]
 pub(crate) const FLOOR: &str = "(SELECT min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0)";
 
 pub(crate) const APPLY: (&str, &str) = (

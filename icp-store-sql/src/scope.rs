@@ -19,10 +19,13 @@ pub(crate) enum Scope<'a> {
     Written(&'a Write),
 }
 
-#[cfg(feature = "postgres")]
 impl Scope<'_> {
     /// `*` for everybody, else the organizations with commas in between; an id has neither sign,
     /// nor a quote.
+    #[cfg_attr(
+        not(any(test, feature = "postgres")),
+        expect(dead_code, reason = "PostgreSQL alone holds an operation to its scope")
+    )]
     pub(crate) fn value(self) -> String {
         let several: BTreeSet<&str> = match self {
             Self::Node => return "*".to_owned(),
@@ -33,5 +36,24 @@ impl Scope<'_> {
             }
         };
         several.into_iter().collect::<Vec<_>>().join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use icp_core::resource::Actor;
+    use icp_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_scope_names_the_node_an_organization_or_nobody() {
+        let (acme, now) = (OrgId::new("acme").unwrap(), Timestamp::from_millis(0));
+        assert_eq!(Scope::Node.value(), "*");
+        assert_eq!(Scope::Of(&acme).value(), "acme");
+        let nothing = Ingest { items: [].into(), direct: None, now };
+        assert_eq!(Scope::Batch(&nothing).value(), "");
+        let nothing = Write { changes: Vec::new(), actor: Actor::host(), now };
+        assert_eq!(Scope::Written(&nothing).value(), "");
     }
 }

@@ -35,6 +35,11 @@ async fn roles_that_get_past_the_policies_are_refused() {
         ("ALTER ROLE {} BYPASSRLS", "ALTER ROLE {} NOBYPASSRLS", "BYPASSRLS"),
         ("ALTER TABLE icp_lane OWNER TO {}", "ALTER TABLE icp_lane OWNER TO icp", "owns the table"),
         ("GRANT icp TO {}", "REVOKE icp FROM {}", "owns the table"),
+        (
+            "REVOKE EXECUTE ON FUNCTION icp_floor FROM {}",
+            "GRANT EXECUTE ON FUNCTION icp_floor TO {}",
+            "functions",
+        ),
         ("GRANT TRUNCATE ON icp_event TO {}", "REVOKE TRUNCATE ON icp_event FROM {}", "TRUNCATE"),
     ] {
         run(url, &spoil.replace("{}", role)).await;

@@ -4,6 +4,7 @@
 //! Each transaction sets `icp.org`: to an organization, to several with commas in between, or to
 //! `*` for a duty of the node. Where it is not set nothing is seen.
 
+mod function;
 mod table;
 mod verdict;
 
@@ -13,17 +14,13 @@ use icp_core::error::{Code, Error, Result};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::migrate::Schema;
-use crate::dialect::Dialect;
 use crate::error::Failure;
-use crate::lane::FLOOR;
 use crate::migrate::{Ledger as _, prepare};
-use crate::resource::LAST_REVISION;
 use crate::scope::Scope;
+use function::FUNCTIONS;
 use table::{OUTBOX, TABLES, fingerprint};
 
-/// What an operation for one organization has to know of all: a number each, told by a function.
-const FUNCTIONS: [(&str, &str); 2] =
-    [(FLOOR, "icp_floor()"), (LAST_REVISION, "icp_last_revision()")];
+pub(super) use function::say;
 
 /// Stands for the name of a role until the tables have their names.
 const ROLE: &str = "{role}";
@@ -31,13 +28,6 @@ const ROLE: &str = "{role}";
 /// Begins a transaction on the rows of `scope`, in one message.
 pub(super) fn begin(begin: &str, scope: Scope<'_>) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!("{begin}; SET LOCAL icp.org = '{}'", scope.value()))
-}
-
-/// `sql` with the functions in place of what the policies hide.
-pub(super) fn say(sql: &str) -> String {
-    FUNCTIONS.iter().fold(sql.to_owned(), |sql, (hidden, function)| {
-        sql.replace(hidden, &format!("(SELECT {function})"))
-    })
 }
 
 /// Refuses a role that the policies do not hold.
@@ -113,8 +103,11 @@ impl RowSecurity {
             }
             sql.push_str(&table.grant(ROLE));
         }
-        for (hidden, function) in FUNCTIONS {
-            sql.push_str(&define(function, &Dialect::Postgres.say(hidden)));
+        for function in FUNCTIONS {
+            let (name, made) = (function.name, function.sql());
+            let mark = fingerprint(&made);
+            sql.push_str(&format!("{made}COMMENT ON FUNCTION {name}() IS '{mark}';\n"));
+            sql.push_str(&function.grant(ROLE));
         }
         sql.push_str(&self.entry());
         self.put(sql, role)
@@ -182,24 +175,6 @@ fn guard(sql: &mut String, table: &table::Table) {
             fingerprint(&body)
         ));
     }
-}
-
-/// The function that answers `asked` of all organizations; what it sets ends with it.
-fn define(function: &str, asked: &str) -> String {
-    format!(
-        "CREATE OR REPLACE FUNCTION {function} RETURNS bigint LANGUAGE plpgsql VOLATILE AS $body$\n\
-         DECLARE\n    \
-             before text := coalesce(current_setting('icp.org', true), '');\n    \
-             answer bigint;\n\
-         BEGIN\n    \
-             PERFORM set_config('icp.org', '*', true);\n    \
-             answer := ({asked});\n    \
-             PERFORM set_config('icp.org', before, true);\n    \
-             RETURN answer;\n\
-         END $body$;\n\
-         REVOKE ALL ON FUNCTION {function} FROM PUBLIC;\n\
-         GRANT EXECUTE ON FUNCTION {function} TO {ROLE};\n"
-    )
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 use icp_core::id::OrgId;
 
 use super::*;
+use crate::lane::FLOOR;
 use crate::names::Names;
 use crate::postgres::migrate::Source;
+use crate::resource::LAST_REVISION;
 
 fn security(schema: Option<&str>, prefix: &str) -> RowSecurity {
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@localhost/nothing").unwrap();

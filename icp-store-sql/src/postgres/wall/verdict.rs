@@ -3,6 +3,7 @@
 use icp_core::error::{Code, Error, Result};
 use sqlx::{PgConnection, Row as _};
 
+use super::function::{FUNCTIONS, Function};
 use super::table::{TABLES, Table, fingerprint};
 use crate::names::Names;
 
@@ -12,6 +13,8 @@ pub(super) struct Found {
     pub(super) role: String,
     pub(super) superuser: bool,
     pub(super) bypasses: bool,
+    /// The functions that the role may call, each as its name and comment, in order.
+    pub(super) functions: Vec<String>,
     pub(super) tables: Vec<FoundTable>,
 }
 
@@ -39,9 +42,19 @@ const FOUND: &str = "SELECT c.relname::text, c.relrowsecurity, c.relforcerowsecu
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = coalesce($1, current_schema()) AND c.relname = ANY ($2)";
 
+const CALLED: &str = "SELECT p.proname || ' ' || \
+     coalesce(pg_catalog.obj_description(p.oid, 'pg_proc'), '') \
+     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     WHERE n.nspname = coalesce($1, current_schema()) AND p.proname = ANY ($2) \
+     AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";
+
 pub(super) async fn find(conn: &mut PgConnection, names: &Names) -> Result<Found, sqlx::Error> {
     let role = sqlx::query(ROLE).fetch_one(&mut *conn).await?;
-    let tables: Vec<String> = TABLES.iter().map(|table| called(table, names)).collect();
+    let functions: Vec<String> =
+        FUNCTIONS.iter().map(|function| called(function.name, names)).collect();
+    let functions = sqlx::query_scalar(CALLED).bind(names.schema()).bind(functions);
+    let functions = functions.fetch_all(&mut *conn).await?;
+    let tables: Vec<String> = TABLES.iter().map(|table| called(table.name, names)).collect();
     let rows = sqlx::query(FOUND).bind(names.schema()).bind(tables).fetch_all(conn).await?;
     let table = |row: &sqlx::postgres::PgRow| -> Result<FoundTable, sqlx::Error> {
         Ok(FoundTable {
@@ -57,6 +70,7 @@ pub(super) async fn find(conn: &mut PgConnection, names: &Names) -> Result<Found
         role: role.try_get(0)?,
         superuser: role.try_get(1)?,
         bypasses: role.try_get(2)?,
+        functions,
         tables: rows.iter().map(table).collect::<Result<_, _>>()?,
     })
 }
@@ -76,7 +90,14 @@ pub(super) fn judge(found: &Found, names: &Names) -> Result<()> {
              connect as another"
         )));
     }
-    TABLES.iter().try_for_each(|table| judge_table(table, &called(table, names), found))
+    TABLES.iter().try_for_each(|table| judge_table(table, &called(table.name, names), found))?;
+    if found.functions == callable(names) {
+        return Ok(());
+    }
+    Err(refuse(format!(
+        "the role `{role}` cannot call the functions of this version that go with the policies; \
+         apply them as the owner of the tables with `row_security()?.apply(\"{role}\")`"
+    )))
 }
 
 fn judge_table(table: &Table, name: &str, found: &Found) -> Result<()> {
@@ -114,8 +135,13 @@ fn expected(table: &Table) -> Vec<String> {
     policies.iter().map(|(name, policy)| format!("{name} {}", fingerprint(policy))).collect()
 }
 
-fn called(table: &Table, names: &Names) -> String {
-    names.bare().put(table.name.to_owned())
+fn callable(names: &Names) -> Vec<String> {
+    let function = |f: &Function| format!("{} {}", called(f.name, names), fingerprint(&f.sql()));
+    FUNCTIONS.iter().map(function).collect()
+}
+
+fn called(name: &str, names: &Names) -> String {
+    names.bare().put(name.to_owned())
 }
 
 fn refuse(message: String) -> Error {
@@ -128,7 +154,7 @@ mod tests {
 
     fn sound() -> Found {
         let table = |table: &Table| FoundTable {
-            name: called(table, &Names::default()),
+            name: called(table.name, &Names::default()),
             on: table.is_guarded(),
             forced: table.is_guarded(),
             owned: false,
@@ -136,7 +162,8 @@ mod tests {
             policies: expected(table),
         };
         let tables = TABLES.iter().map(table).collect();
-        Found { role: "app".to_owned(), superuser: false, bypasses: false, tables }
+        let (role, functions) = ("app".to_owned(), callable(&Names::default()));
+        Found { role, superuser: false, bypasses: false, functions, tables }
     }
 
     fn refusal(spoil: impl FnOnce(&mut Found)) -> String {
@@ -162,6 +189,7 @@ mod tests {
         assert!(refusal(|f| f.bypasses = true).contains("BYPASSRLS"));
         assert!(refusal(|f| of(f, "icp_head").owned = true).contains("owns the table `icp_head`"));
         assert!(refusal(|f| of(f, "icp_event").truncates = true).contains("TRUNCATE"));
+        assert!(refusal(|f| f.functions.truncate(1)).contains("functions"));
         assert!(refusal(|f| f.tables.clear()).contains("no table"));
     }
 
