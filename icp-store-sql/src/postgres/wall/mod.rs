@@ -71,7 +71,7 @@ impl RowSecurity {
         self.run(&self.put(sql, role)?).await
     }
 
-    /// Takes the policies away; what was granted stays.
+    /// Takes the policies away; the functions and what was granted stay.
     ///
     /// # Errors
     ///
