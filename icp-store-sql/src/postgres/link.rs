@@ -1,6 +1,5 @@
 use async_trait::async_trait;
 use icp_core::Error;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{
     Arguments as _, AssertSqlSafe, Column as _, Connection as _, Executor as _, PgConnection,
@@ -11,6 +10,7 @@ use crate::dialect::Dialect;
 use crate::error::{self, Failure};
 use crate::family::Family;
 use crate::family::sealed::Sealed;
+use crate::held::{Held, Limit};
 use crate::link::{self, Link, Row, Transaction};
 use crate::names::Names;
 use crate::outbox::OutboxInsert;
@@ -18,28 +18,29 @@ use crate::statement::Script;
 use crate::value::Value;
 
 /// A connection that only reads.
-pub(super) struct Reader(pub(super) PoolConnection<Postgres>, pub(super) Names);
+pub(super) struct Reader(pub(super) Held<Postgres>, pub(super) Names, pub(super) Limit);
 
 /// A connection that writes.
-pub(super) struct Writer(pub(super) PoolConnection<Postgres>, pub(super) Names);
+pub(super) struct Writer(pub(super) Held<Postgres>, pub(super) Names, pub(super) Limit);
 
-struct Writing<'a>(sqlx::Transaction<'a, Postgres>, Names);
+struct Writing<'a>(sqlx::Transaction<'a, Postgres>, Names, Limit);
 
 #[async_trait]
 impl link::Writer for Writer {
     async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure> {
-        Ok(Box::new(Writing(self.0.begin().await?, self.1.clone())))
+        let transaction = self.2.on(self.0.begin()).await?;
+        Ok(Box::new(Writing(transaction, self.1.clone(), self.2)))
     }
 }
 
 #[async_trait]
 impl Transaction for Writing<'_> {
     async fn commit(self: Box<Self>) -> Result<(), Failure> {
-        Ok(self.0.commit().await?)
+        Ok(self.2.on(self.0.commit()).await?)
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), Failure> {
-        Ok(self.0.rollback().await?)
+        Ok(self.2.on(self.0.rollback()).await?)
     }
 }
 
@@ -51,10 +52,15 @@ macro_rules! link {
                 Dialect::Postgres
             }
 
+            fn take_time(&mut self) {
+                self.2 = Limit(None);
+            }
+
             async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
                 let mut changed = 0;
                 for (sql, values) in script.statements() {
-                    let done = self.0.execute(statement(&self.1, sql, values)?).await?;
+                    let statement = statement(&self.1, sql, values)?;
+                    let done = self.2.on(self.0.execute(statement)).await?;
                     changed += done.rows_affected();
                 }
                 Ok(changed)
@@ -62,7 +68,7 @@ macro_rules! link {
 
             async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
                 let statement = statement(&self.1, script.sql(), script.values())?;
-                let rows = self.0.fetch_all(statement).await?;
+                let rows = self.2.on(self.0.fetch_all(statement)).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }

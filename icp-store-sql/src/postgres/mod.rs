@@ -19,13 +19,13 @@ use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
 use icp_core::store::StoreInfo;
-use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 pub use config::Builder;
 
 use crate::SqlStore;
-use crate::error::Failure;
+use crate::error::{Failure, overloaded};
+use crate::held::{Held, Limit};
 use crate::link::{Link, Writer};
 use crate::names::Names;
 use crate::store::Backend;
@@ -84,20 +84,21 @@ pub async fn publish_in(tx: &mut PgConnection, event: &Event) -> Result<EventId>
 struct Server {
     pool: PgPool,
     names: Names,
+    limit: Limit,
     ear: Option<Ear>,
 }
 
 impl Server {
     /// A connection; where none comes in time, tells whether all are taken or none can be made.
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
+    async fn acquire(&self) -> Result<Held<Postgres>, Failure> {
         let error = match self.pool.acquire().await {
-            Ok(conn) => return Ok(conn),
+            Ok(conn) => return Ok(conn.into()),
             Err(error) => error,
         };
         if matches!(error, sqlx::Error::PoolTimedOut)
             && self.pool.size() >= self.pool.options().get_max_connections()
         {
-            return Err(error.into());
+            return Err(overloaded().into());
         }
         let error = match error {
             sqlx::Error::PoolTimedOut => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
@@ -118,11 +119,11 @@ impl Backend for Server {
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        Ok(Box::new(link::Writer(self.acquire().await?, self.names.clone())))
+        Ok(Box::new(link::Writer(self.acquire().await?, self.names.clone(), self.limit)))
     }
 
     async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(self.acquire().await?, self.names.clone())))
+        Ok(Box::new(link::Reader(self.acquire().await?, self.names.clone(), self.limit)))
     }
 
     async fn hinted(&self) {
