@@ -19,6 +19,8 @@ mod error;
 mod event;
 mod family;
 mod health;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod held;
 mod ingest;
 mod lane;
 mod letter;

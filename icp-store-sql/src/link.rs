@@ -13,6 +13,9 @@ pub(crate) trait Link: Send {
     /// Which database is at the other end.
     fn dialect(&self) -> Dialect;
 
+    /// Says that what follows may take as long as it needs, where there is a limit otherwise.
+    fn take_time(&mut self);
+
     /// Runs all statements; answers how many rows changed.
     async fn execute(&mut self, script: &Script) -> Result<u64, Failure>;
 
@@ -43,6 +46,10 @@ impl<'a> Counted<'a> {
 impl Link for Counted<'_> {
     fn dialect(&self) -> Dialect {
         self.link.dialect()
+    }
+
+    fn take_time(&mut self) {
+        self.link.take_time();
     }
 
     async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {

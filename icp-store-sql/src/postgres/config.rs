@@ -13,6 +13,7 @@ use super::listen::Ear;
 use super::migrate::{Schema, Source};
 use super::wall::{self, RowSecurity};
 use super::{PostgresStore, Server};
+use crate::held::{Limit, PATIENCE, is_alive};
 use crate::migrate::{Migrations, prepare};
 use crate::names::Names;
 
@@ -29,6 +30,7 @@ pub struct Builder {
     prefix: String,
     max_connections: u32,
     acquire_timeout: Duration,
+    answer_timeout: Duration,
     statement_timeout: Option<Duration>,
     application_name: String,
     listen: bool,
@@ -58,6 +60,7 @@ impl Builder {
             prefix: "icp_".to_owned(),
             max_connections: 10,
             acquire_timeout: Duration::from_secs(5),
+            answer_timeout: PATIENCE,
             statement_timeout: None,
             application_name: "icp".to_owned(),
             listen: true,
@@ -98,7 +101,18 @@ impl Builder {
         self
     }
 
-    /// How long one statement may take, in whole milliseconds. Default: as the server says.
+    /// How long the server may take to answer a statement before its connection is given up, at
+    /// least a second. Default 30 s.
+    ///
+    /// It tells a server or a network that has fallen silent from one that is slow; what was asked
+    /// for may have been done all the same, and the error says that it can be tried again. Checks of
+    /// the whole database, and migrations, take the time they need.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout.max(Duration::from_secs(1));
+        self
+    }
+
+    /// How long the server works on one statement, in whole milliseconds. Default: as it says.
     /// Without effect on a pool of the host's.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = Some(timeout);
@@ -186,7 +200,8 @@ impl Builder {
         }
         let pool = self.pool()?;
         let ear = self.listen.then(|| Ear::new(&pool, &names));
-        Ok(PostgresStore::new(Server { pool, wording: Wording { names, walled }, ear }))
+        let limit = Limit(Some(self.answer_timeout));
+        Ok(PostgresStore::new(Server { pool, wording: Wording { names, walled }, limit, ear }))
     }
 
     fn ledger(&self) -> Result<Schema> {
@@ -209,6 +224,7 @@ impl Builder {
             .max_connections(self.max_connections)
             .acquire_timeout(self.acquire_timeout)
             .test_before_acquire(false)
+            .before_acquire(|conn, meta| Box::pin(is_alive(conn, meta)))
             .after_connect(|conn, _| Box::pin(async { conn.execute(FROZEN).await.map(drop) }));
         Ok(options.connect_lazy_with(self.options()?))
     }

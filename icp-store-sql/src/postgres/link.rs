@@ -1,6 +1,5 @@
 use async_trait::async_trait;
 use icp_core::Error;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{
     Arguments as _, AssertSqlSafe, Column as _, Connection as _, Executor as _, PgConnection,
@@ -12,6 +11,7 @@ use crate::dialect::Dialect;
 use crate::error::{self, Failure};
 use crate::family::Family;
 use crate::family::sealed::Sealed;
+use crate::held::{Held, Limit};
 use crate::link::{self, Link, Row, Transaction};
 use crate::names::Names;
 use crate::outbox::OutboxInsert;
@@ -36,22 +36,24 @@ impl Wording {
 
 /// A connection that only reads, within a transaction where there is a wall.
 pub(super) struct Reader {
-    conn: PoolConnection<Postgres>,
+    conn: Held<Postgres>,
     wording: Wording,
+    limit: Limit,
     open: bool,
 }
 
 impl Reader {
     pub(super) async fn begin(
-        conn: PoolConnection<Postgres>,
+        conn: Held<Postgres>,
         wording: Wording,
+        limit: Limit,
         scope: Scope<'_>,
     ) -> Result<Self, Failure> {
         let open = wording.walled;
-        let mut reader = Self { conn, wording, open };
+        let mut reader = Self { conn, wording, limit, open };
         if open {
             let begin = sqlx::raw_sql(wall::begin("BEGIN READ ONLY", scope));
-            reader.conn.execute(begin).await?;
+            limit.on(reader.conn.execute(begin)).await?;
         }
         Ok(reader)
     }
@@ -61,7 +63,7 @@ impl Reader {
 impl link::Reader for Reader {
     async fn end(mut self: Box<Self>) -> Result<(), Failure> {
         if self.open {
-            self.conn.execute("COMMIT").await?;
+            self.limit.on(self.conn.execute("COMMIT")).await?;
             self.open = false;
         }
         Ok(())
@@ -72,21 +74,22 @@ impl link::Reader for Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if self.open {
-            self.conn.close_on_drop();
+            self.conn.spoil();
         }
     }
 }
 
 /// A connection that writes.
 pub(super) struct Writer {
-    conn: PoolConnection<Postgres>,
+    conn: Held<Postgres>,
     wording: Wording,
+    limit: Limit,
     beginning: bool,
 }
 
 impl Writer {
-    pub(super) fn new(conn: PoolConnection<Postgres>, wording: Wording) -> Self {
-        Self { conn, wording, beginning: false }
+    pub(super) fn new(conn: Held<Postgres>, wording: Wording, limit: Limit) -> Self {
+        Self { conn, wording, limit, beginning: false }
     }
 }
 
@@ -96,16 +99,16 @@ impl link::Writer for Writer {
         &'a mut self,
         scope: Scope<'_>,
     ) -> Result<Box<dyn Transaction + 'a>, Failure> {
-        let conn = &mut self.conn;
+        let (conn, limit) = (&mut self.conn, self.limit);
         let begun = if self.wording.walled {
             self.beginning = true;
-            let begun = conn.begin_with(wall::begin("BEGIN", scope)).await?;
+            let begun = limit.on(conn.begin_with(wall::begin("BEGIN", scope))).await?;
             self.beginning = false;
             begun
         } else {
-            conn.begin().await?
+            limit.on(conn.begin()).await?
         };
-        Ok(Box::new(Writing { conn: begun, wording: self.wording.clone() }))
+        Ok(Box::new(Writing { conn: begun, wording: self.wording.clone(), limit }))
     }
 }
 
@@ -113,7 +116,7 @@ impl link::Writer for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.beginning {
-            self.conn.close_on_drop();
+            self.conn.spoil();
         }
     }
 }
@@ -121,16 +124,17 @@ impl Drop for Writer {
 struct Writing<'a> {
     conn: sqlx::Transaction<'a, Postgres>,
     wording: Wording,
+    limit: Limit,
 }
 
 #[async_trait]
 impl Transaction for Writing<'_> {
     async fn commit(self: Box<Self>) -> Result<(), Failure> {
-        Ok(self.conn.commit().await?)
+        Ok(self.limit.on(self.conn.commit()).await?)
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), Failure> {
-        Ok(self.conn.rollback().await?)
+        Ok(self.limit.on(self.conn.rollback()).await?)
     }
 }
 
@@ -142,11 +146,15 @@ macro_rules! link {
                 Dialect::Postgres
             }
 
+            fn take_time(&mut self) {
+                self.limit = Limit(None);
+            }
+
             async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
                 let mut changed = 0;
                 for (sql, values) in script.statements() {
                     let statement = statement(&self.wording, sql, values)?;
-                    let done = self.conn.execute(statement).await?;
+                    let done = self.limit.on(self.conn.execute(statement)).await?;
                     changed += done.rows_affected();
                 }
                 Ok(changed)
@@ -154,7 +162,7 @@ macro_rules! link {
 
             async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
                 let statement = statement(&self.wording, script.sql(), script.values())?;
-                let rows = self.conn.fetch_all(statement).await?;
+                let rows = self.limit.on(self.conn.fetch_all(statement)).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }

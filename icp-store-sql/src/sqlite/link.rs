@@ -60,6 +60,8 @@ macro_rules! link {
                 Dialect::Sqlite
             }
 
+            fn take_time(&mut self) {}
+
             async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
                 let done = self.0.execute(statement(script)?).await?;
                 Ok(done.rows_affected())

@@ -30,7 +30,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 pub use config::{Builder, Synchronous};
 
 use crate::SqlStore;
-use crate::error::Failure;
+use crate::error::{Failure, overloaded};
 use crate::link::{Reader, Writer};
 use crate::names::Names;
 use crate::scope::Scope;
@@ -107,7 +107,11 @@ impl Backend for File {
     }
 
     async fn reader(&self, _: Scope<'_>) -> Result<Box<dyn Reader>, Failure> {
-        Ok(Box::new(link::Reader(self.readers.acquire().await?)))
+        match self.readers.acquire().await {
+            Ok(conn) => Ok(Box::new(link::Reader(conn))),
+            Err(sqlx::Error::PoolTimedOut) => Err(overloaded().into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn is_walled(&self) -> bool {
