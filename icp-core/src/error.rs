@@ -214,6 +214,8 @@ codes! {
     StoreOutdated = "store_outdated", Unsupported;
     /// The database has tables of someone else under the names of the store's.
     StoreForeign = "store_foreign", Conflict;
+    /// Row-level security is asked for and would not hold.
+    StoreUnguarded = "store_unguarded", Conflict;
     /// The database refuses the login, or the role lacks a privilege.
     StoreDenied = "store_denied", Unavailable;
     /// The database cannot be written.

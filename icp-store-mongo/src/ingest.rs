@@ -93,6 +93,8 @@ struct Known {
     events: HashSet<EventId>,
     outbox: HashSet<EventId>,
     keys: HashMap<String, Holder>,
+    /// Keys that events hold whose time is over.
+    lapsed: HashSet<String>,
 }
 
 /// The event that holds an idempotency key.
@@ -117,7 +119,9 @@ impl Known {
         let keys: Vec<Bson> = batch.items.iter().filter_map(live_key).map(Bson::from).collect();
         let (outbox, keys) =
             try_join(present(store, OUTBOX, rows), holders(store, keys, batch.now)).await?;
-        Ok(Self { events: HashSet::new(), outbox, keys })
+        let over = keys.iter().filter(|(_, held)| held.is_over);
+        let lapsed = over.map(|(key, _)| key.clone()).collect();
+        Ok(Self { events: HashSet::new(), outbox, keys, lapsed })
     }
 
     /// Looks again after inserts have failed.
@@ -243,7 +247,7 @@ async fn free_keys(
     known: &Known,
 ) -> Result<(), Failure> {
     let names = accepted.iter().filter_map(|at| live_key(&batch.items[*at]));
-    let held = names.filter(|name| known.keys.contains_key(name));
+    let held = names.filter(|name| known.lapsed.contains(name));
     let held: Vec<Bson> = held.map(Bson::from).collect();
     if held.is_empty() {
         return Ok(());

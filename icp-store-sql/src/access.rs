@@ -6,6 +6,7 @@ use sqlx::Database;
 
 use crate::error::{Failure, corrupt};
 use crate::link::Conn;
+use crate::scope::Scope;
 use crate::statement::statement;
 use crate::store::{SqlStore, commit, read};
 use crate::{resource, row};
@@ -13,11 +14,11 @@ use crate::{resource, row};
 #[async_trait]
 impl<D: Database> AccessStore for SqlStore<D> {
     async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
-        commit!(self, "store the first key", |tx| bootstrap(tx, &key).await)
+        commit!(self, Scope::Node, "store the first key", |tx| bootstrap(tx, &key).await)
     }
 
     async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
-        read!(self, "read a key", |conn| one(conn, id).await)
+        read!(self, Scope::Node, "read a key", |conn| one(conn, id).await)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::lane::{self, Changes};
 use crate::link::Conn;
 use crate::row;
+use crate::scope::Scope;
 use crate::statement::{Script, Statement, exact, statement, text};
 use crate::store::{SqlStore, commit, read};
 
@@ -22,14 +23,20 @@ impl<D: Database> CancelStore for SqlStore<D> {
     async fn cancel_some(&self, batch: CancelBatch) -> Result<CancelledSome> {
         match &batch.reason {
             Some(reason) => {
-                commit!(self, "cancel deliveries", |tx| cancel(tx, &batch, reason).await)
+                commit!(self, Scope::Of(&batch.org), "cancel deliveries", |tx| cancel(
+                    tx, &batch, reason
+                )
+                .await)
             }
-            None => read!(self, "count deliveries", |conn| count(conn, &batch).await),
+            None => {
+                read!(self, Scope::Of(&batch.org), "count deliveries", |conn| count(conn, &batch)
+                    .await)
+            }
         }
     }
 
     async fn leased(&self, org: &OrgId, filter: &DeliveryFilter) -> Result<u64> {
-        read!(self, "count leases", |conn| leased(conn, org, filter).await)
+        read!(self, Scope::Of(org), "count leases", |conn| leased(conn, org, filter).await)
     }
 }
 

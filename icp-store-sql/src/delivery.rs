@@ -17,6 +17,7 @@ use crate::health::Health;
 use crate::lane::{self, Changes};
 use crate::link::Conn;
 use crate::row::{self, DELIVERY, LANE};
+use crate::scope::Scope;
 use crate::statement::{statement, text};
 use crate::store::{SqlStore, attempt, commit, read};
 use crate::{audit, claim, event, note, rescue, resource, session, settle};
@@ -24,27 +25,27 @@ use crate::{audit, claim, event, note, rescue, resource, session, settle};
 #[async_trait]
 impl<D: Database> DeliveryStore for SqlStore<D> {
     async fn open_session(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        commit!(self, "open a session", |tx| session::open(tx, session, now).await)
+        commit!(self, Scope::Node, "open a session", |tx| session::open(tx, session, now).await)
     }
 
     async fn beat(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        commit!(self, "beat", |tx| session::beat(tx, session, now).await)
+        commit!(self, Scope::Node, "beat", |tx| session::beat(tx, session, now).await)
     }
 
     async fn sessions(&self) -> Result<Vec<SessionBeat>> {
-        read!(self, "list sessions", |conn| session::list(conn).await)
+        read!(self, Scope::Node, "list sessions", |conn| session::list(conn).await)
     }
 
     async fn close_session(&self, session: SessionId) -> Result<()> {
-        commit!(self, "close a session", |tx| session::close(tx, session).await)
+        commit!(self, Scope::Node, "close a session", |tx| session::close(tx, session).await)
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
-        let leased = commit!(self, "claim", |tx| claim::lease(tx, &claim).await)?;
+        let leased = commit!(self, Scope::Node, "claim", |tx| claim::lease(tx, &claim).await)?;
         if leased.is_empty() {
             return Ok(leased.with(&HashMap::new()).0);
         }
-        let read = read!(self, "claim", |conn| claim::complete(conn, leased).await);
+        let read = read!(self, Scope::Node, "claim", |conn| claim::complete(conn, leased).await);
         let (claimed, lost) = read.map_err(|error| {
             let message = "the leases are taken, but their events cannot be read";
             Error::new(Code::StoreUnavailable, message).caused_by(error)
@@ -57,62 +58,65 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
     }
 
     async fn renew(&self, renew: Renew) -> Result<Vec<Lease>> {
-        commit!(self, "renew leases", |tx| settle::renew(tx, &renew).await)
+        commit!(self, Scope::Node, "renew leases", |tx| settle::renew(tx, &renew).await)
     }
 
     async fn settle(&self, settle: Settle) -> Result<Vec<Settled>> {
         let assumed = Health::assume(&settle, self.ill());
         if let Some(assumed) = assumed
             && let Some(settled) =
-                attempt!(self, "settle", |tx| settle::all(tx, &settle, &assumed).await)?
+                attempt!(self, Scope::Node, "settle", |tx| settle::all(tx, &settle, &assumed)
+                    .await)?
         {
             return Ok(settled);
         }
         let health = Health::looked_at(self.ill());
-        match attempt!(self, "settle", |tx| settle::all(tx, &settle, &health).await)? {
+        match attempt!(self, Scope::Node, "settle", |tx| settle::all(tx, &settle, &health).await)? {
             Some(settled) => Ok(settled),
-            None => commit!(self, "settle", |tx| settle::each(tx, &settle, &health).await),
+            None => {
+                commit!(self, Scope::Node, "settle", |tx| settle::each(tx, &settle, &health).await)
+            }
         }
     }
 
     async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {
-        commit!(self, "rescue", |tx| rescue::rescue(tx, &rescue).await)
+        commit!(self, Scope::Node, "rescue", |tx| rescue::rescue(tx, &rescue).await)
     }
 
     async fn sweep(&self, sweep: Sweep) -> Result<Swept> {
-        commit!(self, "sweep", |tx| rescue::sweep(tx, &sweep).await)
+        commit!(self, Scope::Node, "sweep", |tx| rescue::sweep(tx, &sweep).await)
     }
 
     async fn replay(&self, replay: Replay) -> Result<Delivery> {
-        commit!(self, "replay", |tx| repeat(tx, &replay).await)
+        commit!(self, Scope::Of(&replay.org), "replay", |tx| repeat(tx, &replay).await)
     }
 
     async fn cancel(&self, cancel: Cancel) -> Result<Delivery> {
-        commit!(self, "cancel", |tx| call_off(tx, &cancel).await)
+        commit!(self, Scope::Of(&cancel.org), "cancel", |tx| call_off(tx, &cancel).await)
     }
 
     async fn delivery(&self, org: &OrgId, id: DeliveryId) -> Result<Option<Delivery>> {
-        read!(self, "read a delivery", |conn| one(conn, org, id).await)
+        read!(self, Scope::Of(org), "read a delivery", |conn| one(conn, org, id).await)
     }
 
     async fn deliveries(&self, org: &OrgId, query: &DeliveryQuery) -> Result<Page<Delivery>> {
-        read!(self, "list deliveries", |conn| list(conn, org, query).await)
+        read!(self, Scope::Of(org), "list deliveries", |conn| list(conn, org, query).await)
     }
 
     async fn attempts(&self, org: &OrgId, delivery: DeliveryId) -> Result<Vec<Attempt>> {
-        read!(self, "list attempts", |conn| attempts(conn, org, delivery).await)
+        read!(self, Scope::Of(org), "list attempts", |conn| attempts(conn, org, delivery).await)
     }
 
     async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
-        read!(self, "list lanes", |conn| lanes(conn, org).await)
+        read!(self, Scope::Of(org), "list lanes", |conn| lanes(conn, org).await)
     }
 
     async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
-        read!(self, "count deliveries", |conn| audit::counts(conn).await)
+        read!(self, Scope::Node, "count deliveries", |conn| audit::counts(conn).await)
     }
 
     async fn audit(&self) -> Result<Audit> {
-        read!(self, "audit", |conn| audit::audit(conn).await)
+        read!(self, Scope::Node, "audit", |conn| audit::audit(conn).await)
     }
 }
 

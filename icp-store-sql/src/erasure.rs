@@ -11,6 +11,7 @@ use crate::lane::{self, Changes};
 use crate::letter::NEVER;
 use crate::link::{Conn, Row};
 use crate::row;
+use crate::scope::Scope;
 use crate::statement::{statement, text};
 use crate::store::{SqlStore, commit};
 use crate::value::Bind;
@@ -18,12 +19,13 @@ use crate::value::Bind;
 #[async_trait]
 impl<D: Database> ErasureStore for SqlStore<D> {
     async fn erase(&self, erase: &Erase) -> Result<Erased> {
-        commit!(self, "erase", |tx| overwriting(tx, Work::Erase(erase)).await)
+        commit!(self, Scope::Of(&erase.org), "erase", |tx| overwriting(tx, Work::Erase(erase))
+            .await)
     }
 
     async fn finish_erasures(&self, limit: usize, now: Timestamp) -> Result<u64> {
         let work = Work::Finish { limit, now };
-        Ok(commit!(self, "finish erasures", |tx| overwriting(tx, work).await)?.events)
+        Ok(commit!(self, Scope::Node, "finish erasures", |tx| overwriting(tx, work).await)?.events)
     }
 }
 

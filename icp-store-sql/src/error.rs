@@ -64,6 +64,11 @@ pub(crate) fn corrupt(what: &str) -> Error {
     Error::new(Code::StoreCorrupt, format!("{what}; restore the database from a backup"))
 }
 
+/// All connections are taken and stay so for too long.
+pub(crate) fn overloaded() -> Error {
+    Error::new(Code::Overloaded, "no connection got free in time; allow more, or ask for less")
+}
+
 /// The error that tells what to do about `error`.
 pub(crate) fn classify(error: sqlx::Error) -> Error {
     let (code, message) = judge(&error);
@@ -80,10 +85,19 @@ fn judge(error: &sqlx::Error) -> (Code, &'static str) {
             Code::StoreCorrupt,
             "a stored value cannot be read; restore the database from a backup",
         ),
-        sqlx::Error::PoolTimedOut => {
-            (Code::Overloaded, "no connection got free in time; allow more, or ask for less")
-        }
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => (
+        sqlx::Error::Io(fault) if fault.kind() == std::io::ErrorKind::TimedOut => (
+            Code::StoreUnavailable,
+            "the database did not answer in time; check its load and the network, and try again",
+        ),
+        sqlx::Error::PoolTimedOut => (
+            Code::StoreUnavailable,
+            "no connection to the database could be had in time; check that it runs, and try again",
+        ),
+        // Where an answer makes no sense, bytes of it are missing.
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed => (
             Code::StoreUnavailable,
             "the connection to the database broke; check that it runs, and try again",
         ),
@@ -123,4 +137,34 @@ fn by_driver(fault: &dyn sqlx::error::DatabaseError) -> (Code, &'static str) {
         return crate::mysql::error::judge(fault);
     }
     (Code::Internal, "the database refused a statement; report this defect")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use icp_core::error::Fault;
+
+    use super::*;
+
+    #[test]
+    fn what_a_failing_network_does_is_worth_another_try() {
+        let broken = |kind: ErrorKind| sqlx::Error::Io(kind.into());
+        for error in [
+            broken(ErrorKind::ConnectionReset),
+            broken(ErrorKind::UnexpectedEof),
+            broken(ErrorKind::TimedOut),
+            sqlx::Error::Tls("the peer ended it".into()),
+            sqlx::Error::Protocol("packet empty".to_owned()),
+            sqlx::Error::BeginFailed,
+            sqlx::Error::PoolTimedOut,
+        ] {
+            let error = classify(error);
+            assert_eq!(error.code(), Code::StoreUnavailable, "{error:?}");
+            assert_eq!(error.fault(), Fault::Transient, "{error:?}");
+        }
+        assert_eq!(classify(sqlx::Error::RowNotFound).code(), Code::Internal);
+        assert_eq!(classify(sqlx::Error::Decode("x".into())).code(), Code::StoreCorrupt);
+        assert_eq!(overloaded().fault(), Fault::Transient);
+    }
 }

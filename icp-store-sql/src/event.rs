@@ -8,6 +8,7 @@ use sqlx::Database;
 use crate::error::Failure;
 use crate::link::{Conn, Row};
 use crate::row::{self, EVENT};
+use crate::scope::Scope;
 use crate::statement::{Statement, padded, statement, values};
 use crate::store::{SqlStore, attempt, commit, read};
 use crate::{ingest, outbox};
@@ -15,22 +16,25 @@ use crate::{ingest, outbox};
 #[async_trait]
 impl<D: Database> EventStore for SqlStore<D> {
     async fn ingest(&self, batch: Ingest) -> Result<Vec<Ingested>> {
-        match attempt!(self, "ingest", |tx| ingest::fresh(tx, &batch).await)? {
+        match attempt!(self, Scope::Batch(&batch), "ingest", |tx| ingest::fresh(tx, &batch).await)?
+        {
             Some(answers) => Ok(answers),
-            None => commit!(self, "ingest", |tx| ingest::any(tx, &batch).await),
+            None => {
+                commit!(self, Scope::Batch(&batch), "ingest", |tx| ingest::any(tx, &batch).await)
+            }
         }
     }
 
     async fn event(&self, org: &OrgId, id: EventId) -> Result<Option<Event>> {
-        read!(self, "read an event", |conn| one(conn, org, id).await)
+        read!(self, Scope::Of(org), "read an event", |conn| one(conn, org, id).await)
     }
 
     async fn events(&self, org: &OrgId, query: &EventQuery) -> Result<Page<EventSummary>> {
-        read!(self, "list events", |conn| list(conn, org, query).await)
+        read!(self, Scope::Of(org), "list events", |conn| list(conn, org, query).await)
     }
 
     async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
-        read!(self, "read the outbox", |conn| outbox::list(conn, limit).await)
+        read!(self, Scope::Node, "read the outbox", |conn| outbox::list(conn, limit).await)
     }
 }
 

@@ -297,12 +297,12 @@ async fn write_deliveries(
         .map(|(event, d)| (d.lane.id.to_bytes(), (d.lane.id, event.org.clone())))
         .collect();
     let wanted: Vec<_> = wanted.into_values().collect();
-    lane::lock(conn, wanted.iter().map(|(id, _)| id.to_bytes())).await?;
+    let locked = lane::lock(conn, wanted.iter().map(|(id, _)| id.to_bytes())).await?;
     let session = batch.direct.map(|direct| direct.session);
     if let Some(session) = session {
         session::hold(conn, session).await?;
     }
-    let (seen, known) = lane::look_up(conn, &wanted, session).await?;
+    let (seen, known) = lane::look_up(conn, &wanted, &locked, session).await?;
     let mut seen: HashMap<LaneId, Seen> = seen.into_iter().collect();
     let direct = batch.direct.filter(|_| known);
     let known: HashSet<LaneId> =

@@ -86,6 +86,10 @@ impl Changes {
     }
 }
 
+/// The lowest pass of all lanes that can be claimed from, as the statements that need it say it.
+#[cfg(feature = "postgres")]
+pub(crate) const FLOOR: &str = "(SELECT min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0)";
+
 pub(crate) const APPLY: (&str, &str) = (
     "UPDATE icp_lane AS l SET
         in_flight = MAX(0, l.in_flight - v.column2),
@@ -113,21 +117,34 @@ pub(crate) const LOCK: &str = "SELECT id FROM icp_lane WHERE id IN (VALUES ";
 pub(crate) async fn lock(
     conn: &mut Conn<'_>,
     lanes: impl IntoIterator<Item = [u8; 16]>,
-) -> Result<(), Failure> {
+) -> Result<Locked, Failure> {
     if !conn.dialect().is_shared() {
-        return Ok(());
+        return Ok(Locked(None));
     }
     let lanes: BTreeSet<[u8; 16]> = lanes.into_iter().collect();
     let lanes: Vec<_> = lanes.into_iter().collect();
+    let mut locked = BTreeSet::new();
     let tail = format!(") ORDER BY id{}", conn.dialect().for_update());
     for chunk in padded(&lanes) {
         let mut query = values(LOCK, chunk.len(), 1, &tail);
         for id in chunk {
             query.bind(*id);
         }
-        query.fetch_all(&mut *conn).await?;
+        for found in query.fetch_all(&mut *conn).await? {
+            locked.insert(row::bytes(&found, 0)?);
+        }
     }
-    Ok(())
+    Ok(Locked(Some(locked)))
+}
+
+/// Lanes whose lock is held until the transaction ends; all where nobody else writes.
+#[derive(Debug)]
+pub(crate) struct Locked(Option<BTreeSet<[u8; 16]>>);
+
+impl Locked {
+    fn holds(&self, lane: &[u8; 16]) -> bool {
+        self.0.as_ref().is_none_or(|locked| locked.contains(lane))
+    }
 }
 
 /// As [`lock`], for the lanes of an integration or of a whole organization.
@@ -201,9 +218,13 @@ pub(crate) fn look_up_sql() -> String {
 }
 
 /// Looks up lanes with what is needed to charge them, and whether `session` is known.
+///
+/// A lane that was made since `locked` were is not among them, and may change until it is charged:
+/// then the transaction has raced, and finds it the next time.
 pub(crate) async fn look_up(
     conn: &mut Conn<'_>,
     lanes: &[(LaneId, OrgId)],
+    locked: &Locked,
     session: Option<SessionId>,
 ) -> Result<(Vec<(LaneId, Seen)>, bool), Failure> {
     let mut seen = Vec::with_capacity(lanes.len());
@@ -221,7 +242,11 @@ pub(crate) async fn look_up(
         for (id, runnable, exists, lane) in rows {
             let lane = (exists == 1).then(|| serde_json::from_str::<LaneRow<'_>>(lane.get()));
             let lane = lane.transpose()?.map(LaneRow::read).transpose()?;
-            seen.push((LaneId::from_bytes(id.some()?), Seen { lane, runnable, floor }));
+            let id = id.some()?;
+            if lane.is_some() && !locked.holds(&id) {
+                return Err(Failure::Raced);
+            }
+            seen.push((LaneId::from_bytes(id), Seen { lane, runnable, floor }));
         }
     }
     Ok((seen, known))

@@ -13,6 +13,7 @@ use crate::error::Failure;
 use crate::lane::{self, Changes};
 use crate::link::{Conn, Row};
 use crate::row::{self, DELIVERY, LANE, LaneRow};
+use crate::scope::Scope;
 use crate::statement::{statement, text};
 use crate::store::{SqlStore, commit, read};
 use crate::{delivery, event};
@@ -27,27 +28,27 @@ pub(crate) const NEVER: i64 = i64::MAX;
 #[async_trait]
 impl<D: Database> LetterStore for SqlStore<D> {
     async fn letters(&self, org: &OrgId, ids: &[DeliveryId]) -> Result<Vec<Letter>> {
-        read!(self, "read dead letters", |conn| letters(conn, org, ids).await)
+        read!(self, Scope::Of(org), "read dead letters", |conn| letters(conn, org, ids).await)
     }
 
     async fn letter_groups(&self, org: &OrgId, query: &GroupQuery) -> Result<LetterGroups> {
-        read!(self, "group dead letters", |conn| groups(conn, org, query).await)
+        read!(self, Scope::Of(org), "group dead letters", |conn| groups(conn, org, query).await)
     }
 
     async fn annotate(&self, note: NewNote) -> Result<()> {
-        commit!(self, "note", |tx| take_note(tx, &note).await)
+        commit!(self, Scope::Of(&note.org), "note", |tx| take_note(tx, &note).await)
     }
 
     async fn abandon(&self, abandon: Abandon) -> Result<Vec<Abandoned>> {
-        commit!(self, "abandon", |tx| abandon_all(tx, &abandon).await)
+        commit!(self, Scope::Of(&abandon.org), "abandon", |tx| abandon_all(tx, &abandon).await)
     }
 
     async fn due_letters(&self, now: Timestamp, limit: usize) -> Result<Vec<DueLetter>> {
-        read!(self, "read due letters", |conn| due(conn, now, limit).await)
+        read!(self, Scope::Node, "read due letters", |conn| due(conn, now, limit).await)
     }
 
     async fn judge(&self, judgements: &[Judgement], now: Timestamp) -> Result<Vec<bool>> {
-        commit!(self, "judge letters", |tx| judge_all(tx, judgements, now).await)
+        commit!(self, Scope::Node, "judge letters", |tx| judge_all(tx, judgements, now).await)
     }
 }
 

@@ -19,6 +19,8 @@ mod error;
 mod event;
 mod family;
 mod health;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod held;
 mod ingest;
 mod lane;
 mod letter;
@@ -38,6 +40,7 @@ mod resource;
 mod rest;
 mod retention;
 mod row;
+mod scope;
 mod session;
 mod settle;
 mod sight;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::dialect::Dialect;
 use crate::error::{Failure, corrupt};
+use crate::scope::Scope;
 use crate::statement::Script;
 
 /// A connection, within a transaction or not.
@@ -11,6 +12,9 @@ use crate::statement::Script;
 pub(crate) trait Link: Send {
     /// Which database is at the other end.
     fn dialect(&self) -> Dialect;
+
+    /// Says that what follows may take as long as it needs, where there is a limit otherwise.
+    fn take_time(&mut self);
 
     /// Runs all statements; answers how many rows changed.
     async fn execute(&mut self, script: &Script) -> Result<u64, Failure>;
@@ -44,6 +48,10 @@ impl Link for Counted<'_> {
         self.link.dialect()
     }
 
+    fn take_time(&mut self) {
+        self.link.take_time();
+    }
+
     async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
         self.statements += script.len();
         self.link.execute(script).await
@@ -55,10 +63,22 @@ impl Link for Counted<'_> {
     }
 }
 
+/// A connection that only reads.
+#[async_trait]
+pub(crate) trait Reader: Link {
+    /// Ends what was begun for the reads; where it is dropped instead, nothing of it is kept.
+    async fn end(self: Box<Self>) -> Result<(), Failure>;
+}
+
 /// A connection that can write.
 #[async_trait]
 pub(crate) trait Writer: Send {
-    async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure>;
+    /// Begins a transaction that, where the database holds it to that, sees and writes the rows
+    /// of `scope` only.
+    async fn begin<'a>(
+        &'a mut self,
+        scope: Scope<'_>,
+    ) -> Result<Box<dyn Transaction + 'a>, Failure>;
 }
 
 /// A write transaction; dropped, it is rolled back.

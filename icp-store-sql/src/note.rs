@@ -6,13 +6,14 @@ use sqlx::Database;
 use crate::error::Failure;
 use crate::link::Conn;
 use crate::resource;
+use crate::scope::Scope;
 use crate::statement::statement;
 use crate::store::{SqlStore, commit};
 
 #[async_trait]
 impl<D: Database> NoteStore for SqlStore<D> {
     async fn note(&self, note: Note) -> Result<Revision> {
-        commit!(self, "write an audit row", |tx| write(tx, &note).await)
+        commit!(self, Scope::Of(&note.org), "write an audit row", |tx| write(tx, &note).await)
     }
 }
 

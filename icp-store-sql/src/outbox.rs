@@ -74,7 +74,7 @@ async fn put_in<D: Family>(
 pub(crate) fn put(script: &mut Script, event: &Event) {
     let (columns, width) = WHOLE_EVENT;
     let head = format!("INSERT INTO icp_outbox ({columns}) VALUES ");
-    script.rows(&head, 1, width, " ON CONFLICT (id) DO NOTHING");
+    script.rows(&head, 1, width, " ON CONFLICT DO NOTHING");
     row::bind_event(script, event, 0);
     script.expect(1);
 }

@@ -17,6 +17,7 @@ use sqlx::Database;
 use crate::error::Failure;
 use crate::link::{Conn, Row};
 use crate::row::{self, DELIVERY, EVENT};
+use crate::scope::Scope;
 use crate::statement::{exact, statement, text, values};
 use crate::store::{SqlStore, commit, read};
 
@@ -25,17 +26,17 @@ pub(crate) mod step;
 #[async_trait]
 impl<D: Database> ReplayStore for SqlStore<D> {
     async fn create_replay(&self, job: ReplayJob) -> Result<ReplayJob> {
-        commit!(self, "create a replay", |tx| create(tx, &job).await)
+        commit!(self, Scope::Of(&job.org), "create a replay", |tx| create(tx, &job).await)
     }
 
     async fn replay_job(&self, org: &OrgId, id: ReplayId) -> Result<Option<ReplayJob>> {
-        read!(self, "read a replay", |conn| one(conn, id)
+        read!(self, Scope::Of(org), "read a replay", |conn| one(conn, id)
             .await
             .map(|job| job.filter(|job| job.org == *org)))
     }
 
     async fn replay_jobs(&self, org: &OrgId, query: &ReplayQuery) -> Result<Page<ReplayJob>> {
-        read!(self, "list replays", |conn| list(conn, org, query).await)
+        read!(self, Scope::Of(org), "list replays", |conn| list(conn, org, query).await)
     }
 
     async fn change_replay(
@@ -45,32 +46,32 @@ impl<D: Database> ReplayStore for SqlStore<D> {
         change: ReplayChange,
         now: Timestamp,
     ) -> Result<ReplayJob> {
-        commit!(self, "change a replay", |tx| alter(tx, org, id, change, now).await)
+        commit!(self, Scope::Of(org), "change a replay", |tx| alter(tx, org, id, change, now).await)
     }
 
     async fn claim_replay(&self, claim: ReplayClaim) -> Result<ReplayClaimed> {
         // Most asks find nothing, and need no turn at the writer.
-        let due = read!(self, "look for a replay", |conn| due(conn, &claim).await)?;
+        let due = read!(self, Scope::Node, "look for a replay", |conn| due(conn, &claim).await)?;
         if due.job.is_none() {
             return Ok(due);
         }
-        commit!(self, "claim a replay", |tx| take(tx, &claim).await)
+        commit!(self, Scope::Node, "claim a replay", |tx| take(tx, &claim).await)
     }
 
     async fn step_replay(&self, step: &ReplayStep) -> Result<ReplayJob> {
-        commit!(self, "step a replay", |tx| step::step(tx, step).await)
+        commit!(self, Scope::Node, "step a replay", |tx| step::step(tx, step).await)
     }
 
     async fn release_replays(&self, session: SessionId, now: Timestamp) -> Result<()> {
-        commit!(self, "release replays", |tx| release(tx, session, now).await)
+        commit!(self, Scope::Node, "release replays", |tx| release(tx, session, now).await)
     }
 
     async fn scan_replay(&self, scan: &ReplayScan) -> Result<ReplayScanned> {
-        read!(self, "scan events", |conn| look(conn, scan).await)
+        read!(self, Scope::Of(&scan.range.org), "scan events", |conn| look(conn, scan).await)
     }
 
     async fn count_events(&self, range: &EventRange, most: u64) -> Result<u64> {
-        read!(self, "count events", |conn| count(conn, range, most).await)
+        read!(self, Scope::Of(&range.org), "count events", |conn| count(conn, range, most).await)
     }
 
     async fn replay_deliveries(
@@ -78,7 +79,7 @@ impl<D: Database> ReplayStore for SqlStore<D> {
         org: &OrgId,
         query: &ReplayDeliveries,
     ) -> Result<Page<Delivery>> {
-        read!(self, "list replayed deliveries", |conn| made(conn, org, query).await)
+        read!(self, Scope::Of(org), "list replayed deliveries", |conn| made(conn, org, query).await)
     }
 }
 

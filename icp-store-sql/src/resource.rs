@@ -15,6 +15,7 @@ use crate::error::Failure;
 use crate::link::{Conn, Row};
 use crate::rest::{self, Why};
 use crate::row::{self, more_than};
+use crate::scope::Scope;
 use crate::statement::{Statement, statement};
 use crate::store::{SqlStore, commit, read};
 use crate::{lane, meter};
@@ -26,16 +27,17 @@ const PRESENT: &str = "icp_resource r CROSS JOIN icp_history h ON h.revision = r
 #[async_trait]
 impl<D: Database> ResourceStore for SqlStore<D> {
     async fn write(&self, write: Write) -> Result<Vec<Record>> {
-        commit!(self, "write resources", |tx| write_all(tx, &write).await)
+        commit!(self, Scope::Written(&write), "write resources", |tx| write_all(tx, &write).await)
     }
 
     async fn resource(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Option<Record>> {
-        let found = read!(self, "read a resource", |conn| one(conn, org, kind, id).await)?;
+        let found =
+            read!(self, Scope::Of(org), "read a resource", |conn| one(conn, org, kind, id).await)?;
         Ok(found.filter(|record| !record.deleted))
     }
 
     async fn resources(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Record>> {
-        let items = read!(self, "list resources", |conn| {
+        let items = read!(self, Scope::Of(org), "list resources", |conn| {
             let sql = list_sql(conn.dialect(), org, kind, query);
             records(conn, sql).await
         })?;
@@ -49,7 +51,7 @@ impl<D: Database> ResourceStore for SqlStore<D> {
         limit: usize,
     ) -> Result<Vec<Record>> {
         let sql = of_all_sql(kind, after, limit);
-        read!(self, "list resources", |conn| records(conn, sql).await)
+        read!(self, Scope::Node, "list resources", |conn| records(conn, sql).await)
     }
 
     async fn history(
@@ -61,20 +63,20 @@ impl<D: Database> ResourceStore for SqlStore<D> {
         limit: usize,
     ) -> Result<Vec<Record>> {
         let sql = history_sql(org, kind, id, before, limit);
-        read!(self, "read the history", |conn| records(conn, sql).await)
+        read!(self, Scope::Of(org), "read the history", |conn| records(conn, sql).await)
     }
 
     async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Record>> {
         let sql = changes_sql(after, limit);
-        read!(self, "read changes", |conn| records(conn, sql).await)
+        read!(self, Scope::Node, "read changes", |conn| records(conn, sql).await)
     }
 
     async fn head(&self) -> Result<Revision> {
-        read!(self, "read the head", |conn| head(conn).await)
+        read!(self, Scope::Node, "read the head", |conn| head(conn).await)
     }
 
     async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
-        read!(self, "read the audit log", |conn| audit_log(conn, org, query).await)
+        read!(self, Scope::Of(org), "read the audit log", |conn| audit_log(conn, org, query).await)
     }
 }
 

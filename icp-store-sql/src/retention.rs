@@ -11,17 +11,18 @@ use sqlx::Database;
 use crate::error::Failure;
 use crate::link::Conn;
 use crate::row;
+use crate::scope::Scope;
 use crate::statement::{Script, exact, padded, statement, text, values};
 use crate::store::{SqlStore, commit, read};
 
 #[async_trait]
 impl<D: Database> RetentionStore for SqlStore<D> {
     async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>> {
-        read!(self, "look for organizations", |conn| next_org(conn, after).await)
+        read!(self, Scope::Node, "look for organizations", |conn| next_org(conn, after).await)
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
-        commit!(self, "prune", |tx| one_batch(tx, prune).await)
+        commit!(self, Scope::Of(&prune.org), "prune", |tx| one_batch(tx, prune).await)
     }
 }
 
@@ -144,11 +145,12 @@ pub(crate) const COUNT: (&str, &str) = (
     ") UPDATE icp_event AS e SET pruned = e.pruned + v.gone FROM v WHERE e.org = ? AND e.id = v.id",
 );
 
+/// The delivery last: it may be what tells whose the others are.
 pub(crate) const FORGET: [&str; 4] = [
-    "DELETE FROM icp_delivery WHERE id IN (VALUES ",
     "DELETE FROM icp_attempt WHERE delivery IN (VALUES ",
     "DELETE FROM icp_letter WHERE delivery IN (VALUES ",
     "DELETE FROM icp_letter_note WHERE delivery IN (VALUES ",
+    "DELETE FROM icp_delivery WHERE id IN (VALUES ",
 ];
 
 /// Adds to `script` the end of what belongs to deliveries that are gone.

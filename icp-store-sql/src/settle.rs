@@ -79,7 +79,7 @@ async fn lock(conn: &mut Conn<'_>, settlements: &[&Settlement]) -> Result<(), Fa
         };
         [Some(settlement.lane), beside].into_iter().flatten()
     });
-    lane::lock(conn, lanes.map(LaneId::to_bytes)).await
+    lane::lock(conn, lanes.map(LaneId::to_bytes)).await.map(drop)
 }
 
 /// The first settlement of each delivery.

@@ -10,21 +10,22 @@ use crate::error::Failure;
 use crate::link::Conn;
 use crate::rescue::WAITING;
 use crate::row::{self, LANE};
+use crate::scope::Scope;
 use crate::statement::statement;
 use crate::store::{SqlStore, read};
 
 #[async_trait]
 impl<D: Database> LaneStore for SqlStore<D> {
     async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
-        read!(self, "list backlogs", |conn| backlogs(conn, org).await)
+        read!(self, Scope::Of(org), "list backlogs", |conn| backlogs(conn, org).await)
     }
 
     async fn meters(&self, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>> {
-        read!(self, "list meters", |conn| meters(conn, org).await)
+        read!(self, Scope::Of(org), "list meters", |conn| meters(conn, org).await)
     }
 
     async fn lane_totals(&self, now: Timestamp) -> Result<LaneTotals> {
-        read!(self, "sum up lanes", |conn| totals(conn, now).await)
+        read!(self, Scope::Node, "sum up lanes", |conn| totals(conn, now).await)
     }
 }
 

@@ -10,8 +10,9 @@ use sqlx::Database;
 use tokio::sync::Notify;
 
 use crate::error::Failure;
-use crate::link::{Link, Writer};
+use crate::link::{Reader, Writer};
 use crate::names::Names;
+use crate::scope::Scope;
 
 /// A store in a database of the kind `D`.
 ///
@@ -39,8 +40,11 @@ pub(crate) trait Backend: Send + Sync {
     /// A connection that can write, outside of any transaction.
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure>;
 
-    /// A connection that only reads.
-    async fn reader(&self) -> Result<Box<dyn Link>, Failure>;
+    /// A connection that only reads, the rows of `scope` where the database holds it to that.
+    async fn reader(&self, scope: Scope<'_>) -> Result<Box<dyn Reader>, Failure>;
+
+    /// Whether the database holds each operation to its scope.
+    fn is_walled(&self) -> bool;
 
     /// Waits for a hint of another process; for ever where none can come.
     async fn hinted(&self);
@@ -100,6 +104,11 @@ impl<D: Database> SqlStore<D> {
         self.shared.statements.load(Ordering::Relaxed)
     }
 
+    /// What a transaction costs beside its work: its begin, its end, and its scope.
+    pub(crate) fn toll(&self) -> u64 {
+        2 + u64::from(self.backend().is_walled())
+    }
+
     pub(crate) fn count(&self, statements: u64) {
         self.shared.statements.fetch_add(statements, Ordering::Relaxed);
     }
@@ -134,7 +143,11 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn ping(&self) -> Result<()> {
-        let done = async { self.backend().writer().await?.begin().await?.rollback().await }.await;
+        let done = async {
+            let mut writer = self.backend().writer().await?;
+            writer.begin(Scope::Node).await?.rollback().await
+        }
+        .await;
         done.map_err(|failure| icp_core::Error::from(failure).during("ping"))
     }
 
@@ -150,19 +163,19 @@ impl<D: Database> Store for SqlStore<D> {
 /// through, so that no pause is needed.
 pub(crate) const REPEATS: u32 = 20;
 
-/// Runs `$body` within one write transaction `$tx` and ends it as `$keeps` says of the answer;
-/// dropped half-way, it is rolled back.
+/// Runs `$body` within one write transaction `$tx` on the rows of `$scope`, and ends it as `$keeps`
+/// says of the answer; dropped half-way, it is rolled back.
 macro_rules! transact {
-    ($store:expr, $operation:literal, |$tx:ident| $body:expr, $keeps:expr) => {{
+    ($store:expr, $scope:expr, $operation:literal, |$tx:ident| $body:expr, $keeps:expr) => {{
         let mut repeats = 0;
         let outcome = loop {
             let outcome: Result<_, $crate::error::Failure> = async {
                 let mut writer = $store.backend().writer().await?;
-                let mut transaction = writer.begin().await?;
+                let mut transaction = writer.begin($scope).await?;
                 let mut counted = $crate::link::Counted::new(&mut *transaction);
                 let $tx: &mut $crate::link::Conn<'_> = &mut counted;
                 let answer = $body;
-                $store.count(counted.statements() + 2);
+                $store.count(counted.statements() + $store.toll());
                 let answer = answer?;
                 if $keeps(&answer) {
                     transaction.commit().await?;
@@ -183,31 +196,34 @@ macro_rules! transact {
     }};
 }
 
-/// Runs `$body` within one write transaction `$tx`.
+/// Runs `$body` within one write transaction `$tx` on the rows of `$scope`.
 macro_rules! commit {
-    ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {
-        $crate::store::transact!($store, $operation, |$tx| $body, |_| true)
+    ($store:expr, $scope:expr, $operation:literal, |$tx:ident| $body:expr) => {
+        $crate::store::transact!($store, $scope, $operation, |$tx| $body, |_| true)
     };
 }
 
-/// Runs `$body` within one write transaction `$tx`; where it answers nothing, what it wrote is
-/// undone.
+/// As [`commit`]; where `$body` answers nothing, what it wrote is undone.
 macro_rules! attempt {
-    ($store:expr, $operation:literal, |$tx:ident| $body:expr) => {
-        $crate::store::transact!($store, $operation, |$tx| $body, Option::is_some)
+    ($store:expr, $scope:expr, $operation:literal, |$tx:ident| $body:expr) => {
+        $crate::store::transact!($store, $scope, $operation, |$tx| $body, Option::is_some)
     };
 }
 
-/// Runs `$body` on a connection `$conn` that only reads.
+/// Runs `$body` on a connection `$conn` that only reads, the rows of `$scope`.
 macro_rules! read {
-    ($store:expr, $operation:literal, |$conn:ident| $body:expr) => {{
+    ($store:expr, $scope:expr, $operation:literal, |$conn:ident| $body:expr) => {{
         let outcome: Result<_, $crate::error::Failure> = async {
-            let mut reader = $store.backend().reader().await?;
+            let mut reader = $store.backend().reader($scope).await?;
             let mut counted = $crate::link::Counted::new(&mut *reader);
             let $conn: &mut $crate::link::Conn<'_> = &mut counted;
             let answer = $body;
-            $store.count(counted.statements());
-            answer
+            let statements = counted.statements();
+            let walled = $store.backend().is_walled();
+            $store.count(statements + if walled { $store.toll() } else { 0 });
+            let ended = reader.end().await;
+            let answer = answer?;
+            ended.map(|()| answer)
         }
         .await;
         outcome.map_err(|failure| icp_core::Error::from(failure).during($operation))

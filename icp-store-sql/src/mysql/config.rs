@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions as _, Executor as _, MySqlPool};
 
 use super::migrate::Database;
 use super::{MySqlStore, Server};
+use crate::held::{Limit, PATIENCE, is_alive};
 use crate::migrate::{Migrations, prepare};
 use crate::names::Names;
 
@@ -27,6 +28,7 @@ pub struct Builder {
     prefix: String,
     max_connections: u32,
     acquire_timeout: Duration,
+    answer_timeout: Duration,
     migrate: bool,
 }
 
@@ -51,6 +53,7 @@ impl Builder {
             prefix: Names::default().prefix().to_owned(),
             max_connections: 10,
             acquire_timeout: Duration::from_secs(5),
+            answer_timeout: PATIENCE,
             migrate: true,
         }
     }
@@ -75,6 +78,17 @@ impl Builder {
     /// host's.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
+        self
+    }
+
+    /// How long the server may take to answer a statement before its connection is given up, at
+    /// least a second. Default 30 s.
+    ///
+    /// It tells a server or a network that has fallen silent from one that is slow; what was asked
+    /// for may have been done all the same, and the error says that it can be tried again. Checks of
+    /// the whole database, and migrations, take the time they need.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout.max(Duration::from_secs(1));
         self
     }
 
@@ -116,7 +130,8 @@ impl Builder {
         let (pool, names) = (self.pool()?, self.names()?);
         prepare(&Database::new(pool.clone(), names.clone()), self.migrate).await?;
         let own = matches!(self.origin, Origin::Url(_));
-        Ok(MySqlStore::new(Server { pool, names, own }))
+        let limit = Limit(Some(self.answer_timeout));
+        Ok(MySqlStore::new(Server { pool, names, own, limit }))
     }
 
     fn names(&self) -> Result<Names> {
@@ -139,6 +154,8 @@ impl Builder {
         let set = MySqlPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(self.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| Box::pin(is_alive(conn, meta)))
             .after_connect(|conn, _| Box::pin(async { conn.execute(SESSION).await.map(drop) }));
         let options = options.statement_cache_capacity(256).disable_statement_logging();
         Ok(set.connect_lazy_with(options))

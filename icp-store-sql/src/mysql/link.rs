@@ -1,7 +1,6 @@
 use async_trait::async_trait;
 use icp_core::Error;
 use sqlx::mysql::{MySqlArguments, MySqlRow};
-use sqlx::pool::PoolConnection;
 use sqlx::{
     Arguments as _, AssertSqlSafe, Column as _, Connection as _, Executor as _, MySql,
     MySqlConnection, Row as _, TypeInfo as _,
@@ -13,46 +12,57 @@ use crate::dialect::mysql::{self, Conflict, Said};
 use crate::error::{self, Failure};
 use crate::family::Family;
 use crate::family::sealed::Sealed;
+use crate::held::{Held, Limit};
 use crate::link::{self, Link, Row, Transaction};
 use crate::names::Names;
 use crate::outbox::OutboxInsert;
+use crate::scope::Scope;
 use crate::statement::Script;
 use crate::value::Value;
 
 /// A connection that only reads.
-pub(super) struct Reader(pub(super) PoolConnection<MySql>, pub(super) Names);
+pub(super) struct Reader(pub(super) Held<MySql>, pub(super) Names, pub(super) Limit);
 
 /// A connection that writes.
 pub(super) struct Writer {
-    pub(super) conn: PoolConnection<MySql>,
+    pub(super) conn: Held<MySql>,
     pub(super) names: Names,
     /// Whether the isolation is set already.
     pub(super) own: bool,
+    pub(super) limit: Limit,
 }
 
 /// For the next transaction only.
 const ISOLATION: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-struct Writing<'a>(sqlx::Transaction<'a, MySql>, Names);
+struct Writing<'a>(sqlx::Transaction<'a, MySql>, Names, Limit);
+
+#[async_trait]
+impl link::Reader for Reader {
+    async fn end(self: Box<Self>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl link::Writer for Writer {
-    async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure> {
+    async fn begin<'a>(&'a mut self, _: Scope<'_>) -> Result<Box<dyn Transaction + 'a>, Failure> {
         if !self.own {
-            self.conn.execute(ISOLATION).await?;
+            self.limit.on(self.conn.execute(ISOLATION)).await?;
         }
-        Ok(Box::new(Writing(self.conn.begin().await?, self.names.clone())))
+        let transaction = self.limit.on(self.conn.begin()).await?;
+        Ok(Box::new(Writing(transaction, self.names.clone(), self.limit)))
     }
 }
 
 #[async_trait]
 impl Transaction for Writing<'_> {
     async fn commit(self: Box<Self>) -> Result<(), Failure> {
-        Ok(self.0.commit().await?)
+        Ok(self.2.on(self.0.commit()).await?)
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), Failure> {
-        Ok(self.0.rollback().await?)
+        Ok(self.2.on(self.0.rollback()).await?)
     }
 }
 
@@ -64,6 +74,10 @@ macro_rules! link {
                 Dialect::MySql
             }
 
+            fn take_time(&mut self) {
+                self.2 = Limit(None);
+            }
+
             async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
                 let counted = script.is_counted();
                 let conflict = if counted { Conflict::Fail } else { Conflict::Skip };
@@ -71,7 +85,8 @@ macro_rules! link {
                 for (sql, values) in script.statements() {
                     let said = mysql::say(sql, values, conflict);
                     let upserts = said.upserts;
-                    match self.0.execute(statement(&self.1, said, values)?).await {
+                    let statement = statement(&self.1, said, values)?;
+                    match self.2.on(self.0.execute(statement)).await {
                         Ok(done) => changed += upserts.unwrap_or(done.rows_affected()),
                         // A row is there, so that fewer change than are expected.
                         Err(error) if counted && is_duplicate(&error) => break,
@@ -83,7 +98,8 @@ macro_rules! link {
 
             async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
                 let said = mysql::say(script.sql(), script.values(), Conflict::Skip);
-                let rows = self.0.fetch_all(statement(&self.1, said, script.values())?).await?;
+                let statement = statement(&self.1, said, script.values())?;
+                let rows = self.2.on(self.0.fetch_all(statement)).await?;
                 Ok(rows.into_iter().map(Row::MySql).collect())
             }
         }

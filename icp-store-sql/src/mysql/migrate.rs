@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, MySql
 
 use super::{acquire, server};
 use crate::error::Failure;
+use crate::held::Held;
 use crate::migrate::{Entry, Found, Ledger, Migration, pending};
 use crate::names::Names;
 
@@ -115,7 +116,7 @@ impl Ledger for Database {
     }
 
     async fn find(&self) -> Result<Found, Failure> {
-        let mut conn = acquire(&self.pool).await?;
+        let mut conn = Held::from(acquire(&self.pool).await?);
         server::check(&mut conn).await?;
         self.look(&mut conn).await
     }

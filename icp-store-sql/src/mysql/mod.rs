@@ -25,9 +25,11 @@ use sqlx::{MySql, MySqlConnection, MySqlPool};
 pub use config::Builder;
 
 use crate::SqlStore;
-use crate::error::Failure;
-use crate::link::{Link, Writer};
+use crate::error::{Failure, overloaded};
+use crate::held::Limit;
+use crate::link::{Reader, Writer};
 use crate::names::Names;
+use crate::scope::Scope;
 use crate::store::Backend;
 
 /// A store in a MySQL or MariaDB database.
@@ -85,6 +87,7 @@ struct Server {
     names: Names,
     /// Whether each connection is set up as the store needs it.
     own: bool,
+    limit: Limit,
 }
 
 /// A connection; where none comes in time, tells whether all are taken or none can be made.
@@ -95,7 +98,7 @@ async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, Failure> {
     };
     let late = matches!(error, sqlx::Error::PoolTimedOut);
     if late && pool.size() >= pool.options().get_max_connections() {
-        return Err(error.into());
+        return Err(overloaded().into());
     }
     let unanswered = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     Err(error::refused(if late { unanswered() } else { error }).into())
@@ -112,12 +115,20 @@ impl Backend for Server {
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        let (conn, names) = (acquire(&self.pool).await?, self.names.clone());
-        Ok(Box::new(link::Writer { conn, names, own: self.own }))
+        let (conn, names) = (acquire(&self.pool).await?.into(), self.names.clone());
+        Ok(Box::new(link::Writer { conn, names, own: self.own, limit: self.limit }))
     }
 
-    async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(acquire(&self.pool).await?, self.names.clone())))
+    async fn reader(&self, _: Scope<'_>) -> Result<Box<dyn Reader>, Failure> {
+        Ok(Box::new(link::Reader(
+            acquire(&self.pool).await?.into(),
+            self.names.clone(),
+            self.limit,
+        )))
+    }
+
+    fn is_walled(&self) -> bool {
+        false
     }
 
     async fn hinted(&self) {

@@ -8,9 +8,12 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::error::refused;
+use super::link::Wording;
 use super::listen::Ear;
 use super::migrate::{Schema, Source};
+use super::wall::{self, RowSecurity};
 use super::{PostgresStore, Server};
+use crate::held::{Limit, PATIENCE, is_alive};
 use crate::migrate::{Migrations, prepare};
 use crate::names::Names;
 
@@ -27,10 +30,12 @@ pub struct Builder {
     prefix: String,
     max_connections: u32,
     acquire_timeout: Duration,
+    answer_timeout: Duration,
     statement_timeout: Option<Duration>,
     application_name: String,
     listen: bool,
     migrate: bool,
+    row_level_security: bool,
 }
 
 #[derive(Clone)]
@@ -55,10 +60,12 @@ impl Builder {
             prefix: "icp_".to_owned(),
             max_connections: 10,
             acquire_timeout: Duration::from_secs(5),
+            answer_timeout: PATIENCE,
             statement_timeout: None,
             application_name: "icp".to_owned(),
             listen: true,
             migrate: true,
+            row_level_security: false,
         }
     }
 
@@ -94,7 +101,18 @@ impl Builder {
         self
     }
 
-    /// How long one statement may take, in whole milliseconds. Default: as the server says.
+    /// How long the server may take to answer a statement before its connection is given up, at
+    /// least a second. Default 30 s.
+    ///
+    /// It tells a server or a network that has fallen silent from one that is slow; what was asked
+    /// for may have been done all the same, and the error says that it can be tried again. Checks of
+    /// the whole database, and migrations, take the time they need.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout.max(Duration::from_secs(1));
+        self
+    }
+
+    /// How long the server works on one statement, in whole milliseconds. Default: as it says.
     /// Without effect on a pool of the host's.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = Some(timeout);
@@ -127,6 +145,27 @@ impl Builder {
         self
     }
 
+    /// Whether the database itself holds each operation to the rows of its organization, as a
+    /// second wall behind the store's own statements. Default: no.
+    ///
+    /// The owner of the tables applies the migrations and the policies before
+    /// ([`row_security`](Self::row_security)); the store connects as another role, which
+    /// [`open`](Self::open) checks, and applies no migrations itself.
+    pub fn row_level_security(mut self, on: bool) -> Self {
+        self.row_level_security = on;
+        self
+    }
+
+    /// The row-level security of the store's tables, for their owner to set up.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](Code::ConfigInvalid) where the address or a name is malformed.
+    pub fn row_security(&self) -> Result<RowSecurity> {
+        let schema = self.ledger();
+        schema.map(RowSecurity::new).map_err(|error| error.during("set up row-level security"))
+    }
+
     /// The migrations of the store, to look at them or to apply them apart.
     ///
     /// # Errors
@@ -144,18 +183,25 @@ impl Builder {
     /// [`ConfigInvalid`](Code::ConfigInvalid) where the address or a name is malformed,
     /// [`StoreUnavailable`](Code::StoreUnavailable), [`StoreDenied`](Code::StoreDenied),
     /// [`StoreReadOnly`](Code::StoreReadOnly), [`StoreForeign`](Code::StoreForeign),
-    /// [`StoreOutdated`](Code::StoreOutdated), or [`StoreTooNew`](Code::StoreTooNew) where a
-    /// newer version of this library made the tables.
+    /// [`StoreOutdated`](Code::StoreOutdated), [`StoreTooNew`](Code::StoreTooNew) where a newer
+    /// version of this library made the tables, or [`StoreUnguarded`](Code::StoreUnguarded) where
+    /// row-level security is asked for and would not hold.
     pub async fn open(self) -> Result<PostgresStore> {
         self.connect().await.map_err(|error| error.during("open the store"))
     }
 
     async fn connect(self) -> Result<PostgresStore> {
-        prepare(&self.ledger()?, self.migrate).await?;
+        let ledger = self.ledger()?;
+        let walled = self.row_level_security;
+        prepare(&ledger, self.migrate && !walled).await?;
         let names = self.names()?;
+        if walled {
+            ledger.within(wall::check).await?;
+        }
         let pool = self.pool()?;
         let ear = self.listen.then(|| Ear::new(&pool, &names));
-        Ok(PostgresStore::new(Server { pool, names, ear }))
+        let limit = Limit(Some(self.answer_timeout));
+        Ok(PostgresStore::new(Server { pool, wording: Wording { names, walled }, limit, ear }))
     }
 
     fn ledger(&self) -> Result<Schema> {
@@ -178,6 +224,7 @@ impl Builder {
             .max_connections(self.max_connections)
             .acquire_timeout(self.acquire_timeout)
             .test_before_acquire(false)
+            .before_acquire(|conn, meta| Box::pin(is_alive(conn, meta)))
             .after_connect(|conn, _| Box::pin(async { conn.execute(FROZEN).await.map(drop) }));
         Ok(options.connect_lazy_with(self.options()?))
     }

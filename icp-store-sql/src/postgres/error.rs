@@ -50,7 +50,8 @@ fn by_state(state: &str) -> (Code, &'static str) {
         ),
         "42501" => (
             Code::StoreDenied,
-            "the database role lacks a privilege; grant it what the guide on PostgreSQL lists",
+            "the database role lacks a privilege, or row-level security refused a row; grant it what \
+             the guide on PostgreSQL lists",
         ),
         "3D000" => (Code::StoreUnavailable, "there is no such database; create it first"),
         "3F000" => (Code::StoreUnavailable, "there is no such schema; create it first"),

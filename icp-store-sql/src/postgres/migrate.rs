@@ -58,7 +58,7 @@ impl Schema {
     }
 
     /// A transaction on a connection of its own or of the pool.
-    async fn within<T: Send>(
+    pub(super) async fn within<T: Send>(
         &self,
         work: impl AsyncFnOnce(&Self, &mut PgConnection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -77,6 +77,15 @@ impl Schema {
                 work(self, &mut conn).await
             }
         }
+    }
+
+    /// Waits for its turn among all that change the tables, whose rows it sees where there are
+    /// policies.
+    pub(super) async fn lock(&self, tx: &mut PgConnection) -> Result<(), Failure> {
+        tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL icp.org = '*'").await?;
+        let (schema, prefix) = (self.names.schema(), self.names.prefix());
+        sqlx::query(LOCK).bind(schema).bind(prefix).execute(tx).await?;
+        Ok(())
     }
 
     async fn look(&self, conn: &mut PgConnection) -> Result<Found, Failure> {
@@ -106,15 +115,13 @@ impl Schema {
     /// Applies the first pending step, all of it or nothing; answers whether there was one.
     async fn step(&self, conn: &mut PgConnection) -> Result<bool, Failure> {
         let mut tx = conn.begin().await?;
-        tx.execute("SET LOCAL statement_timeout = 0").await?;
-        let (schema, prefix) = (self.names.schema(), self.names.prefix());
-        sqlx::query(LOCK).bind(schema).bind(prefix).execute(&mut *tx).await?;
+        self.lock(&mut tx).await?;
         let found = self.look(&mut tx).await?;
         let Some(step) = pending(self.known, &found, &self.names)?.first().copied() else {
             tx.rollback().await?;
             return Ok(false);
         };
-        if let Some(schema) = schema {
+        if let Some(schema) = self.names.schema() {
             enter(&mut tx, schema).await?;
         }
         let names = self.names.bare();

@@ -13,22 +13,26 @@ pub(crate) mod error;
 pub(crate) mod link;
 mod listen;
 mod migrate;
+mod wall;
 
 use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
 use icp_core::store::StoreInfo;
-use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 pub use config::Builder;
+pub use wall::RowSecurity;
 
 use crate::SqlStore;
-use crate::error::Failure;
-use crate::link::{Link, Writer};
+use crate::error::{Failure, overloaded};
+use crate::held::{Held, Limit};
+use crate::link::{Reader, Writer};
 use crate::names::Names;
+use crate::scope::Scope;
 use crate::store::Backend;
+use link::Wording;
 use listen::Ear;
 
 /// A store in a PostgreSQL database.
@@ -83,21 +87,22 @@ pub async fn publish_in(tx: &mut PgConnection, event: &Event) -> Result<EventId>
 /// The connections to one database.
 struct Server {
     pool: PgPool,
-    names: Names,
+    wording: Wording,
+    limit: Limit,
     ear: Option<Ear>,
 }
 
 impl Server {
     /// A connection; where none comes in time, tells whether all are taken or none can be made.
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
+    async fn acquire(&self) -> Result<Held<Postgres>, Failure> {
         let error = match self.pool.acquire().await {
-            Ok(conn) => return Ok(conn),
+            Ok(conn) => return Ok(conn.into()),
             Err(error) => error,
         };
         if matches!(error, sqlx::Error::PoolTimedOut)
             && self.pool.size() >= self.pool.options().get_max_connections()
         {
-            return Err(error.into());
+            return Err(overloaded().into());
         }
         let error = match error {
             sqlx::Error::PoolTimedOut => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
@@ -114,15 +119,21 @@ impl Backend for Server {
     }
 
     fn names(&self) -> Names {
-        self.names.clone()
+        self.wording.names.clone()
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, Failure> {
-        Ok(Box::new(link::Writer(self.acquire().await?, self.names.clone())))
+        let (conn, wording) = (self.acquire().await?, self.wording.clone());
+        Ok(Box::new(link::Writer::new(conn, wording, self.limit)))
     }
 
-    async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(self.acquire().await?, self.names.clone())))
+    async fn reader(&self, scope: Scope<'_>) -> Result<Box<dyn Reader>, Failure> {
+        let (conn, wording) = (self.acquire().await?, self.wording.clone());
+        Ok(Box::new(link::Reader::begin(conn, wording, self.limit, scope).await?))
+    }
+
+    fn is_walled(&self) -> bool {
+        self.wording.walled
     }
 
     async fn hinted(&self) {
@@ -133,7 +144,7 @@ impl Backend for Server {
     }
 
     async fn announce(&self) -> Result<(), Failure> {
-        Ok(listen::announce(&self.pool, &self.names).await?)
+        Ok(listen::announce(&self.pool, &self.wording.names).await?)
     }
 
     async fn close(&self) -> Result<(), Failure> {

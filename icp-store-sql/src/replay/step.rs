@@ -11,7 +11,7 @@ use icp_core::time::Timestamp;
 use crate::error::Failure;
 use crate::event;
 use crate::ingest::{self, EVENTS_PRESENT};
-use crate::lane::{self, Seen};
+use crate::lane::{self, Locked, Seen};
 use crate::link::Conn;
 use crate::replay;
 use crate::rest;
@@ -20,16 +20,17 @@ use crate::statement::{Script, exact, padded};
 pub(crate) async fn step(conn: &mut Conn<'_>, step: &ReplayStep) -> Result<ReplayJob, Failure> {
     let mut job = replay::existing(conn, step.job).await?;
     job.admit(step)?;
-    lane::lock(conn, step.items.iter().map(|item| item.new.lane.id.to_bytes())).await?;
+    let wanted = step.items.iter().map(|item| item.new.lane.id.to_bytes());
+    let locked = lane::lock(conn, wanted).await?;
     let items = current(conn, &job.org, &step.items).await?;
     if !items.is_empty() {
         let mut script = Script::default();
         write(&mut script, &job, &items, step.now);
-        let (old, new) = lanes(conn, &job.org, &items, step.now).await?;
+        let (old, new) = lanes(conn, &job.org, &items, &locked, step.now).await?;
         lane::charge(&mut script, &old);
         lane::put(&mut script, &new)?;
         if !script.execute(conn).await? {
-            // Another transaction made the lane first.
+            // Another node may have made a lane since it was looked for.
             if conn.dialect().is_shared() {
                 return Err(Failure::Raced);
             }
@@ -116,12 +117,13 @@ async fn lanes(
     conn: &mut Conn<'_>,
     org: &OrgId,
     items: &[&NewReplay],
+    locked: &Locked,
     now: Timestamp,
 ) -> Result<(Vec<Lane>, Vec<Lane>), Failure> {
     let wanted: BTreeMap<[u8; 16], LaneId> =
         items.iter().map(|item| (item.new.lane.id.to_bytes(), item.new.lane.id)).collect();
     let wanted: Vec<_> = wanted.into_values().map(|id| (id, org.clone())).collect();
-    let (seen, _) = lane::look_up(conn, &wanted, None).await?;
+    let (seen, _) = lane::look_up(conn, &wanted, locked, None).await?;
     let mut seen: HashMap<LaneId, Seen> = seen.into_iter().collect();
     let known: HashSet<LaneId> =
         seen.iter().filter(|(_, seen)| seen.lane.is_some()).map(|(id, _)| *id).collect();

@@ -14,6 +14,7 @@ use crate::error::Failure;
 use crate::family::sealed::Sealed;
 use crate::link::{self, Link, Row, Transaction};
 use crate::outbox::OutboxInsert;
+use crate::scope::Scope;
 use crate::statement::Script;
 use crate::value::Value;
 use icp_core::Error;
@@ -27,8 +28,15 @@ pub(super) struct Writer(pub(super) OwnedMutexGuard<SqliteConnection>);
 struct Writing<'a>(sqlx::Transaction<'a, Sqlite>);
 
 #[async_trait]
+impl link::Reader for Reader {
+    async fn end(self: Box<Self>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl link::Writer for Writer {
-    async fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, Failure> {
+    async fn begin<'a>(&'a mut self, _: Scope<'_>) -> Result<Box<dyn Transaction + 'a>, Failure> {
         Ok(Box::new(Writing(self.0.begin_with("BEGIN IMMEDIATE").await?)))
     }
 }
@@ -51,6 +59,8 @@ macro_rules! link {
             fn dialect(&self) -> Dialect {
                 Dialect::Sqlite
             }
+
+            fn take_time(&mut self) {}
 
             async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
                 let done = self.0.execute(statement(script)?).await?;

@@ -30,9 +30,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 pub use config::{Builder, Synchronous};
 
 use crate::SqlStore;
-use crate::error::Failure;
-use crate::link::{Link, Writer};
+use crate::error::{Failure, overloaded};
+use crate::link::{Reader, Writer};
 use crate::names::Names;
+use crate::scope::Scope;
 use crate::store::Backend;
 
 /// A store in one SQLite file.
@@ -105,8 +106,16 @@ impl Backend for File {
         Ok(Box::new(link::Writer(self.free_writer().await?)))
     }
 
-    async fn reader(&self) -> Result<Box<dyn Link>, Failure> {
-        Ok(Box::new(link::Reader(self.readers.acquire().await?)))
+    async fn reader(&self, _: Scope<'_>) -> Result<Box<dyn Reader>, Failure> {
+        match self.readers.acquire().await {
+            Ok(conn) => Ok(Box::new(link::Reader(conn))),
+            Err(sqlx::Error::PoolTimedOut) => Err(overloaded().into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_walled(&self) -> bool {
+        false
     }
 
     async fn hinted(&self) {
