@@ -301,3 +301,13 @@ async fn a_server_that_is_gone_resets() {
     let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
     is_reset(client.read_u8().await);
 }
+
+#[tokio::test]
+async fn an_address_is_led_through_the_proxy() {
+    for (login, path) in [("", ""), ("u:p@", "/db?x=y"), ("u:p%40@", "?replicaSet=a")] {
+        let (proxy, through) =
+            Proxy::in_front_of(&format!("scheme://{login}127.0.0.1:9{path}")).await;
+        assert_eq!(through, format!("scheme://{login}{}{path}", proxy.addr()));
+        assert_eq!(proxy.shared.upstream, ([127, 0, 0, 1], 9).into());
+    }
+}
