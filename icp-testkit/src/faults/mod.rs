@@ -249,7 +249,10 @@ where
         })
     };
     let trials = BEHAVIOURS.iter().filter(|behaviour| fits(behaviour)).map(trial).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    let mut arguments = Arguments::from_args();
+    // They wait more than they work.
+    arguments.test_threads.get_or_insert(4);
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test harness is told by its environment")]
