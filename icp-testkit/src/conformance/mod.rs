@@ -30,6 +30,8 @@ mod lane;
 mod letter;
 mod order;
 mod pause;
+#[cfg(unix)]
+pub mod processes;
 mod replay;
 mod resource;
 mod retention;

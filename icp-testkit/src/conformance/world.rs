@@ -88,7 +88,13 @@ where
 
 impl World {
     pub(super) fn new(fixture: Fixture) -> Self {
-        Self { fixture, serial: AtomicU64::new(1) }
+        Self::numbered(fixture, 0)
+    }
+
+    /// As one of many processes, whose ids differ.
+    pub(super) fn numbered(fixture: Fixture, process: usize) -> Self {
+        let first = (process as u64) << 32 | 1;
+        Self { fixture, serial: AtomicU64::new(first) }
     }
 
     pub(super) fn store(&self) -> Arc<dyn Store> {

@@ -18,8 +18,10 @@
 //! With `ICP_FAULTS_FULL` set, faults last 30 s and 1,000 commits are cut, in place of 2 s and
 //! 100.
 
+mod clock;
 mod commit;
 mod connection;
+mod crash;
 mod ledger;
 pub mod remote;
 mod stage;
@@ -35,6 +37,7 @@ use icp_core::Result;
 use icp_core::store::Store;
 use libtest_mimic::{Arguments, Trial};
 
+pub use crash::survive_crashes;
 pub use ledger::{Findings, Ledger, Receipt};
 
 use crate::proxy::{Fault, Pattern, Proxy};
@@ -58,6 +61,12 @@ pub struct Fixture {
     pub proxy: Proxy,
     /// What tells the request that commits a write. Default: [`Pattern::commit`].
     pub commit: Pattern,
+    /// How many commits are cut in a run that is not of full size. Default: those of
+    /// [`Size::SMALL`]; fewer where the driver pauses after each.
+    pub commits: u32,
+    /// How long sweeps may take to set right what calls that were cut off have left. Default: no time
+    /// at all, as where each call is one transaction.
+    pub settling: Duration,
     /// Kept until the behaviour is over, for a temporary directory or a server.
     pub guard: Box<dyn Any + Send + Sync>,
 }
@@ -73,7 +82,15 @@ impl Fixture {
         F: Future<Output = Result<Arc<dyn Store>>> + Send + 'static,
     {
         let through = Box::new(move || Box::pin(through()) as BoxFuture<_>);
-        Self { direct, through, proxy, commit: Pattern::commit(), guard: Box::new(()) }
+        Self {
+            direct,
+            through,
+            proxy,
+            commit: Pattern::commit(),
+            commits: Size::SMALL.commits,
+            settling: Duration::ZERO,
+            guard: Box::new(()),
+        }
     }
 
     /// Says what tells the request that commits a write.
@@ -83,10 +100,30 @@ impl Fixture {
         self
     }
 
+    /// Says how many commits are cut in a run that is not of full size.
+    #[must_use]
+    pub fn cutting(mut self, commits: u32) -> Self {
+        self.commits = commits;
+        self
+    }
+
+    /// Says how long sweeps may take to set right what calls that were cut off have left.
+    #[must_use]
+    pub fn settling_within(mut self, time: Duration) -> Self {
+        self.settling = time;
+        self
+    }
+
     /// Keeps `guard` until the behaviour is over.
     #[must_use]
     pub fn guarded_by(mut self, guard: impl Any + Send + Sync) -> Self {
         self.guard = Box::new(guard);
+        self
+    }
+
+    /// Keeps `guard` too.
+    fn beside(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.guard = Box::new((self.guard, guard));
         self
     }
 }
@@ -154,6 +191,10 @@ registry! {
         of_unknown_outcome_repeats_by_event_id,
         is_cut_under_load,
     }
+    clock {
+        of_nodes_differ,
+        of_one_node_jumps,
+    }
 }
 
 /// Runs every behaviour against the fixtures that `factory` makes, each on its own, and exits the
@@ -165,7 +206,33 @@ where
     F: Fn() -> Made + Clone + Send + 'static,
     Made: Future<Output = Fixture> + Send,
 {
-    let size = if is_full() { Size::FULL } else { Size::SMALL };
+    run(backend, factory, |_| true);
+}
+
+/// As [`main`], for a store within this process: the behaviours that need no network. `factory`
+/// makes empty stores, each with what is kept until the behaviour is over.
+pub fn main_embedded<F, Made, Guard>(backend: &str, factory: F)
+where
+    F: Fn() -> Made + Clone + Send + 'static,
+    Made: Future<Output = (Arc<dyn Store>, Guard)> + Send,
+    Guard: Any + Send + Sync,
+{
+    let factory = move || {
+        let factory = factory.clone();
+        async move {
+            let (store, guard) = factory().await;
+            remote::fixture(store).await.beside(guard)
+        }
+    };
+    run(backend, factory, |behaviour| behaviour.name.starts_with("clock::"));
+}
+
+fn run<F, Made>(backend: &str, factory: F, fits: impl Fn(&Behaviour) -> bool)
+where
+    F: Fn() -> Made + Clone + Send + 'static,
+    Made: Future<Output = Fixture> + Send,
+{
+    let full = is_full();
     let trial = |behaviour: &Behaviour| {
         let (factory, run) = (factory.clone(), behaviour.run);
         Trial::test(format!("{backend}::{}", behaviour.name), move || {
@@ -173,12 +240,19 @@ where
                 .worker_threads(4)
                 .enable_all()
                 .build()?;
-            runtime.block_on(async { run(factory().await, size).await });
+            runtime.block_on(async {
+                let fixture = factory().await;
+                let small = Size { commits: fixture.commits, ..Size::SMALL };
+                run(fixture, if full { Size::FULL } else { small }).await;
+            });
             Ok(())
         })
     };
-    let trials = BEHAVIOURS.iter().map(trial).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    let trials = BEHAVIOURS.iter().filter(|behaviour| fits(behaviour)).map(trial).collect();
+    let mut arguments = Arguments::from_args();
+    // They wait more than they work.
+    arguments.test_threads.get_or_insert(4);
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test harness is told by its environment")]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use icp_core::delivery::DeliveryState;
+use icp_core::delivery::{DeliveryState, Sweep};
 use icp_core::engine::{Engine, EngineConfig, Running};
 use icp_core::error::Fault as ErrorFault;
 use icp_core::event::{NewEvent, Published};
@@ -13,6 +13,7 @@ use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::resource::{Actor, Draft};
 use icp_core::secret::LocalKeys;
 use icp_core::store::Store;
+use icp_core::time::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -75,7 +76,16 @@ impl Stage {
         } else {
             Arc::clone(&self.fixture.direct)
         };
-        let engine = engine(store);
+        self.start_on(store, SystemClock).await;
+    }
+
+    /// Starts an engine on the database itself that goes by `clock`.
+    pub(super) async fn start_at(&mut self, clock: impl Clock) {
+        self.start_on(Arc::clone(&self.fixture.direct), clock).await;
+    }
+
+    async fn start_on(&mut self, store: Arc<dyn Store>, clock: impl Clock) {
+        let engine = engine_at(store, clock);
         let running = engine.start().await.unwrap();
         self.nodes.push((engine, running));
     }
@@ -92,19 +102,19 @@ impl Stage {
     /// The engines that were started work while `faults` come; then all must be well.
     pub(super) async fn live_through(self, size: Size, faults: &[(Fault, f64)]) {
         let publishers = self.publish();
-        self.receiver.wait_for_to(PATH, 50).await;
+        self.delivers(50).await;
         for (fault, share) in faults {
             self.fixture.proxy.set(fault.clone());
             // The fault is to last.
             tokio::time::sleep(size.stretch.mul_f64(*share)).await;
         }
         self.fixture.proxy.heal();
-        self.resume().await;
-        self.finish(publishers).await;
+        self.resume_soon().await;
+        self.finish(publishers, usize::MAX).await;
     }
 
     /// Lets publishers work, some on each engine; each repeats what it got no answer for.
-    fn publish(&self) -> JoinSet<()> {
+    pub(super) fn publish(&self) -> JoinSet<()> {
         let mut publishers = JoinSet::new();
         for at in 0..PUBLISHERS {
             let engine = self.nodes[at % self.nodes.len()].0.clone();
@@ -113,19 +123,32 @@ impl Stage {
         publishers
     }
 
+    /// Waits until so many more requests have come in.
+    pub(super) async fn delivers(&self, more: usize) {
+        let enough = self.receiver.seen().count(PATH) + more;
+        self.receiver.wait_until(|seen| seen.count(PATH) >= enough).await;
+    }
+
+    /// Claims go on at once.
+    pub(super) async fn resume_soon(&self) {
+        self.resume(RESUME).await;
+    }
+
     /// What is published on the outside comes in soon.
-    async fn resume(&self) {
+    pub(super) async fn resume(&self, within: Duration) {
         let healed = Instant::now();
         let probe = NewEvent::json(ORG, "probe.sent", &json!({})).unwrap();
-        let id = self.outside.publish(probe).await.unwrap().id.to_string();
+        let probe = probe.idempotency_key(format!("probe-{}", self.outside.now().as_millis()));
+        let id = answered(&self.outside, &probe).await.id.to_string();
         let came = self.receiver.wait_until(|seen| seen.to(PATH).any(|r| r.id() == id));
         came.await;
         let took = healed.elapsed();
-        assert!(took <= RESUME, "claims went on only {took:?} after the fault was over");
+        assert!(took <= within, "claims went on only {took:?} after the fault was over");
     }
 
-    /// Waits until everything has ended, and closes the ledger.
-    async fn finish(mut self, mut publishers: JoinSet<()>) {
+    /// Waits until everything has ended, and closes the ledger; at most `again` events may have been
+    /// sent again.
+    pub(super) async fn finish(mut self, mut publishers: JoinSet<()>, again: usize) {
         self.work.stop.cancel();
         let published = async {
             while let Some(ended) = publishers.join_next().await {
@@ -142,8 +165,28 @@ impl Stage {
         let ledger = Ledger::read(direct, &self.org, acknowledged, &received).await;
         let findings = ledger.close();
         assert!(findings.is_clean(), "{findings:#?}");
-        let audit = direct.audit().await.unwrap();
-        assert!(audit.is_clean(), "{audit:#?}");
+        let duplicates = findings.duplicates;
+        assert!(duplicates <= again, "{duplicates} were sent again, at most {again} may be");
+        self.clean(0).await;
+    }
+
+    /// The store is sound and holds at least so many deliveries: at once, or where the fixture gives
+    /// it time, after sweeps.
+    pub(super) async fn clean(&self, least: usize) {
+        let direct = self.fixture.direct.as_ref();
+        let deadline = Instant::now() + self.fixture.settling;
+        loop {
+            let audit = direct.audit().await.unwrap();
+            if audit.is_clean() && audit.deliveries >= least as u64 {
+                return;
+            }
+            if Instant::now() >= deadline {
+                let lanes = direct.lanes(&self.org).await.unwrap();
+                panic!("of {least} deliveries or more: {audit:#?} {lanes:#?}");
+            }
+            direct.sweep(Sweep { now: self.outside.now(), limit: 1_000 }).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Stops the engines.
@@ -193,8 +236,13 @@ async fn publish(engine: Engine, work: Work) {
 
 /// Publishes a number, and again under the same idempotency key until there is an answer.
 pub(super) async fn publish_until_answered(engine: &Engine, number: u64) -> Published {
+    answered(engine, &event(number)).await
+}
+
+/// Publishes an event, which has an idempotency key, until there is an answer.
+async fn answered(engine: &Engine, event: &NewEvent) -> Published {
     loop {
-        match engine.publish(event(number)).await {
+        match engine.publish(event.clone()).await {
             Ok(published) => return published,
             Err(error) => {
                 assert_eq!(error.fault(), ErrorFault::Transient, "{}: {error:?}", error.code());
@@ -214,6 +262,10 @@ pub(super) fn plain(number: u64) -> NewEvent {
 }
 
 pub(super) fn engine(store: Arc<dyn Store>) -> Engine {
+    engine_at(store, SystemClock)
+}
+
+fn engine_at(store: Arc<dyn Store>, clock: impl Clock) -> Engine {
     let mut config = EngineConfig::default();
     config.beat = Duration::from_millis(200);
     config.missed_beats = 5;
@@ -226,7 +278,8 @@ pub(super) fn engine(store: Arc<dyn Store>) -> Engine {
     // about the deliveries they held.
     config.max_rescues = 100;
     let keys = LocalKeys::parse(KEY).unwrap();
-    Engine::builder_on(store).keys(keys).config(config).allow_loopback().build().unwrap()
+    let builder = Engine::builder_on(store).keys(keys).config(config).clock(clock);
+    builder.allow_loopback().build().unwrap()
 }
 
 async fn create(engine: &Engine, org: &OrgId, kind: &str, id: Option<&str>, spec: Value) {

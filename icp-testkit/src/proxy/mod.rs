@@ -98,6 +98,26 @@ impl Proxy {
         Self { shared, address, _tasks: tasks }
     }
 
+    /// Starts a proxy in front of the server that a database's address names, and gives the address
+    /// that leads through it. What else the address says stays: TLS must be off in it, and a
+    /// MongoDB driver must be told `directConnection=true`, or it goes on to the server by itself.
+    ///
+    /// # Panics
+    ///
+    /// Where the address has no host and port that can be resolved.
+    pub async fn in_front_of(url: &str) -> (Self, String) {
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (place, path) = rest.split_at(end);
+        let (login, host) = place
+            .rsplit_once('@')
+            .map_or(("", place), |(_, host)| (&place[..place.len() - host.len()], host));
+        let upstream = tokio::net::lookup_host(host).await.unwrap().next().unwrap();
+        let proxy = Self::start(upstream).await;
+        let through = format!("{scheme}://{login}{}{path}", proxy.addr());
+        (proxy, through)
+    }
+
     /// Where clients connect to.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {

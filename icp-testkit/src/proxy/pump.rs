@@ -62,11 +62,16 @@ async fn take(
 ) -> Result<(), Broken> {
     let mut buffer = vec![0; STRETCH];
     let mut last = Instant::now();
+    let mut since = 0;
     for draw in 0.. {
         let read = from.read(&mut buffer).await.map_err(|_| Broken)?;
         let state = shared.state.borrow().clone();
         let now = Instant::now();
         let turn = state.turn;
+        // What an earlier fault held up went on when that was over.
+        if turn != since {
+            (last, since) = (now, turn);
+        }
         if read == 0 {
             let pause = state.fault.as_ref().map(Fault::close_after).unwrap_or_default();
             let held = matches!(state.fault, Some(Fault::Stall | Fault::BlackHole));

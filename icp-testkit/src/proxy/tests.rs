@@ -301,3 +301,32 @@ async fn a_server_that_is_gone_resets() {
     let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
     is_reset(client.read_u8().await);
 }
+
+#[tokio::test]
+async fn what_comes_after_a_fault_is_not_late() {
+    let stage = Stage::new().await;
+    let mut client = stage.client().await;
+    let (delay, jitter) = (Duration::from_secs(3_600), Duration::ZERO);
+    stage.proxy.set(Fault::Latency { delay, jitter, seed: 1 });
+    client.write_all(b"held").await.unwrap();
+    let held = async {
+        while stage.proxy.counts().applied == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), held).await.unwrap();
+    stage.proxy.heal();
+    client.read_exact(&mut [0; 4]).await.unwrap();
+    let after = echoed(&mut client, b"after");
+    tokio::time::timeout(Duration::from_secs(5), after).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_address_is_led_through_the_proxy() {
+    for (login, path) in [("", ""), ("u:p@", "/db?x=y"), ("u:p%40@", "?replicaSet=a")] {
+        let (proxy, through) =
+            Proxy::in_front_of(&format!("scheme://{login}127.0.0.1:9{path}")).await;
+        assert_eq!(through, format!("scheme://{login}{}{path}", proxy.addr()));
+        assert_eq!(proxy.shared.upstream, ([127, 0, 0, 1], 9).into());
+    }
+}
