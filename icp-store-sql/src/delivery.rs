@@ -1,7 +1,10 @@
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use icp_core::delivery::{
     Attempt, Audit, Cancel, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
-    Lane, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled, Sweep, Swept,
+    Lane, Lease, Renew, Replay, Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Sweep,
+    Swept,
 };
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, OrgId, SessionId};
@@ -38,7 +41,15 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
-        commit!(self, "claim", |tx| claim::claim(tx, &claim).await)
+        // While nothing happens, claims find nothing, and need no turn at the writer for it.
+        if self.calm().load(Ordering::Relaxed)
+            && let Some(nothing) = read!(self, "claim", |conn| claim::look(conn, &claim).await)?
+        {
+            return Ok(nothing);
+        }
+        let claimed = commit!(self, "claim", |tx| claim::claim(tx, &claim).await)?;
+        self.calm().store(claimed.deliveries.is_empty(), Ordering::Relaxed);
+        Ok(claimed)
     }
 
     async fn renew(&self, renew: Renew) -> Result<Vec<Lease>> {
@@ -61,6 +72,12 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
     }
 
     async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {
+        if let RescueOf::Orphans { before } = rescue.of
+            && read!(self, "rescue", |conn| rescue::orphans(conn, &rescue, before).await)?
+                .is_empty()
+        {
+            return Ok(Vec::new());
+        }
         commit!(self, "rescue", |tx| rescue::rescue(tx, &rescue).await)
     }
 

@@ -25,6 +25,7 @@ struct Shared {
     backend: Box<dyn Backend>,
     hint: Notify,
     ill: AtomicBool,
+    calm: AtomicBool,
     statements: AtomicU64,
 }
 
@@ -57,6 +58,7 @@ impl<D: Database> SqlStore<D> {
             backend: Box::new(backend),
             hint: Notify::new(),
             ill: AtomicBool::new(false),
+            calm: AtomicBool::new(false),
             statements: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared), database: PhantomData }
@@ -107,6 +109,11 @@ impl<D: Database> SqlStore<D> {
     /// Whether lanes in bad health were settled of late: a hint to look at their health first.
     pub(crate) fn ill(&self) -> &AtomicBool {
         &self.shared.ill
+    }
+
+    /// Whether the last claim found nothing: a hint that a look is enough.
+    pub(crate) fn calm(&self) -> &AtomicBool {
+        &self.shared.calm
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

@@ -13,6 +13,8 @@ pub(crate) mod error;
 pub(crate) mod link;
 mod listen;
 mod migrate;
+#[cfg(test)]
+mod plan;
 
 use async_trait::async_trait;
 use icp_core::error::Result;
