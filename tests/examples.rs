@@ -1,10 +1,15 @@
 //! The examples, run as a reader would run them, against a real receiver.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "database/mod.rs"]
+#[expect(dead_code, reason = "the examples open their stores themselves")]
+mod database;
 
 use std::path::PathBuf;
 use std::process::Command;
 
+use database::{Database, Server};
 use icp_testkit::receiver::{Behaviour, Reaction, Receiver};
 
 /// Runs an example and answers what it printed.
@@ -56,6 +61,27 @@ async fn a_rolled_back_order_is_not_told() {
     assert!(printed.contains("3 orders, 1 rolled back, 2 delivered"), "{printed}");
     let bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
     assert!(!bodies.iter().any(|body| body.as_ref() == br#"{"order":18}"#), "{bodies:?}");
+}
+
+async fn rolls_one_order_back(server: Server, example: &str) {
+    let receiver = Receiver::start().await;
+    let database = Database::create(server).await;
+    let arguments = vec![database.url.clone(), receiver.url("/hook")];
+    let printed = run_with(example, arguments).await;
+    assert!(printed.contains("3 orders, 1 rolled back, 2 delivered"), "{printed}");
+    let bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
+    assert_eq!(bodies.len(), 2);
+    assert!(!bodies.iter().any(|body| body.as_ref() == br#"{"order":18}"#), "{bodies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_rolled_back_on_postgres_is_not_told() {
+    rolls_one_order_back(Server::Postgres, "publish_in_postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_rolled_back_on_mysql_is_not_told() {
+    rolls_one_order_back(Server::MySql, "publish_in_mysql").await;
 }
 
 /// With the feature `mongodb` only, and then the server has to be there.

@@ -148,8 +148,9 @@ pub(crate) const WAKE: Turn = (
      AND paused = 0 AND blocked_until IS NULL), pass)) WHERE ",
     "next_due <= ?",
 );
-/// How many lanes are turned on at once where others write at the same time.
-const TURNS: i64 = 500;
+/// How many lanes are turned on at once where others write at the same time, those first whose
+/// moment is the earliest.
+const TURNS: i64 = 256;
 
 /// Turns on lanes whose moment has come. Those that another node is busy with are left to it,
 /// mostly.
@@ -160,8 +161,11 @@ async fn turn(conn: &mut Conn<'_>, turn: Turn, now: Timestamp) -> Result<(), Fai
         return Ok(());
     }
     let skip = if waits(now) { "" } else { " SKIP LOCKED" };
-    let free = "SELECT id FROM icp_lane WHERE ";
-    let found = statement(format!("{free}{come} ORDER BY id LIMIT {TURNS} FOR UPDATE{skip}"))
+    let moment = come.trim_end_matches(" <= ?");
+    let first = format!("SELECT id FROM icp_lane WHERE {come} ORDER BY {moment} LIMIT {TURNS}");
+    let free = format!("SELECT l.id FROM icp_lane l WHERE l.id IN (SELECT v.id FROM ({first}) v)");
+    let found = statement(format!("{free} AND l.{come} ORDER BY l.id FOR UPDATE{skip}"))
+        .bind(now.as_millis())
         .bind(now.as_millis())
         .fetch_all(&mut *conn)
         .await?;
@@ -526,19 +530,41 @@ async fn events(
     Ok(events)
 }
 
+/// Whether the session is known, whether a lane may give something now, and when the next wakes.
+pub(crate) fn look_sql(dialect: Dialect) -> String {
+    format!(
+        "SELECT EXISTS (SELECT 1 FROM icp_session WHERE id = ?), {}, {WAKES}",
+        some_eligible(dialect)
+    )
+}
+
+/// Looks for something to claim; answers as a claim that finds nothing does, where there is none.
+pub(crate) async fn look(conn: &mut Conn<'_>, claim: &Claim) -> Result<Option<Claimed>, Failure> {
+    let look = statement(look_sql(conn.dialect())).bind(claim.session.to_bytes());
+    let found = look.fetch_one(conn).await?;
+    let (known, eligible): (bool, bool) = (found.try_get(0)?, found.try_get(1)?);
+    let next_due = row::maybe_time(&found, 2)?;
+    let nothing = known && !eligible && next_due.is_none_or(|due| due > claim.now);
+    Ok(nothing.then(|| Claimed { deliveries: Vec::new(), next_due, probes: 0, throttled: 0 }))
+}
+
+fn some_eligible(dialect: Dialect) -> String {
+    let eligible = is_eligible(dialect);
+    format!("EXISTS (SELECT 1 FROM icp_lane INDEXED BY icp_lane_eligible WHERE {eligible})")
+}
+
+/// Each by its index: in its order up to the first, and of those that are blocked.
+const WAKES: &str = "(SELECT min(at) FROM (\
+       SELECT (SELECT next_due FROM icp_lane INDEXED BY icp_lane_due \
+         WHERE next_due IS NOT NULL AND paused = 0 AND blocked_until IS NULL \
+         ORDER BY next_due LIMIT 1) AS at \
+       UNION ALL SELECT min(MAX(blocked_until, coalesce(next_due, 0))) FROM icp_lane \
+         INDEXED BY icp_lane_blocked WHERE blocked_until IS NOT NULL AND paused = 0 \
+         AND (runnable = 1 OR next_due IS NOT NULL)) v)";
+
 /// When the next lane wakes; `None` where one may give something now.
 pub(crate) fn next_due_sql(dialect: Dialect) -> String {
-    let eligible = is_eligible(dialect);
-    format!(
-        "SELECT CASE WHEN EXISTS (SELECT 1 FROM icp_lane \
-            INDEXED BY icp_lane_eligible WHERE {eligible}) THEN NULL \
-         ELSE (SELECT min(at) FROM (\
-           SELECT min(next_due) AS at FROM icp_lane \
-             WHERE next_due IS NOT NULL AND paused = 0 AND blocked_until IS NULL \
-           UNION ALL SELECT min(MAX(blocked_until, coalesce(next_due, 0))) FROM icp_lane \
-             WHERE blocked_until IS NOT NULL AND paused = 0 \
-             AND (runnable = 1 OR next_due IS NOT NULL)) v) END"
-    )
+    format!("SELECT CASE WHEN {} THEN NULL ELSE {WAKES} END", some_eligible(dialect))
 }
 
 async fn next_due(conn: &mut Conn<'_>) -> Result<Option<Timestamp>, Failure> {

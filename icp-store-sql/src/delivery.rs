@@ -1,9 +1,11 @@
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use icp_core::delivery::{
     Attempt, Audit, Cancel, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
-    Lane, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled, Sweep, Swept,
+    Lane, Lease, Renew, Replay, Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Sweep,
+    Swept,
 };
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, OrgId, SessionId};
@@ -41,7 +43,15 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
+        // While nothing happens, claims find nothing, and need no turn at the writer for it.
+        if self.calm().load(Ordering::Relaxed)
+            && let Some(nothing) =
+                read!(self, Scope::Node, "claim", |conn| claim::look(conn, &claim).await)?
+        {
+            return Ok(nothing);
+        }
         let leased = commit!(self, Scope::Node, "claim", |tx| claim::lease(tx, &claim).await)?;
+        self.calm().store(leased.is_empty(), Ordering::Relaxed);
         if leased.is_empty() {
             return Ok(leased.with(&HashMap::new()).0);
         }
@@ -80,6 +90,14 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
     }
 
     async fn rescue(&self, rescue: Rescue) -> Result<Vec<Rescued>> {
+        if let RescueOf::Orphans { before } = rescue.of
+            && read!(self, Scope::Node, "rescue", |conn| {
+                rescue::orphans(conn, &rescue, before).await
+            })?
+            .is_empty()
+        {
+            return Ok(Vec::new());
+        }
         commit!(self, Scope::Node, "rescue", |tx| rescue::rescue(tx, &rescue).await)
     }
 

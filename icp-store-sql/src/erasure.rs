@@ -13,7 +13,7 @@ use crate::link::{Conn, Row};
 use crate::row;
 use crate::scope::Scope;
 use crate::statement::{statement, text};
-use crate::store::{SqlStore, commit};
+use crate::store::{SqlStore, commit, read};
 use crate::value::Bind;
 
 #[async_trait]
@@ -24,6 +24,9 @@ impl<D: Database> ErasureStore for SqlStore<D> {
     }
 
     async fn finish_erasures(&self, limit: usize, now: Timestamp) -> Result<u64> {
+        if read!(self, Scope::Node, "finish erasures", |conn| ended(conn, limit).await)?.is_empty() {
+            return Ok(0);
+        }
         let work = Work::Finish { limit, now };
         Ok(commit!(self, Scope::Node, "finish erasures", |tx| overwriting(tx, work).await)?.events)
     }

@@ -32,6 +32,8 @@ pub mod mysql;
 mod names;
 mod note;
 mod outbox;
+#[cfg(all(test, any(feature = "mysql", feature = "postgres")))]
+mod plan;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod replay;

@@ -53,11 +53,15 @@ impl Link for Counted<'_> {
     }
 
     async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
+        #[cfg(all(test, any(feature = "mysql", feature = "postgres")))]
+        crate::plan::hear(script);
         self.statements += script.len();
         self.link.execute(script).await
     }
 
     async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
+        #[cfg(all(test, any(feature = "mysql", feature = "postgres")))]
+        crate::plan::hear(script);
         self.statements += 1;
         self.link.fetch(script).await
     }

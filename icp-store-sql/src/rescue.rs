@@ -1,9 +1,10 @@
 use icp_core::delivery::{DeliveryState, Rescue, RescueOf, Rescued, Sweep, Swept};
 use icp_core::id::DeliveryId;
+use icp_core::time::Timestamp;
 
 use crate::error::Failure;
 use crate::lane::{self, Changes};
-use crate::link::Conn;
+use crate::link::{Conn, Row};
 use crate::row;
 use crate::statement::{Script, exact, statement};
 
@@ -20,20 +21,31 @@ pub(crate) const ORPHANS: &str = "WITH RECURSIVE o (owner) AS (\
      ON d.state = 1 AND d.owner = o.owner WHERE d.lease_until < ? \
      AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = o.owner) LIMIT ?";
 
+fn limit(rescue: &Rescue) -> i64 {
+    i64::try_from(rescue.limit).unwrap_or(i64::MAX)
+}
+
+/// Leases of sessions that are not known, which were to end before a moment.
+pub(crate) async fn orphans(
+    conn: &mut Conn<'_>,
+    rescue: &Rescue,
+    before: Timestamp,
+) -> Result<Vec<Row>, Failure> {
+    statement(ORPHANS).bind(before.as_millis()).bind(limit(rescue)).fetch_all(conn).await
+}
+
 pub(crate) async fn rescue(conn: &mut Conn<'_>, rescue: &Rescue) -> Result<Vec<Rescued>, Failure> {
-    let limit = i64::try_from(rescue.limit).unwrap_or(i64::MAX);
-    let query = match rescue.of {
+    let leased = match rescue.of {
         RescueOf::Session(session) => {
             let id = session.to_bytes().to_vec();
             let forget = statement(FORGET).bind(id.clone());
             forget.execute(&mut *conn).await?;
-            statement(OWNED).bind(id)
+            statement(OWNED).bind(id).bind(limit(rescue)).fetch_all(&mut *conn).await?
         }
-        RescueOf::Orphans { before } => statement(ORPHANS).bind(before.as_millis()),
+        RescueOf::Orphans { before } => orphans(&mut *conn, rescue, before).await?,
     };
     let mut changes = Changes::default();
     let mut rescued = Vec::new();
-    let leased = query.bind(limit).fetch_all(&mut *conn).await?;
     let lanes = leased.iter().map(|found| row::bytes(found, 1)).collect::<Result<Vec<_>, _>>()?;
     lane::lock(conn, lanes).await?;
     for found in leased {

@@ -221,20 +221,33 @@ async fn keys(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure> {
     Ok(pruned)
 }
 
-/// Looks at the oldest rows only: they are in the order of their moments.
-pub(crate) const AUDIT: &str = "DELETE FROM icp_audit WHERE revision IN (SELECT revision FROM (\
-     SELECT revision, at FROM icp_audit WHERE org = ? ORDER BY revision LIMIT ?) AS v WHERE v.at < ?)";
+/// The oldest rows only: they are in the order of their moments.
+pub(crate) const AUDIT: &str =
+    "SELECT revision, at FROM icp_audit WHERE org = ? ORDER BY revision LIMIT ?";
+pub(crate) const FORGET_AUDIT: &str = "DELETE FROM icp_audit WHERE revision IN (VALUES ";
 
 async fn audit(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<Pruned, Failure> {
-    let done = statement(AUDIT)
+    let found = statement(AUDIT)
         .bind(text(prune.org.as_str()))
         .bind(limit(prune))
-        .bind(before.as_millis())
-        .execute(conn)
+        .fetch_all(&mut *conn)
         .await?;
-    let audit = done;
-    let next = (audit == prune.limit as u64).then(String::new);
-    Ok(Pruned { audit, next, ..Pruned::default() })
+    let mut old: Vec<i64> = Vec::with_capacity(found.len());
+    for row in &found {
+        if row::time(row, 1)? < before {
+            old.push(row.try_get(0)?);
+        }
+    }
+    let mut pruned = Pruned::default();
+    for chunk in padded(&old) {
+        let mut query = values(FORGET_AUDIT, chunk.len(), 1, ")");
+        for revision in chunk {
+            query.bind(*revision);
+        }
+        pruned.audit += query.changes(&mut *conn).await?;
+    }
+    pruned.next = (old.len() == prune.limit).then(String::new);
+    Ok(pruned)
 }
 
 /// Versions in the order of their index, each with whether the next one was made in time.

@@ -26,6 +26,7 @@ struct Shared {
     backend: Box<dyn Backend>,
     hint: Notify,
     ill: AtomicBool,
+    calm: AtomicBool,
     statements: AtomicU64,
 }
 
@@ -61,6 +62,7 @@ impl<D: Database> SqlStore<D> {
             backend: Box::new(backend),
             hint: Notify::new(),
             ill: AtomicBool::new(false),
+            calm: AtomicBool::new(false),
             statements: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared), database: PhantomData }
@@ -116,6 +118,11 @@ impl<D: Database> SqlStore<D> {
     /// Whether lanes in bad health were settled of late: a hint to look at their health first.
     pub(crate) fn ill(&self) -> &AtomicBool {
         &self.shared.ill
+    }
+
+    /// Whether the last claim found nothing: a hint that a look is enough.
+    pub(crate) fn calm(&self) -> &AtomicBool {
+        &self.shared.calm
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

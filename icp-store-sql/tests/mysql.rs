@@ -13,7 +13,9 @@ use icp_core::delivery::*;
 use icp_core::event::*;
 use icp_core::id::*;
 use icp_store_sql::mysql::{MySqlStore, publish_in};
-use icp_store_sql::{Dialect, Value, outbox_insert};
+use icp_store_sql::{Dialect, OutboxInsert, Value, outbox_insert};
+use mysql_async::TxOpts;
+use mysql_async::prelude::Queryable;
 use sqlx::{Connection, Executor, MySqlConnection, MySqlPool};
 
 use fixture::{NOW, batch, claim, event, settle};
@@ -142,6 +144,33 @@ async fn a_rolled_back_publish_leaves_nothing_and_one_twice_counts_once() {
     query.execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.outbox(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_driver_publishes_in_its_own_transaction() {
+    let database = Database::create().await;
+    let store = MySqlStore::connect(&database.url).await.unwrap();
+    let mut host = mysql_async::Conn::from_url(&database.url).await.unwrap();
+    for (n, commits) in [(1, false), (2, true)] {
+        let mut tx = host.start_transaction(TxOpts::default()).await.unwrap();
+        for _ in 0..2 {
+            let OutboxInsert { sql, values, .. } = outbox_insert(Dialect::MySql, &event(n));
+            let values: Vec<mysql_async::Value> = values
+                .into_iter()
+                .map(|value| match value {
+                    Value::Int(int) => int.into(),
+                    Value::Text(text) => text.map(|text| text.to_string()).into(),
+                    Value::Blob(blob) => blob.into(),
+                })
+                .collect();
+            tx.exec_drop(sql, values).await.unwrap();
+        }
+        if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+    }
+    host.disconnect().await.unwrap();
+    let published = store.outbox(10).await.unwrap();
+    assert_eq!(published.len(), 1);
+    assert_eq!(published[0].event, event(2), "byte for byte");
 }
 
 /// A host's pool keeps its isolation and its modes; the store brings its own isolation.

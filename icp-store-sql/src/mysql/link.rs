@@ -133,7 +133,9 @@ fn statement(
     Ok(sqlx::query_with(AssertSqlSafe(names.put(said.sql)), arguments))
 }
 
-fn arguments<'v>(values: impl Iterator<Item = &'v Value>) -> Result<MySqlArguments, sqlx::Error> {
+pub(super) fn arguments<'v>(
+    values: impl Iterator<Item = &'v Value>,
+) -> Result<MySqlArguments, sqlx::Error> {
     let mut arguments = MySqlArguments::default();
     for value in values {
         match value {

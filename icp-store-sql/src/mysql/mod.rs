@@ -12,6 +12,8 @@ mod config;
 pub(crate) mod error;
 pub(crate) mod link;
 mod migrate;
+#[cfg(test)]
+mod plan;
 mod server;
 
 use async_trait::async_trait;

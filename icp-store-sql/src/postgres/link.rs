@@ -194,7 +194,7 @@ fn statement(
     Ok(sqlx::query_with(AssertSqlSafe(wording.put(sql)), arguments(values)?))
 }
 
-fn arguments(values: &[Value]) -> Result<PgArguments, sqlx::Error> {
+pub(super) fn arguments(values: &[Value]) -> Result<PgArguments, sqlx::Error> {
     let mut arguments = PgArguments::default();
     for value in values {
         match value {

@@ -13,6 +13,8 @@ pub(crate) mod error;
 pub(crate) mod link;
 mod listen;
 mod migrate;
+#[cfg(test)]
+mod plan;
 mod wall;
 
 use async_trait::async_trait;

@@ -47,6 +47,7 @@ fn statements() -> Vec<String> {
         many(claim::LEASE, 1),
         many((claim::EVENTS, &claim::events_sql()), 2),
         claim::next_due_sql(Dialect::Sqlite),
+        claim::look_sql(Dialect::Sqlite),
         many((ingest::PRESENT, ingest::EVENTS_PRESENT), 2),
         many((ingest::PRESENT, ingest::OUTBOX_PRESENT), 2),
         many(ingest::KEYS, 2),
@@ -135,6 +136,7 @@ fn statements() -> Vec<String> {
         retention::KEYS.to_owned(),
         retention::FORGET_KEY.to_owned(),
         retention::AUDIT.to_owned(),
+        many((retention::FORGET_AUDIT, ")"), 1),
         retention::VERSIONS.to_owned(),
         retention::FORGET_VERSION.to_owned(),
     ];

@@ -1,0 +1,11 @@
+//! What the engine costs a database: statements for a delivery, statements while nothing happens,
+//! and what the transactions of a host notice of it. On every store.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../database/mod.rs"]
+mod database;
+mod host;
+mod idle;
+mod statements;
+mod store;
