@@ -1,7 +1,7 @@
 //! Claims: lanes are reserved first, then their deliveries leased.
 //!
-//! Both are guarded, so that of several nodes one wins. A node that is killed in between leaves a
-//! lane that counts more than it has, which the sweep repairs.
+//! Both are guarded, so that of several nodes one wins. A node that is killed in between leaves
+//! places that nobody has a lease for, which a sweep gives back.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::try_join;
 use futures_util::try_join;
 use icp_core::delivery::{
-    Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, Lane, LaneId, LaneMode,
+    Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, Lane, LaneId, LaneMode, Lease,
 };
 use icp_core::error::{Code, Error};
 use icp_core::event::Event;
@@ -20,8 +20,9 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::batch::{Lasts, Miss, Statement};
 use super::error::{Failure, corrupt};
-use super::lane::{self, Change, Changes, Seen};
+use super::lane::{self, Seen};
 use super::meter::Meters;
+use super::place;
 use super::row::{self, Fields, bin, bins, count, ms};
 use super::store::{DELIVERY, EVENT, LANE, MongoStore, SESSION};
 
@@ -49,23 +50,39 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
         lanes
     };
     let mut taking = Taking { claim, probes: 0, throttled: 0 };
-    let mut leased = Vec::new();
     for _ in 0..ROUNDS {
         if lanes.is_empty() {
             break;
         }
         let picked = taking.pick(store, lanes).await?;
         drop(turn.take());
-        leased = lease_all(store, claim, picked).await?;
-        // What was left out by `per_lane` is for the next claim, so that lanes take turns.
-        if !leased.is_empty() {
-            break;
+        if !picked.is_empty() {
+            let Taking { probes, throttled, .. } = taking;
+            let taken = try_join(lease_all(store, claim, picked), next_due(store)).await;
+            let (deliveries, next_due) = taken.map_err(unsure)?;
+            // What was left out by `per_lane` is for the next claim, so that lanes take turns.
+            if !deliveries.is_empty() {
+                return Ok(Claimed { deliveries, next_due, probes, throttled });
+            }
         }
         lanes = eligible(store, claim.limit).await?;
     }
     let Taking { probes, throttled, .. } = taking;
     let next_due = next_due(store).await?;
-    Ok(Claimed { deliveries: leased, next_due, probes, throttled })
+    Ok(Claimed { deliveries: Vec::new(), next_due, probes, throttled })
+}
+
+/// The error of a claim that may have leased something. Whoever gets it has to give the session up,
+/// as nobody holds those leases; some of the codes of the contract say that nothing was changed.
+fn unsure(failure: Failure) -> Failure {
+    let error = Error::from(failure);
+    let certain = [Code::StoreFull, Code::StoreLocked, Code::StoreReadOnly];
+    if !certain.contains(&error.code()) {
+        return error.into();
+    }
+    let message = "the server refused a part of the claim; the session is to be given up, so that \
+                   its leases are taken over";
+    Error::new(Code::StoreUnavailable, message).caused_by(error).into()
 }
 
 pub(crate) async fn knows(store: &MongoStore, session: SessionId) -> Result<bool, Failure> {
@@ -118,6 +135,7 @@ async fn eligible(store: &MongoStore, limit: usize) -> Result<Vec<Seen>, Failure
         .light(LANE)
         .find(doc! { "turn": { "$exists": true } })
         .sort(doc! { "turn": 1, "_id": 1 })
+        .projection(lane::plain())
         .limit(count(limit.max(1)))
         .batch_size(1_000)
         .await?
@@ -279,23 +297,27 @@ impl Plan {
         };
         let still = doc! { "$eq": ["$wakes", *wakes] };
         let blocked = doc! { "$max": ["$blocked_until", self.blocked.map(ms)] };
-        let stage = doc! { "$set": {
-            "in_flight": { "$add": ["$in_flight", count(self.picks.len())] },
+        let mut set = doc! {
             "pass": { "$add": ["$pass", self.cost] },
             "runnable": { "$cond": [still.clone(), runs, true] },
             "next_due": { "$cond": [still, sleeps, "$$REMOVE"] },
             "blocked_until": { "$ifNull": [blocked, "$$REMOVE"] },
             "claims": { "$add": ["$claims", 1_i64] },
-            "touched": "$$NOW",
-        } };
+        };
+        set.extend(self.picks.iter().map(|row| (place::path(next_lease(row)), "$$NOW".into())));
         let filter = doc! {
             "_id": bin(lane.id.to_bytes()),
             "claims": *claims,
             "allowed": i64::from(lane.allowed()),
             "turn": { "$exists": true },
         };
-        lane::statement(filter, vec![stage.into()])
+        lane::statement(filter, vec![doc! { "$set": set }.into(), place::counted()])
     }
+}
+
+/// The lease that a ready delivery is taken by.
+fn next_lease(row: &Delivery) -> Lease {
+    Lease { delivery: row.id, epoch: row.epoch + 1 }
 }
 
 /// The first `depth` deliveries of each lane in the order in which they go: of parallel lanes
@@ -383,12 +405,10 @@ async fn lease(
         Err(failure) => return Err(failure),
     }
     let mut leased = Vec::with_capacity(picked.len());
-    let mut lost = Changes::default();
+    let mut lost = Vec::new();
     for mut row in picked {
         if won.as_ref().is_some_and(|won: &HashSet<DeliveryId>| !won.contains(&row.id)) {
-            let Change { freed, wake, .. } = lost.of(row.lane);
-            *freed += 1;
-            *wake = true;
+            lost.push((row.lane, next_lease(&row)));
             continue;
         }
         row.state = DeliveryState::Leased;
@@ -399,7 +419,7 @@ async fn lease(
         row.updated_at = claim.now;
         leased.push(row);
     }
-    lost.apply(store, claim.now).await?;
+    place::renounce(store, lost, claim.now).await?;
     Ok(leased)
 }
 

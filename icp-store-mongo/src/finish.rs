@@ -9,7 +9,7 @@ use super::error::Failure;
 use super::lane::Changes;
 use super::row::{Fields, count};
 use super::store::{DELIVERY, EVENT, MongoStore};
-use super::{batch, commit, ingest, letter, note, outbox, replay};
+use super::{batch, commit, ingest, letter, note, outbox, replay, sleep};
 
 /// Finishes up to `limit` of each kind of operation.
 pub(crate) async fn all(store: &MongoStore, limit: usize) -> Result<(), Failure> {
@@ -19,7 +19,8 @@ pub(crate) async fn all(store: &MongoStore, limit: usize) -> Result<(), Failure>
         outbox::finish_notices(store, limit),
         note::finish_owed(store, limit),
         letter::finish_repeats(store, limit),
-        replay::finish_steps(store, limit)
+        replay::finish_steps(store, limit),
+        sleep::stir(store, limit, Timestamp::EPOCH)
     )?;
     Ok(())
 }

@@ -91,6 +91,7 @@ fn all() -> Vec<(&'static str, Indexes)> {
                 ("notices", doc! { "notices._id": 1 }, Sparse),
                 ("owed", doc! { "owed.src": 1 }, Sparse),
                 ("repeat", doc! { "repeat.id": 1 }, Sparse),
+                ("stir", doc! { "stir": 1 }, Sparse),
             ],
         ),
         (

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::future::try_join;
 use futures_util::try_join;
-use icp_core::delivery::{Delivery, DeliveryState, Lane, LaneId, LaneMode};
+use icp_core::delivery::{Delivery, DeliveryState, Lane, LaneId, LaneMode, Lease};
 use icp_core::event::{Direct, Event, Ingest, IngestItem, Ingested, NewDelivery};
 use icp_core::id::{DeliveryId, EventId, OrgId};
 use icp_core::time::Timestamp;
@@ -17,6 +17,7 @@ use super::error::{Failure, contended};
 use super::finish;
 use super::lane::{self, Changes, Seen};
 use super::meter::Meters;
+use super::place;
 use super::row::{self, Fields, bin, bins, blob, count, ms};
 use super::store::{DELIVERY, EVENT, LANE, MongoStore, OUTBOX};
 
@@ -361,18 +362,18 @@ async fn deliver(
     let rows = if leased.is_empty() { store.light(DELIVERY) } else { store.lasting(DELIVERY) };
     let taken = batch::insert(rows, &documents).await?;
     let mut changes = Changes::default();
+    let mut lost = Vec::new();
     for (at, (_, new)) in all.iter().enumerate() {
         if !leased.contains(&new.id) {
             changes.of(new.lane.id).ready(new.due_at, batch.now);
         } else if taken.contains(&at) {
             // Another node has finished the event meanwhile, and made the delivery ready.
             leased.remove(&new.id);
-            let change = changes.of(new.lane.id);
-            change.freed += 1;
-            change.wake = true;
+            lost.push((new.lane.id, first_lease(new.id)));
         }
     }
     changes.apply(store, batch.now).await?;
+    place::renounce(store, lost, batch.now).await?;
     let ids = items.iter().filter(|item| !item.deliveries.is_empty()).map(|item| item.event.id);
     finish::close(store, bins(ids, EventId::to_bytes)).await?;
     Ok(leased)
@@ -416,16 +417,16 @@ async fn hand_over(
             let runnable = busy.get(seen.lane.org.as_str()).copied().unwrap_or_default();
             let cost = Lane::stride(seen.lane.weight, runnable + 1) * count(ids.len());
             let pass = seen.lane.pass.max(floor.unwrap_or(seen.lane.pass)) + cost;
-            let stage = doc! { "$set": {
-                "in_flight": { "$add": ["$in_flight", count(ids.len())] },
+            let mut set = doc! {
                 "pass": { "$max": ["$pass", pass] },
                 "blocked_until": { "$ifNull": [
                     { "$max": ["$blocked_until", meters.blocks(&seen.lane, now).map(ms)] },
                     "$$REMOVE",
                 ] },
                 "claims": { "$add": ["$claims", 1_i64] },
-                "touched": "$$NOW",
-            } };
+            };
+            let places = ids.iter().map(|id| place::path(first_lease(*id)));
+            set.extend(places.map(|path| (path, "$$NOW".into())));
             let filter = doc! {
                 "_id": bin(seen.lane.id.to_bytes()),
                 "claims": seen.claims,
@@ -434,7 +435,7 @@ async fn hand_over(
                 "runnable": false,
                 "rests": 0,
             };
-            lane::statement(filter, vec![stage.into()])
+            lane::statement(filter, vec![doc! { "$set": set }.into(), place::counted()])
         })
         .collect();
     if statements.is_empty() {
@@ -450,6 +451,11 @@ async fn hand_over(
         }
     }
     Ok(given)
+}
+
+/// The lease that a delivery is handed over with.
+fn first_lease(delivery: DeliveryId) -> Lease {
+    Lease { delivery, epoch: 1 }
 }
 
 /// Whether a new delivery can be handed over at once, after `given` others of the lane.

@@ -34,6 +34,7 @@ mod letter;
 mod meter;
 mod note;
 mod outbox;
+mod place;
 #[cfg(test)]
 mod plan;
 mod replay;
@@ -45,6 +46,7 @@ mod row;
 mod schema;
 mod settle;
 mod sight;
+mod sleep;
 mod store;
 
 pub use config::Builder;

@@ -206,13 +206,16 @@ async fn calls_that_are_cut_off_anywhere_lose_nothing() {
     store.database().drop().await.unwrap();
 }
 
-/// What a sweep does once nothing has happened for a while.
+/// What a sweep does once calls that were cut off have had their time.
 async fn recover(store: &MongoStore) {
     let lanes = store.database().collection::<Document>("icp_lane");
     // A write that was cut off may still be under way on the server.
     store.ping().await.unwrap();
-    let long_ago = doc! { "$set": { "touched": DateTime::from_millis(0) } };
-    lanes.update_many(doc! {}, long_ago).await.unwrap();
+    let aged = doc! { "k": "$$this.k", "v": DateTime::from_millis(0) };
+    let held = doc! { "$map": { "input": { "$objectToArray": "$held" }, "in": aged } };
+    let long_ago = doc! { "$set": { "held": { "$arrayToObject": held } } };
+    let taken = doc! { "in_flight": { "$gt": 0 } };
+    lanes.update_many(taken, vec![long_ago]).await.unwrap();
     store.sweep(Sweep { now: NOW, limit: 10_000 }).await.unwrap();
 }
 
