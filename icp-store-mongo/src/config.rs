@@ -116,7 +116,7 @@ async fn prepare(client: Client, db: Database, prefix: String) -> Result<MongoSt
     schema::check(&store).await?;
     index::create(&store).await?;
     schema::mark(&store).await?;
-    finish::all(&store, usize::MAX).await?;
+    finish::all(&store, finish::Which::All, usize::MAX).await?;
     Ok(store)
 }
 

@@ -9,12 +9,12 @@ use icp_core::delivery::{Delivery, DeliveryState, Lane, LaneId, LaneMode, Lease}
 use icp_core::event::{Direct, Event, Ingest, IngestItem, Ingested, NewDelivery};
 use icp_core::id::{DeliveryId, EventId, OrgId};
 use icp_core::time::Timestamp;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, Timestamp as BsonTimestamp, doc};
 
 use super::batch::{self, Lasts, Miss};
 use super::claim;
 use super::error::{Failure, contended};
-use super::finish;
+use super::finish::{self, Which};
 use super::lane::{self, Changes, Seen};
 use super::meter::Meters;
 use super::place;
@@ -133,7 +133,7 @@ impl Known {
             try_join(Self::besides_events(store, batch), present(store, EVENT, ids)).await?;
         if !events.is_empty() {
             // A call before this one may have been broken off after the insert.
-            finish::events(store, usize::MAX).await?;
+            finish::events(store, Which::All, usize::MAX).await?;
         }
         known.events = events;
         Ok(known)
@@ -270,6 +270,8 @@ fn document(item: &IngestItem, now: Timestamp) -> Document {
         let pending: Vec<Bson> = item.deliveries.iter().map(|new| pending(new).into()).collect();
         document.insert("pending", pending);
         document.insert("taken_at", ms(now));
+        // The server puts its own time where there is none.
+        document.insert("since", Bson::Timestamp(BsonTimestamp { time: 0, increment: 0 }));
     }
     document
 }

@@ -110,7 +110,7 @@ async fn take_back(
 }
 
 pub(crate) async fn sweep(store: &MongoStore, sweep: &Sweep) -> Result<Swept, Failure> {
-    finish::all(store, sweep.limit).await?;
+    finish::all(store, finish::Which::Left, sweep.limit).await?;
     let expired = expire(store, sweep).await?;
     place::tidy(store, sweep.now).await?;
     let sleeping = sleep::asleep(store, sweep.now).await?;
