@@ -73,10 +73,7 @@ pub(crate) fn counted() -> Bson {
 }
 
 /// How many leases of the organization's lanes hold.
-pub(crate) async fn held(
-    store: &MongoStore,
-    org: &OrgId,
-) -> Result<HashMap<LaneId, u32>, Failure> {
+pub(crate) async fn held(store: &MongoStore, org: &OrgId) -> Result<HashMap<LaneId, u32>, Failure> {
     let places = taken(store, doc! { "org": org.as_str(), "in_flight": { "$gt": 0 } }).await?;
     let rows = rows(store, &places).await?;
     let mut held = HashMap::new();
@@ -88,17 +85,25 @@ pub(crate) async fn held(
     Ok(held)
 }
 
-/// Those of the lanes that have places whose leases do not hold: what follows from their end, or
-/// comes before their beginning, is still to be done.
-pub(crate) async fn unsettled(
-    store: &MongoStore,
-    lanes: Vec<Bson>,
-) -> Result<HashSet<LaneId>, Failure> {
+/// What places tell of lanes.
+pub(crate) struct Unsettled {
+    /// The deliveries that have places.
+    pub(crate) named: HashSet<DeliveryId>,
+    /// The lanes that have places whose leases do not hold: what follows from their end, or comes
+    /// before their beginning, is still to be done.
+    pub(crate) lanes: HashSet<LaneId>,
+}
+
+pub(crate) async fn unsettled(store: &MongoStore, lanes: Vec<Bson>) -> Result<Unsettled, Failure> {
     let places = taken(store, doc! { "_id": { "$in": lanes } }).await?;
     let rows = rows(store, &places).await?;
-    let holds =
-        |place: &&Place| judge(place.lease.epoch, rows.get(&place.lease.delivery)) == Standing::Held;
-    Ok(places.iter().filter(|place| !holds(place)).map(|place| place.lane).collect())
+    let holds = |place: &&Place| {
+        judge(place.lease.epoch, rows.get(&place.lease.delivery)) == Standing::Held
+    };
+    Ok(Unsettled {
+        named: places.iter().map(|place| place.lease.delivery).collect(),
+        lanes: places.iter().filter(|place| !holds(place)).map(|place| place.lane).collect(),
+    })
 }
 
 /// Gives places back whose leases are over, or do not come; names leases that lanes have lost.
@@ -240,10 +245,7 @@ async fn listed(store: &MongoStore, ids: Vec<Bson>) -> Result<HashSet<DeliveryId
 /// Leases that hold, but have no place. A lane is looked at again after its lease: places are taken
 /// before leases begin and given back after they end, so that one which is missed then was lost,
 /// with the member of the replica set that had it.
-async fn not_among(
-    store: &MongoStore,
-    places: &[Place],
-) -> Result<Vec<(LaneId, Lease)>, Failure> {
+async fn not_among(store: &MongoStore, places: &[Place]) -> Result<Vec<(LaneId, Lease)>, Failure> {
     let leased = doc! { "owner": { "$exists": true } };
     let found = store.all(DELIVERY, leased, doc! { "lane": 1, "epoch": 1 }).await?;
     let mut lost = Vec::new();

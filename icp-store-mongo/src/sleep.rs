@@ -5,7 +5,7 @@
 //! until its lane is awake: by its event or its replay, by the letter it repeats, as a place in its
 //! lane, or else by its own `stir`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::{TryStreamExt, try_join};
 use icp_core::delivery::{LaneId, LaneMode};
@@ -84,20 +84,32 @@ pub(crate) async fn asleep(
         return Ok(BTreeMap::new());
     }
     let lanes = bins(sleepers.iter().map(|sleeper| sleeper.seen.lane.id), LaneId::to_bytes);
-    let all = sleepers.iter().flat_map(|sleeper| sleeper.due.iter().copied());
-    let (owed, unsettled) = try_join!(
-        Owed::read(store, bins(all, DeliveryId::to_bytes), lanes.clone()),
-        place::unsettled(store, lanes.clone())
-    )?;
-    // What was owed when the lane was looked at, and is not any more, was done in between.
+    let due = sleepers.iter().flat_map(|sleeper| sleeper.due.iter().copied());
+    let due = bins(due, DeliveryId::to_bytes);
+    // What is owed no more by now was done after the lane was looked at; what was done shows in
+    // the lane, or in the delivery.
+    let (ready, owed) = try_join!(ready(store, &due), Owed::read(store, &due, &lanes))?;
+    let places = place::unsettled(store, lanes).await?;
     let again = lane::look_up(store, sleepers.iter().map(|sleeper| sleeper.seen.lane.id)).await?;
+    let still = self::ready(store, &due).await?;
     sleepers.retain_mut(|Sleeper { seen, due }| {
         let lane = seen.lane.id;
+        due.retain(|id| {
+            let waits = ready.get(id).is_some_and(|epoch| still.get(id) == Some(epoch));
+            waits && !owed.deliveries.contains(id) && !places.named.contains(id)
+        });
         let same = again.get(&lane).is_some_and(|again| same(again, seen));
-        due.retain(|id| !owed.deliveries.contains(id) && owed.ready.contains(id));
-        same && !due.is_empty() && !unsettled.contains(&lane) && !owed.lanes.contains(&lane)
+        same && !due.is_empty() && !places.lanes.contains(&lane) && !owed.lanes.contains(&lane)
     });
     Ok(sleepers.iter().map(|sleeper| (sleeper.seen.lane.id, sleeper.due.len() as u64)).collect())
+}
+
+/// The epochs of those of the deliveries that are ready.
+async fn ready(store: &MongoStore, ids: &[Bson]) -> Result<HashMap<DeliveryId, u32>, Failure> {
+    let ready = doc! { "_id": { "$in": ids }, "state": "ready" };
+    let found = store.all(DELIVERY, ready, doc! { "epoch": 1 }).await?;
+    let epoch = |row: &Document| Ok((DeliveryId::from_bytes(row.id("_id")?), row.small("epoch")?));
+    found.iter().map(epoch).collect()
 }
 
 /// Whether nothing has happened to a lane between two looks at it.
@@ -170,31 +182,25 @@ struct Owed {
     deliveries: HashSet<DeliveryId>,
     /// Lanes that a delivery is to wake.
     lanes: HashSet<LaneId>,
-    /// Those of the deliveries that are still ready.
-    ready: HashSet<DeliveryId>,
 }
 
 impl Owed {
-    async fn read(store: &MongoStore, ids: Vec<Bson>, lanes: Vec<Bson>) -> Result<Self, Failure> {
-        let among = |field: &str| doc! { field: { "$in": ids.clone() } };
+    async fn read(store: &MongoStore, ids: &[Bson], lanes: &[Bson]) -> Result<Self, Failure> {
+        let among = |field: &str| doc! { field: { "$in": ids } };
         let pending = doc! { "pending.id": 1 };
-        let ready = doc! { "_id": { "$in": ids.clone() }, "state": "ready" };
-        let (events, jobs, letters, stirs, ready) = try_join!(
+        let (events, jobs, letters, stirs) = try_join!(
             store.all(EVENT, among("pending.id"), pending.clone()),
             store.all(REPLAY, among("pending.id"), pending.clone()),
             store.all(DELIVERY, among("repeat.id"), doc! { "repeat.id": 1 }),
-            store.all(DELIVERY, doc! { "stir": { "$in": lanes } }, doc! { "stir": 1 }),
-            store.all(DELIVERY, ready, doc! { "_id": 1 })
+            store.all(DELIVERY, doc! { "stir": { "$in": lanes } }, doc! { "stir": 1 })
         )?;
         let listed = events.iter().chain(&jobs).flat_map(|of| of.documents("pending"));
         let repeats = letters.iter().filter_map(|letter| letter.get_document("repeat").ok());
         let deliveries = listed.chain(repeats).map(|of| of.id("id").map(DeliveryId::from_bytes));
         let lanes = stirs.iter().map(|row| row.id("stir").map(LaneId::from_bytes));
-        let ready = ready.iter().map(|row| row.id("_id").map(DeliveryId::from_bytes));
         Ok(Self {
             deliveries: deliveries.collect::<Result<_, _>>()?,
             lanes: lanes.collect::<Result<_, _>>()?,
-            ready: ready.collect::<Result<_, _>>()?,
         })
     }
 }
