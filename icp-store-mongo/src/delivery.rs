@@ -13,7 +13,7 @@ use mongodb::bson::{Document, doc};
 use super::error::{Failure, corrupt, told};
 use super::row::{self, Fields, bin, more_than, ms, put};
 use super::store::{DELIVERY, LANE, MongoStore, SESSION};
-use super::{audit, batch, claim, lane, note, place, rescue, settle, sleep};
+use super::{audit, batch, claim, lane, note, place, rescue, settle, sleep, stay};
 
 #[async_trait]
 impl DeliveryStore for MongoStore {
@@ -132,10 +132,12 @@ async fn one(store: &MongoStore, org: &OrgId, id: DeliveryId) -> Result<Option<D
 }
 
 async fn existing(store: &MongoStore, org: &OrgId, id: DeliveryId) -> Result<Document, Failure> {
-    one(store, org, id).await?.ok_or_else(|| {
-        let message = format!("there is no delivery `{id}`; check the id");
-        Error::new(Code::DeliveryNotFound, message).into()
-    })
+    one(store, org, id).await?.ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: DeliveryId) -> Failure {
+    let message = format!("there is no delivery `{id}`; check the id");
+    Error::new(Code::DeliveryNotFound, message).into()
 }
 
 fn conflict(delivery: &Delivery, wanted: &str) -> Failure {
@@ -184,6 +186,12 @@ async fn repeat(store: &MongoStore, replay: &Replay) -> Result<Delivery, Failure
         let made = existing(store, &replay.org, replay.id).await?;
         note::pay(store, &made).await?;
         return Ok(row::delivery(&made)?);
+    }
+    if stay::keep(store, std::iter::once(new.event)).await?.is_empty() {
+        // It was pruned meanwhile.
+        let made = doc! { "_id": bin(new.id.to_bytes()), "state": "ready" };
+        store.lasting(DELIVERY).delete_one(made).await?;
+        return Err(not_found(replay.delivery));
     }
     sleep::stir(store, usize::MAX, replay.now).await?;
     note::pay(store, &document).await?;

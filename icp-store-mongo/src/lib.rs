@@ -47,6 +47,7 @@ mod schema;
 mod settle;
 mod sight;
 mod sleep;
+mod stay;
 mod store;
 
 pub use config::Builder;

@@ -20,9 +20,9 @@ use super::batch::{self, Lasts, Miss, Statement};
 use super::error::{Failure, contended, corrupt, told};
 use super::finish::at_most;
 use super::lane::{self, Changes};
-use super::row::{self, Fields, bin, bins, kept, more_than, ms, put};
+use super::row::{self, Fields, bin, bins, count, kept, more_than, ms, put};
 use super::store::{DELIVERY, EVENT, MongoStore, REPLAY};
-use super::{delivery, ingest};
+use super::{delivery, ingest, stay};
 
 /// How often a job is read again where another node was quicker.
 const ROUNDS: usize = 64;
@@ -100,8 +100,14 @@ fn read(found: &Document) -> Result<(ReplayJob, i64), Failure> {
     Ok((deserialize_from_bson(job)?, found.int("version")?))
 }
 
+/// The job, after making what it still lists: it counts that already.
 async fn find(store: &MongoStore, id: ReplayId) -> Result<Option<(ReplayJob, i64)>, Failure> {
-    let found = store.light(REPLAY).find_one(doc! { "_id": bin(id.to_bytes()) }).await?;
+    let this = doc! { "_id": bin(id.to_bytes()) };
+    let mut found = store.light(REPLAY).find_one(this.clone()).await?;
+    if let Some(job) = found.as_ref().filter(|job| job.contains_key("pending")) {
+        make(store, job).await?;
+        found = store.light(REPLAY).find_one(this).await?;
+    }
     found.as_ref().map(read).transpose()
 }
 
@@ -152,7 +158,6 @@ async fn alter(
         if swap(store, &job, version, Vec::new()).await? {
             return Ok(job);
         }
-        finish_step(store, id).await?;
     }
     Err(contended().into())
 }
@@ -165,6 +170,10 @@ async fn list(
     let mut filter = doc! { "org": org.as_str() };
     put(&mut filter, "state", query.state.map(ReplayState::as_str));
     put(&mut filter, "_id", query.page.after.map(|after| doc! { "$lt": bin(after.to_bytes()) }));
+    let of_org = doc! { "org": org.as_str(), "pending.id": { "$exists": true } };
+    for job in store.all(REPLAY, of_org, doc! {}).await? {
+        make(store, &job).await?;
+    }
     let found: Vec<Document> = store
         .light(REPLAY)
         .find(filter)
@@ -225,7 +234,6 @@ async fn take_step(store: &MongoStore, step: &ReplayStep) -> Result<ReplayJob, F
     for _ in 0..ROUNDS {
         let (mut job, version) = find(store, step.job).await?.ok_or_else(|| not_found(step.job))?;
         job.admit(step)?;
-        finish_step(store, step.job).await?;
         let made = admitted(store, &step.items).await?;
         let wanted: Vec<lane::Wanted<'_>> =
             made.iter().map(|item| (&job.org, &item.new.integration, &item.new.lane)).collect();
@@ -233,8 +241,8 @@ async fn take_step(store: &MongoStore, step: &ReplayStep) -> Result<ReplayJob, F
         let pending: Vec<Document> = made.iter().map(|item| listed(item, step.now)).collect();
         job.advance(step, made.len() as u64);
         if swap(store, &job, version, pending).await? {
-            finish_step(store, step.job).await?;
-            return Ok(job);
+            let made = find(store, step.job).await?;
+            return Ok(made.map_or(job, |(job, _)| job));
         }
     }
     Err(contended().into())
@@ -300,14 +308,22 @@ async fn finish_step(store: &MongoStore, id: ReplayId) -> Result<(), Failure> {
     }
 }
 
+/// Makes the deliveries that a job lists, but for those whose events were pruned since, and counts
+/// these as left out.
 async fn make(store: &MongoStore, job: &Document) -> Result<(), Failure> {
     let (id, org) = (job.get("_id").cloned(), job.named::<OrgId>("org")?);
+    let listed = job.documents("pending");
+    let events = listed.iter().map(|listed| listed.id("event").map(EventId::from_bytes));
+    let there = stay::keep(store, events.collect::<Result<Vec<_>>>()?.into_iter()).await?;
     let mut rows = Vec::new();
     let mut further: BTreeMap<[u8; 16], Vec<Bson>> = BTreeMap::new();
     let mut changes = Changes::default();
     let mut latest = Timestamp::EPOCH;
-    for pending in job.documents("pending") {
+    for pending in &listed {
         let (event, now) = (EventId::from_bytes(pending.id("event")?), pending.time("at")?);
+        if !there.contains(&event) {
+            continue;
+        }
         let mut row = ingest::listed_row(pending, &org, event, now)?;
         row.replay_of = pending.maybe_id("replay_of").map(DeliveryId::from_bytes);
         if row.replay_of.is_none() {
@@ -331,8 +347,14 @@ async fn make(store: &MongoStore, job: &Document) -> Result<(), Failure> {
     }
     batch::insert(store.light(DELIVERY), &rows).await?;
     changes.apply(store, latest).await?;
-    let same = doc! { "_id": id, "version": job.get("version") };
-    store.light(REPLAY).update_one(same, doc! { "$unset": { "pending": "" } }).await?;
+    let same = doc! { "_id": id, "version": job.get("version"), "pending": { "$exists": true } };
+    let mut done = doc! { "$unset": { "pending": "" } };
+    let gone = count(listed.len() - rows.len());
+    if gone > 0 {
+        let less = doc! { "job.progress.created": -gone, "job.progress.skipped": gone };
+        done.insert("$inc", less);
+    }
+    store.light(REPLAY).update_one(same, done).await?;
     Ok(())
 }
 
@@ -404,6 +426,7 @@ async fn deliveries(
     org: &OrgId,
     query: &ReplayDeliveries,
 ) -> Result<Page<Delivery>, Failure> {
+    finish_step(store, query.job).await?;
     let filter = doc! { "job": bin(query.job.to_bytes()), "org": org.as_str() };
     let items = delivery::page(store, filter, query.page.after, query.page.limit).await?;
     Ok(Page::cut(items, query.page.limit))
