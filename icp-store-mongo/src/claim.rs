@@ -58,7 +58,10 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
         drop(turn.take());
         if !picked.is_empty() {
             let Taking { probes, throttled, .. } = taking;
-            let taken = try_join(lease_all(store, claim, picked), next_due(store)).await;
+            // A claim that got all it asked for is followed by another at once.
+            let full = picked.len() >= claim.limit;
+            let next = async { if !full { next_due(store).await } else { Ok(None) } };
+            let taken = try_join(lease_all(store, claim, picked), next).await;
             let (deliveries, next_due) = taken.map_err(unsure)?;
             // What was left out by `per_lane` is for the next claim, so that lanes take turns.
             if !deliveries.is_empty() {
@@ -93,12 +96,14 @@ pub(crate) async fn knows(store: &MongoStore, session: SessionId) -> Result<bool
 
 /// Whether a lane is to be turned on.
 async fn sleepers(store: &MongoStore, now: Timestamp) -> Result<bool, Failure> {
-    let over = |field: &str| {
-        let over = doc! { field: { "$lte": ms(now) } };
-        store.first(LANE, over, doc! { field: 1 }, doc! { "_id": 1 })
-    };
-    let (due, free) = try_join(over("alarm"), over("blocked_until")).await?;
-    Ok(due.is_some() || free.is_some())
+    let found = store.light(LANE).find_one(over(now)).projection(doc! { "_id": 1 }).await?;
+    Ok(found.is_some())
+}
+
+/// Lanes one of whose moments has come.
+fn over(now: Timestamp) -> Document {
+    let over = doc! { "$lte": ms(now) };
+    doc! { "$or": [{ "alarm": over.clone() }, { "blocked_until": over }] }
 }
 
 /// Turns on lanes whose time has come.
@@ -122,9 +127,7 @@ async fn turn_on(store: &MongoStore, now: Timestamp) -> Result<(), Failure> {
         ] },
     } });
     stages.extend(lane::finish().as_document().cloned());
-    let over = doc! { "$lte": ms(now) };
-    let woken = doc! { "$or": [{ "alarm": over.clone() }, { "blocked_until": over }] };
-    store.light(LANE).update_many(woken, stages).await?;
+    store.light(LANE).update_many(over(now), stages).await?;
     Ok(())
 }
 
@@ -474,4 +477,23 @@ async fn read_events(
         Ok((event.id, Arc::new(event)))
     });
     events.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_leased_is_no_error_that_changed_nothing() {
+        for (code, told) in [
+            (Code::StoreLocked, Code::StoreUnavailable),
+            (Code::StoreFull, Code::StoreUnavailable),
+            (Code::StoreReadOnly, Code::StoreUnavailable),
+            (Code::StoreUnavailable, Code::StoreUnavailable),
+            (Code::StoreCorrupt, Code::StoreCorrupt),
+        ] {
+            let failure = unsure(Error::new(code, "refused").into());
+            assert_eq!(Error::from(failure).code(), told, "{code:?}");
+        }
+    }
 }

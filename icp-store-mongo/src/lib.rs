@@ -32,6 +32,7 @@ mod ingest;
 mod lane;
 mod letter;
 mod meter;
+mod migrate;
 mod note;
 mod outbox;
 mod place;
@@ -51,5 +52,6 @@ mod stay;
 mod store;
 
 pub use config::Builder;
+pub use migrate::{MigrationStatus, Migrations, PlannedMigration};
 pub use mongodb;
 pub use store::MongoStore;

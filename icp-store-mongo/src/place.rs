@@ -129,7 +129,7 @@ pub(crate) async fn tidy(store: &MongoStore, now: Timestamp) -> Result<(), Failu
     let lost = not_among(store, &places).await?;
     let named = lost.iter().map(|(lane, lease)| {
         let name = doc! { "$set": { path(*lease): "$$NOW" } };
-        lane::statement(doc! { "_id": bin(lane.to_bytes()) }, vec![name.into()])
+        lane::statement(doc! { "_id": bin(lane.to_bytes()) }, vec![name.into(), counted()])
     });
     let named: Vec<Statement> = named.collect();
     if !named.is_empty() {
