@@ -9,7 +9,7 @@ use super::error::Failure;
 use super::lane::Changes;
 use super::row::{Fields, count};
 use super::store::{DELIVERY, EVENT, MongoStore};
-use super::{batch, commit, ingest, letter, note, outbox, replay, sleep};
+use super::{batch, commit, ingest, letter, note, outbox, sleep, step};
 
 /// How long its publisher has to make an event's deliveries before a sweep does, in milliseconds by
 /// the server's clock, which tells whole seconds of it. Made by a sweep, none is handed over.
@@ -31,7 +31,7 @@ pub(crate) async fn all(store: &MongoStore, which: Which, limit: usize) -> Resul
         outbox::finish_notices(store, limit),
         note::finish_owed(store, limit),
         letter::finish_repeats(store, limit),
-        replay::finish_steps(store, limit),
+        step::finish_steps(store, limit),
         sleep::stir(store, limit, Timestamp::EPOCH)
     )?;
     Ok(())
