@@ -13,8 +13,8 @@ use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::error::{Failure, told};
-use super::lane::Changes;
 use super::row::{self, Fields, bin, bins, count, ms};
+use super::sleep;
 use super::store::{DELIVERY, EVENT, LANE, MongoStore};
 
 #[async_trait]
@@ -187,14 +187,7 @@ pub(crate) async fn call_off(
         "reason": row::reason(reason),
         "updated_at": ms(now),
     };
-    let end = doc! { "$set": set, "$unset": { "line": "" } };
-    let ended = store.lasting(DELIVERY).update_many(ready, end).await?.modified_count;
-    let mut changes = Changes::default();
-    for row in rows {
-        changes.of(row.lane).wake = true;
-    }
-    changes.apply(store, now).await?;
-    Ok(ended)
+    sleep::end(store, ready, set, now).await
 }
 
 async fn leased(store: &MongoStore, org: &OrgId, filter: &DeliveryFilter) -> Result<u64, Failure> {

@@ -8,8 +8,9 @@ use mongodb::{Client, Database};
 use tokio::sync::{Mutex, Notify};
 
 use super::error::{Failure, told};
+use super::finish;
+use super::migrate::{self, Migrations};
 use super::store::{MongoStore, Shared};
-use super::{finish, index, schema};
 
 /// Settings of a [`MongoStore`].
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub struct Builder {
     prefix: String,
     pool_size: Option<u32>,
     patience: Option<Duration>,
+    migrate: bool,
 }
 
 /// What the names of collections begin with where nothing else is said.
@@ -28,7 +30,14 @@ const DATABASE: &str = "icp";
 
 impl Builder {
     pub(crate) fn new(url: String) -> Self {
-        Self { url, database: None, prefix: PREFIX.to_owned(), pool_size: None, patience: None }
+        Self {
+            url,
+            database: None,
+            prefix: PREFIX.to_owned(),
+            pool_size: None,
+            patience: None,
+            migrate: true,
+        }
     }
 
     /// The database. Default: the one the address names, else `icp`.
@@ -57,6 +66,24 @@ impl Builder {
         self
     }
 
+    /// Whether [`connect`](Self::connect) makes the indexes that are missing. Default: yes.
+    ///
+    /// Where it does not, they are made by [`Migrations::apply`], for example by another user before
+    /// the deployment, and `connect` answers [`StoreOutdated`](Code::StoreOutdated) until they are.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// Connects to look at what there is, or to make it apart.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect), where the reason is not what there is.
+    pub async fn migrations(self) -> Result<Migrations> {
+        told("migrate", self.reach().await).map(Migrations::new)
+    }
+
     /// Connects, makes the collections where they are missing, and brings their indexes up to
     /// date. Collections of others in the same database are left alone.
     ///
@@ -65,13 +92,20 @@ impl Builder {
     /// [`ConfigInvalid`](Code::ConfigInvalid) for an address or prefix that is none;
     /// [`StoreUnavailable`](Code::StoreUnavailable) where no server answers in time, the replica
     /// set has no primary, or the login is refused; [`StoreReadOnly`](Code::StoreReadOnly) where
-    /// the user may not write; [`StoreTooNew`](Code::StoreTooNew) where a newer version of this
-    /// library made the collections.
+    /// the user may not write; [`StoreForeign`](Code::StoreForeign) where an index of ours has other
+    /// keys; [`StoreOutdated`](Code::StoreOutdated) where something is missing and is not to be
+    /// made; [`StoreTooNew`](Code::StoreTooNew) where a newer version of this library made the
+    /// collections.
     pub async fn connect(self) -> Result<MongoStore> {
         told("open the store", self.open().await)
     }
 
     async fn open(self) -> Result<MongoStore, Failure> {
+        let migrate = self.migrate;
+        prepare(self.reach().await?, migrate).await
+    }
+
+    async fn reach(self) -> Result<MongoStore, Failure> {
         let mut options = ClientOptions::parse(&self.url).await?;
         options.app_name.get_or_insert_with(|| "icp".to_owned());
         options.max_pool_size = self.pool_size.or(options.max_pool_size);
@@ -81,17 +115,18 @@ impl Builder {
         let named = self.database.or_else(|| options.default_database.clone());
         let client = Client::with_options(options)?;
         let db = client.database(&named.unwrap_or_else(|| DATABASE.to_owned()));
-        prepare(client, db, self.prefix).await
+        greet(client, db, self.prefix).await
     }
 }
 
 /// A store on the host's own client.
 pub(crate) async fn with_client(client: Client, database: &str) -> Result<MongoStore, Failure> {
     let db = client.database(database);
-    prepare(client, db, PREFIX.to_owned()).await
+    prepare(greet(client, db, PREFIX.to_owned()).await?, true).await
 }
 
-async fn prepare(client: Client, db: Database, prefix: String) -> Result<MongoStore, Failure> {
+/// Finds out what the server can do.
+async fn greet(client: Client, db: Database, prefix: String) -> Result<MongoStore, Failure> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(legal) {
         let message = "the prefix of collections is 1 to 64 letters, digits and `_`";
@@ -104,7 +139,7 @@ async fn prepare(client: Client, db: Database, prefix: String) -> Result<MongoSt
         let message = "the server is older than mongodb 5; update it";
         return Err(Error::new(Code::Unsupported, message).into());
     }
-    let store = MongoStore(Arc::new(Shared {
+    Ok(MongoStore(Arc::new(Shared {
         client,
         db,
         prefix,
@@ -112,11 +147,16 @@ async fn prepare(client: Client, db: Database, prefix: String) -> Result<MongoSt
         hint: Notify::new(),
         claiming: Mutex::new(()),
         watch: Mutex::new(None),
-    }));
-    schema::check(&store).await?;
-    index::create(&store).await?;
-    schema::mark(&store).await?;
-    finish::all(&store, usize::MAX).await?;
+    })))
+}
+
+async fn prepare(store: MongoStore, migrate: bool) -> Result<MongoStore, Failure> {
+    if migrate {
+        migrate::apply(&store).await?;
+    } else {
+        migrate::require(&store).await?;
+    }
+    finish::all(&store, finish::Which::All, usize::MAX).await?;
     Ok(store)
 }
 

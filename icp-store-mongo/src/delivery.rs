@@ -11,10 +11,9 @@ use icp_core::time::Timestamp;
 use mongodb::bson::{Document, doc};
 
 use super::error::{Failure, corrupt, told};
-use super::lane::Changes;
 use super::row::{self, Fields, bin, more_than, ms, put};
 use super::store::{DELIVERY, LANE, MongoStore, SESSION};
-use super::{audit, batch, claim, note, rescue, settle};
+use super::{audit, batch, claim, lane, note, place, rescue, settle, sleep, stay};
 
 #[async_trait]
 impl DeliveryStore for MongoStore {
@@ -133,10 +132,12 @@ async fn one(store: &MongoStore, org: &OrgId, id: DeliveryId) -> Result<Option<D
 }
 
 async fn existing(store: &MongoStore, org: &OrgId, id: DeliveryId) -> Result<Document, Failure> {
-    one(store, org, id).await?.ok_or_else(|| {
-        let message = format!("there is no delivery `{id}`; check the id");
-        Error::new(Code::DeliveryNotFound, message).into()
-    })
+    one(store, org, id).await?.ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: DeliveryId) -> Failure {
+    let message = format!("there is no delivery `{id}`; check the id");
+    Error::new(Code::DeliveryNotFound, message).into()
 }
 
 fn conflict(delivery: &Delivery, wanted: &str) -> Failure {
@@ -177,6 +178,7 @@ async fn repeat(store: &MongoStore, replay: &Replay) -> Result<Delivery, Failure
     }
     let new = Delivery { expires_at: replay.expires_at, ..repeated(&old, replay.id, replay.now) };
     let mut document = row::delivery_document(&new, found.flag("fifo"));
+    document.insert("stir", bin(old.lane.to_bytes()));
     let owed = replay.note().transpose()?;
     put(&mut document, "owed", owed.as_ref().map(note::owed));
     let known = batch::insert(store.lasting(DELIVERY), std::slice::from_ref(&document)).await?;
@@ -185,9 +187,13 @@ async fn repeat(store: &MongoStore, replay: &Replay) -> Result<Delivery, Failure
         note::pay(store, &made).await?;
         return Ok(row::delivery(&made)?);
     }
-    let mut changes = Changes::default();
-    changes.of(old.lane).wake = true;
-    changes.apply(store, replay.now).await?;
+    if stay::keep(store, std::iter::once(new.event)).await?.is_empty() {
+        // It was pruned meanwhile.
+        let made = doc! { "_id": bin(new.id.to_bytes()), "state": "ready" };
+        store.lasting(DELIVERY).delete_one(made).await?;
+        return Err(not_found(replay.delivery));
+    }
+    sleep::stir(store, usize::MAX, replay.now).await?;
     note::pay(store, &document).await?;
     Ok(new)
 }
@@ -201,19 +207,11 @@ async fn call_off(store: &MongoStore, cancel: &Cancel) -> Result<Delivery, Failu
         "owed": note::owed(&cancel.note()?),
     };
     let ready = doc! { "_id": bin(id.to_bytes()), "org": org.as_str(), "state": "ready" };
-    let done = store
-        .lasting(DELIVERY)
-        .update_one(ready, doc! { "$set": set, "$unset": { "line": "" } })
-        .await?;
+    let done = sleep::end(store, ready, set, *now).await?;
     let found = existing(store, org, *id).await?;
     let delivery = row::delivery(&found)?;
-    if done.modified_count == 0 {
+    if done == 0 {
         return Err(conflict(&delivery, "a ready one"));
-    }
-    if found.flag("fifo") {
-        let mut changes = Changes::default();
-        changes.of(delivery.lane).wake = true;
-        changes.apply(store, *now).await?;
     }
     note::pay(store, &found).await?;
     Ok(delivery)
@@ -270,8 +268,12 @@ async fn attempts(
 }
 
 async fn lanes(store: &MongoStore, org: &OrgId) -> Result<Vec<Lane>, Failure> {
-    let found = store.all(LANE, doc! { "org": org.as_str() }, doc! {}).await?;
+    let found = store.all(LANE, doc! { "org": org.as_str() }, lane::plain()).await?;
     let mut lanes = found.iter().map(row::lane).collect::<Result<Vec<_>, Failure>>()?;
+    let held = place::held(store, org).await?;
+    for lane in &mut lanes {
+        lane.in_flight = held.get(&lane.id).copied().unwrap_or_default();
+    }
     lanes.sort_by_key(|lane| lane.id);
     Ok(lanes)
 }

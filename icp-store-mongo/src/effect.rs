@@ -142,14 +142,13 @@ async fn change(
     filter.insert("$or", older(mark, stamp));
     filter.extend(only);
     for _ in 0..ROUNDS {
-        let found = store.all(LANE, filter.clone(), doc! {}).await?;
+        let found = store.all(LANE, filter.clone(), lane::plain()).await?;
         let mut statements = Vec::with_capacity(found.len());
         for found in &found {
             let mut seen = Seen::read(found)?;
             let mut set = edit(&mut seen)?;
             set.extend(lane::health(&seen.lane)?);
             set.insert(mark, stamp);
-            set.insert("touched", "$$NOW");
             let filter = doc! { "_id": bin(seen.lane.id.to_bytes()), "turns": seen.turns };
             statements.push(lane::statement(filter, vec![doc! { "$set": set }.into()]));
         }

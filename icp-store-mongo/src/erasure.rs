@@ -36,7 +36,7 @@ async fn erase_some(store: &MongoStore, erase: &Erase) -> Result<Erased, Failure
         Target::Subject(subject) => drop(wanted.insert("subject", &**subject)),
     }
     take_waiting(store, &wanted).await?;
-    finish::events(store, usize::MAX).await?;
+    finish::events(store, finish::Which::All, usize::MAX).await?;
     let found: Vec<Document> = store
         .light(EVENT)
         .find(wanted)

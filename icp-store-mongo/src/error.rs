@@ -175,6 +175,11 @@ pub(crate) fn by_code(code: i32) -> (Code, &'static str) {
             Code::BodyTooLarge,
             "the record is larger than the 16 MiB a document holds; use a smaller body",
         ),
+        85 | 86 => (
+            Code::StoreForeign,
+            "there is an index of this name that is another; drop it, or choose another prefix or \
+             database",
+        ),
         _ => INTERNAL,
     }
 }

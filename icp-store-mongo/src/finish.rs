@@ -9,27 +9,45 @@ use super::error::Failure;
 use super::lane::Changes;
 use super::row::{Fields, count};
 use super::store::{DELIVERY, EVENT, MongoStore};
-use super::{batch, commit, ingest, letter, note, outbox, replay};
+use super::{batch, commit, ingest, letter, note, outbox, sleep, step};
+
+/// How long its publisher has to make an event's deliveries before a sweep does, in milliseconds by
+/// the server's clock, which tells whole seconds of it. Made by a sweep, none is handed over.
+const PATIENCE: i64 = 2_000;
+
+/// Which events are finished.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Which {
+    All,
+    /// Those that were left for a while.
+    Left,
+}
 
 /// Finishes up to `limit` of each kind of operation.
-pub(crate) async fn all(store: &MongoStore, limit: usize) -> Result<(), Failure> {
+pub(crate) async fn all(store: &MongoStore, which: Which, limit: usize) -> Result<(), Failure> {
     commit::finish(store).await?;
     try_join!(
-        events(store, limit),
+        events(store, which, limit),
         outbox::finish_notices(store, limit),
         note::finish_owed(store, limit),
         letter::finish_repeats(store, limit),
-        replay::finish_steps(store, limit)
+        step::finish_steps(store, limit),
+        sleep::stir(store, limit, Timestamp::EPOCH)
     )?;
     Ok(())
 }
 
 /// Makes the deliveries that events still list.
-pub(crate) async fn events(store: &MongoStore, limit: usize) -> Result<(), Failure> {
+pub(crate) async fn events(store: &MongoStore, which: Which, limit: usize) -> Result<(), Failure> {
     let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
+    let mut open = doc! { "pending.id": { "$exists": true } };
+    if which == Which::Left {
+        let age = doc! { "$subtract": ["$$NOW", { "$toDate": "$since" }] };
+        open.insert("$expr", doc! { "$gte": [{ "$ifNull": [age, PATIENCE] }, PATIENCE] });
+    }
     let found: Vec<Document> = store
         .light(EVENT)
-        .find(doc! { "pending.id": { "$exists": true } })
+        .find(open)
         .projection(fields)
         .limit(at_most(limit))
         .await?
@@ -54,7 +72,7 @@ pub(crate) async fn events(store: &MongoStore, limit: usize) -> Result<(), Failu
 /// Notes that all deliveries of the events are made.
 pub(crate) async fn close(store: &MongoStore, events: Vec<Bson>) -> Result<(), Failure> {
     if !events.is_empty() {
-        let done = doc! { "$unset": { "pending": "", "taken_at": "" } };
+        let done = doc! { "$unset": { "pending": "", "taken_at": "", "since": "" } };
         store.light(EVENT).update_many(doc! { "_id": { "$in": events } }, done).await?;
     }
     Ok(())

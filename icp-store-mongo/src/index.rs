@@ -23,12 +23,19 @@ enum Part {
 
 /// Creates what is missing; several nodes may do so at once.
 pub(crate) async fn create(store: &MongoStore) -> Result<(), Failure> {
-    let made = all().into_iter().map(|(noun, indexes)| async move {
-        let models = indexes.into_iter().map(|(name, keys, part)| model(name, keys, part));
-        store.lasting(noun).create_indexes(models).await.map(drop)
+    let made = all().map(|(noun, indexes)| async move {
+        store.lasting(noun).create_indexes(indexes).await.map(drop)
     });
     try_join_all(made).await?;
     Ok(())
+}
+
+/// The indexes of each collection.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, Vec<IndexModel>)> {
+    let models = |indexes: Indexes| {
+        indexes.into_iter().map(|(name, keys, part)| model(name, keys, part)).collect()
+    };
+    table().into_iter().map(move |(noun, indexes)| (noun, models(indexes)))
 }
 
 fn model(name: &str, keys: Document, part: Part) -> IndexModel {
@@ -47,7 +54,7 @@ fn model(name: &str, keys: Document, part: Part) -> IndexModel {
 
 type Indexes = Vec<(&'static str, Document, Part)>;
 
-fn all() -> Vec<(&'static str, Indexes)> {
+fn table() -> Vec<(&'static str, Indexes)> {
     use Part::{All, Sparse, Unique, Where};
     let ready = || Where(doc! { "state": "ready" });
     vec![
@@ -91,6 +98,7 @@ fn all() -> Vec<(&'static str, Indexes)> {
                 ("notices", doc! { "notices._id": 1 }, Sparse),
                 ("owed", doc! { "owed.src": 1 }, Sparse),
                 ("repeat", doc! { "repeat.id": 1 }, Sparse),
+                ("stir", doc! { "stir": 1 }, Sparse),
             ],
         ),
         (

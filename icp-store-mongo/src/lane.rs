@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use icp_core::delivery::health::{LaneHealth, LaneRules, Pace};
-use icp_core::delivery::{Lane, LaneId, LaneMode};
+use icp_core::delivery::{Lane, LaneId, LaneMode, Lease};
 use icp_core::event::LaneSeed;
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::time::Timestamp;
@@ -15,9 +15,9 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::batch::{self, Lasts, Miss, Statement};
 use super::error::Failure;
-use super::rest;
 use super::row::{self, Fields, bin, bins, kept, ms, put};
 use super::store::{LANE, MongoStore};
+use super::{place, rest};
 
 /// A lane as a write sees it.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ pub(crate) struct Changes(BTreeMap<[u8; 16], Change>);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
-    /// How many leases ended.
-    pub(crate) freed: i64,
+    /// The leases that ended.
+    pub(crate) freed: Vec<Lease>,
     /// Whether a delivery is due now.
     pub(crate) wake: bool,
     /// When the earliest of the others gets due.
@@ -89,7 +89,6 @@ impl Change {
         };
         let blocked = doc! { "$max": ["$blocked_until", self.block] };
         let mut set = doc! {
-            "in_flight": { "$max": [0, { "$subtract": ["$in_flight", self.freed] }] },
             "pass": pass,
             "runnable": wakes.clone(),
             "next_due": {
@@ -98,7 +97,6 @@ impl Change {
             "blocked_until": {
                 "$cond": [{ "$gt": [blocked.clone(), ms(now)] }, blocked, "$$REMOVE"]
             },
-            "touched": "$$NOW",
         };
         if self.wake || self.due.is_some() {
             set.insert("wakes", doc! { "$add": ["$wakes", 1_i64] });
@@ -106,7 +104,13 @@ impl Change {
         if self.ended > 0 {
             set.extend(paced(self.ended, now));
         }
-        vec![doc! { "$set": set }.into()]
+        let mut stages = vec![doc! { "$set": set }.into()];
+        if !self.freed.is_empty() {
+            let names: Vec<String> = self.freed.iter().copied().map(place::path).collect();
+            stages.push(doc! { "$unset": names }.into());
+            stages.push(place::counted());
+        }
+        stages
     }
 }
 
@@ -226,6 +230,11 @@ pub(crate) async fn busy(
     found.iter().map(count).collect()
 }
 
+/// What reads of lanes leave on the server.
+pub(crate) fn plain() -> Document {
+    doc! { "held": 0 }
+}
+
 /// The lanes of these ids that there are.
 pub(crate) async fn look_up(
     store: &MongoStore,
@@ -235,7 +244,7 @@ pub(crate) async fn look_up(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let found = store.all(LANE, doc! { "_id": { "$in": ids } }, doc! {}).await?;
+    let found = store.all(LANE, doc! { "_id": { "$in": ids } }, plain()).await?;
     let seen = found.iter().map(Seen::read).map(|seen| seen.map(|seen| (seen.lane.id, seen)));
     seen.collect()
 }

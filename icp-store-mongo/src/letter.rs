@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use icp_core::delivery::{AttemptOutcome, Delivery, DeliveryState};
 use icp_core::error::{Code, Error, Result};
-use icp_core::id::{DeliveryId, OrgId, ResourceId};
+use icp_core::id::{DeliveryId, EventId, OrgId, ResourceId};
 use icp_core::letter::{
     Abandon, Abandoned, Abandonment, Category, DueLetter, GroupQuery, Judgement, Letter,
     LetterGroup, LetterGroups, LetterStatus, LetterStore, NewNote, Note, Verdict, class_of,
@@ -19,6 +19,7 @@ use super::error::{Failure, told};
 use super::finish::at_most;
 use super::lane::{self, Changes};
 use super::row::{self, Fields, UNJUDGED, bin, bins, count, more_than, ms};
+use super::stay;
 use super::store::{DELIVERY, MongoStore};
 
 #[async_trait]
@@ -308,6 +309,8 @@ pub(crate) async fn finish_repeats(store: &MongoStore, limit: usize) -> Result<(
         .await?
         .try_collect()
         .await?;
+    let events = found.iter().map(|row| row.id("event").map(EventId::from_bytes));
+    let there = stay::keep(store, events.collect::<Result<Vec<_>>>()?.into_iter()).await?;
     let (mut made, mut done) = (Vec::new(), Vec::new());
     let mut changes = Changes::default();
     let mut latest = Timestamp::EPOCH;
@@ -315,16 +318,18 @@ pub(crate) async fn finish_repeats(store: &MongoStore, limit: usize) -> Result<(
         let Ok(repeat) = found.get_document("repeat") else { continue };
         let (id, now) = (DeliveryId::from_bytes(repeat.id("id")?), repeat.time("at")?);
         let old = row::delivery(found)?;
-        let new = Delivery { round: old.round + 1, ..delivery::repeated(&old, id, now) };
-        made.push(row::delivery_document(&new, found.flag("fifo")));
-        changes.of(old.lane).wake = true;
-        latest = latest.max(now);
+        if there.contains(&old.event) {
+            let new = Delivery { round: old.round + 1, ..delivery::repeated(&old, id, now) };
+            made.push(row::delivery_document(&new, found.flag("fifo")));
+            changes.of(old.lane).wake = true;
+            latest = latest.max(now);
+        }
         done.push(Statement {
             filter: doc! { "_id": bin(old.id.to_bytes()), "repeat.id": bin(id.to_bytes()) },
             change: doc! { "$unset": { "repeat": "" } }.into(),
         });
     }
-    if made.is_empty() {
+    if done.is_empty() {
         return Ok(());
     }
     batch::insert(store.light(DELIVERY), &made).await?;

@@ -13,7 +13,7 @@ use icp_core::store::PageQuery;
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
-use super::claim::along;
+use super::queue::along;
 use super::row::Fields;
 use super::store::{LANE, MongoStore};
 

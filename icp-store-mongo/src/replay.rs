@@ -1,31 +1,24 @@
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use icp_core::delivery::Delivery;
 use icp_core::error::{Code, Error, Result};
-use icp_core::event::Event;
-use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
+use icp_core::id::{OrgId, ReplayId, SessionId};
 use icp_core::replay::{
-    EventRange, NewReplay, ReplayChange, ReplayClaim, ReplayClaimed, ReplayDeliveries, ReplayJob,
-    ReplayQuery, ReplayScan, ReplayScanned, ReplayState, ReplayStep, ReplayStore, ScannedEvent,
-    Standing,
+    EventRange, ReplayChange, ReplayClaim, ReplayClaimed, ReplayDeliveries, ReplayJob, ReplayQuery,
+    ReplayScan, ReplayScanned, ReplayState, ReplayStep, ReplayStore,
 };
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
-use mongodb::bson::{Bson, Document, deserialize_from_bson, doc};
+use mongodb::bson::{Document, deserialize_from_bson, doc};
 
-use super::batch::{self, Lasts, Miss, Statement};
+use super::batch;
 use super::error::{Failure, contended, corrupt, told};
-use super::finish::at_most;
-use super::lane::{self, Changes};
-use super::row::{self, Fields, bin, bins, kept, more_than, ms, put};
-use super::store::{DELIVERY, EVENT, MongoStore, REPLAY};
-use super::{delivery, ingest};
+use super::row::{Fields, bin, kept, more_than, ms, put};
+use super::store::{MongoStore, REPLAY};
+use super::{delivery, scan, step};
 
 /// How often a job is read again where another node was quicker.
-const ROUNDS: usize = 64;
+pub(crate) const ROUNDS: usize = 64;
 
 #[async_trait]
 impl ReplayStore for MongoStore {
@@ -57,7 +50,7 @@ impl ReplayStore for MongoStore {
     }
 
     async fn step_replay(&self, step: &ReplayStep) -> Result<ReplayJob> {
-        told("step a replay", take_step(self, step).await)
+        told("step a replay", step::take_step(self, step).await)
     }
 
     async fn release_replays(&self, session: SessionId, now: Timestamp) -> Result<()> {
@@ -65,11 +58,11 @@ impl ReplayStore for MongoStore {
     }
 
     async fn scan_replay(&self, scan: &ReplayScan) -> Result<ReplayScanned> {
-        told("scan events", look(self, scan).await)
+        told("scan events", scan::look(self, scan).await)
     }
 
     async fn count_events(&self, range: &EventRange, most: u64) -> Result<u64> {
-        told("count events", count_some(self, range, most).await)
+        told("count events", scan::count_some(self, range, most).await)
     }
 
     async fn replay_deliveries(
@@ -100,12 +93,21 @@ fn read(found: &Document) -> Result<(ReplayJob, i64), Failure> {
     Ok((deserialize_from_bson(job)?, found.int("version")?))
 }
 
-async fn find(store: &MongoStore, id: ReplayId) -> Result<Option<(ReplayJob, i64)>, Failure> {
-    let found = store.light(REPLAY).find_one(doc! { "_id": bin(id.to_bytes()) }).await?;
+/// The job, after making what it still lists: it counts that already.
+pub(crate) async fn find(
+    store: &MongoStore,
+    id: ReplayId,
+) -> Result<Option<(ReplayJob, i64)>, Failure> {
+    let this = doc! { "_id": bin(id.to_bytes()) };
+    let mut found = store.light(REPLAY).find_one(this.clone()).await?;
+    if let Some(job) = found.as_ref().filter(|job| job.contains_key("pending")) {
+        step::make(store, job).await?;
+        found = store.light(REPLAY).find_one(this).await?;
+    }
     found.as_ref().map(read).transpose()
 }
 
-fn not_found(id: ReplayId) -> Failure {
+pub(crate) fn not_found(id: ReplayId) -> Failure {
     Error::new(Code::ReplayNotFound, format!("there is no replay `{id}`; check the id")).into()
 }
 
@@ -117,7 +119,7 @@ async fn create(store: &MongoStore, job: &ReplayJob) -> Result<ReplayJob, Failur
 }
 
 /// Writes a job back, with what is still to be made, unless somebody else has changed it.
-async fn swap(
+pub(crate) async fn swap(
     store: &MongoStore,
     job: &ReplayJob,
     version: i64,
@@ -152,7 +154,6 @@ async fn alter(
         if swap(store, &job, version, Vec::new()).await? {
             return Ok(job);
         }
-        finish_step(store, id).await?;
     }
     Err(contended().into())
 }
@@ -165,6 +166,10 @@ async fn list(
     let mut filter = doc! { "org": org.as_str() };
     put(&mut filter, "state", query.state.map(ReplayState::as_str));
     put(&mut filter, "_id", query.page.after.map(|after| doc! { "$lt": bin(after.to_bytes()) }));
+    let of_org = doc! { "org": org.as_str(), "pending.id": { "$exists": true } };
+    for job in store.all(REPLAY, of_org, doc! {}).await? {
+        step::make(store, &job).await?;
+    }
     let found: Vec<Document> = store
         .light(REPLAY)
         .find(filter)
@@ -192,7 +197,7 @@ async fn claim_one(store: &MongoStore, claim: &ReplayClaim) -> Result<ReplayClai
         let Some((mut job, version)) = due else {
             return Ok(ReplayClaimed { job: None, next_at: later });
         };
-        finish_step(store, job.id).await?;
+        step::finish_step(store, job.id).await?;
         job.claim(claim);
         if swap(store, &job, version, Vec::new()).await? {
             return Ok(ReplayClaimed { job: Some(job), next_at: None });
@@ -208,7 +213,7 @@ async fn release(store: &MongoStore, session: SessionId, now: Timestamp) -> Resu
         for found in store.all(REPLAY, owned.clone(), doc! {}).await? {
             let (mut job, version) = read(&found)?;
             if job.state.is_open() {
-                finish_step(store, job.id).await?;
+                step::finish_step(store, job.id).await?;
                 job.release(now);
                 lost |= !swap(store, &job, version, Vec::new()).await?;
             }
@@ -220,190 +225,12 @@ async fn release(store: &MongoStore, session: SessionId, now: Timestamp) -> Resu
     Err(contended().into())
 }
 
-/// Commits the step by the job's own write, which lists what is to be made.
-async fn take_step(store: &MongoStore, step: &ReplayStep) -> Result<ReplayJob, Failure> {
-    for _ in 0..ROUNDS {
-        let (mut job, version) = find(store, step.job).await?.ok_or_else(|| not_found(step.job))?;
-        job.admit(step)?;
-        finish_step(store, step.job).await?;
-        let made = admitted(store, &step.items).await?;
-        let wanted: Vec<lane::Wanted<'_>> =
-            made.iter().map(|item| (&job.org, &item.new.integration, &item.new.lane)).collect();
-        lane::ensure(store, &wanted, &HashMap::new()).await?;
-        let pending: Vec<Document> = made.iter().map(|item| listed(item, step.now)).collect();
-        job.advance(step, made.len() as u64);
-        if swap(store, &job, version, pending).await? {
-            finish_step(store, step.job).await?;
-            return Ok(job);
-        }
-    }
-    Err(contended().into())
-}
-
-/// The items whose events nobody else has replayed meanwhile.
-async fn admitted<'a>(
-    store: &MongoStore,
-    items: &'a [NewReplay],
-) -> Result<Vec<&'a NewReplay>, Failure> {
-    let ids = bins(items.iter().map(|item| item.event), EventId::to_bytes);
-    let fields = doc! { "event": 1, "integration": 1 };
-    let mut newest: HashMap<(EventId, ResourceId), DeliveryId> = HashMap::new();
-    let of_events = doc! { "event": { "$in": ids.clone() } };
-    for row in store.all(DELIVERY, of_events, fields).await? {
-        let id = DeliveryId::from_bytes(row.id("_id")?);
-        let key = (EventId::from_bytes(row.id("event")?), row.named("integration")?);
-        newest.entry(key).and_modify(|newest| *newest = id.max(*newest)).or_insert(id);
-    }
-    let there = store.all(EVENT, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }).await?;
-    let there = there.iter().map(|event| event.id("_id").map(EventId::from_bytes));
-    let there = there.collect::<Result<Vec<_>>>()?;
-    let mut admitted = Vec::with_capacity(items.len());
-    for item in items {
-        let key = (item.event, item.new.integration.clone());
-        if there.contains(&item.event) && newest.get(&key).copied() == item.replay_of {
-            newest.insert(key, item.new.id);
-            admitted.push(item);
-        }
-    }
-    Ok(admitted)
-}
-
-/// A delivery that is still to be made, as its job lists it.
-fn listed(item: &NewReplay, now: Timestamp) -> Document {
-    let mut listed = ingest::pending(&item.new);
-    listed.insert("event", bin(item.event.to_bytes()));
-    listed.insert("at", ms(now));
-    put(&mut listed, "replay_of", item.replay_of.map(|id| bin(id.to_bytes())));
-    listed
-}
-
-/// Makes what jobs still list.
-pub(crate) async fn finish_steps(store: &MongoStore, limit: usize) -> Result<(), Failure> {
-    let found: Vec<Document> = store
-        .light(REPLAY)
-        .find(doc! { "pending.id": { "$exists": true } })
-        .limit(at_most(limit))
-        .await?
-        .try_collect()
-        .await?;
-    for job in &found {
-        make(store, job).await?;
-    }
-    Ok(())
-}
-
-async fn finish_step(store: &MongoStore, id: ReplayId) -> Result<(), Failure> {
-    let open = doc! { "_id": bin(id.to_bytes()), "pending.id": { "$exists": true } };
-    match store.light(REPLAY).find_one(open).await? {
-        Some(job) => make(store, &job).await,
-        None => Ok(()),
-    }
-}
-
-async fn make(store: &MongoStore, job: &Document) -> Result<(), Failure> {
-    let (id, org) = (job.get("_id").cloned(), job.named::<OrgId>("org")?);
-    let mut rows = Vec::new();
-    let mut further: BTreeMap<[u8; 16], Vec<Bson>> = BTreeMap::new();
-    let mut changes = Changes::default();
-    let mut latest = Timestamp::EPOCH;
-    for pending in job.documents("pending") {
-        let (event, now) = (EventId::from_bytes(pending.id("event")?), pending.time("at")?);
-        let mut row = ingest::listed_row(pending, &org, event, now)?;
-        row.replay_of = pending.maybe_id("replay_of").map(DeliveryId::from_bytes);
-        if row.replay_of.is_none() {
-            further.entry(event.to_bytes()).or_default().push(bin(row.id.to_bytes()));
-        }
-        changes.of(row.lane).ready(row.due_at, now);
-        latest = latest.max(now);
-        let mut document = row::delivery_document(&row, pending.flag("fifo"));
-        put(&mut document, "job", id.clone());
-        rows.push(document);
-    }
-    let counted: Vec<Statement> = further
-        .into_iter()
-        .map(|(event, made)| Statement {
-            filter: doc! { "_id": bin(event) },
-            change: doc! { "$addToSet": { "further": { "$each": made } } }.into(),
-        })
-        .collect();
-    if !counted.is_empty() {
-        store.update(EVENT, &counted, Miss::Counted, Lasts::No).await?;
-    }
-    batch::insert(store.light(DELIVERY), &rows).await?;
-    changes.apply(store, latest).await?;
-    let same = doc! { "_id": id, "version": job.get("version") };
-    store.light(REPLAY).update_one(same, doc! { "$unset": { "pending": "" } }).await?;
-    Ok(())
-}
-
-/// The filter of a range's events between two ids, both exclusive.
-fn within(range: &EventRange, after: EventId, before: EventId) -> Document {
-    doc! {
-        "org": range.org.as_str(),
-        "_id": { "$gt": bin(after.to_bytes()), "$lt": bin(before.to_bytes()) },
-        "received_at": { "$gte": ms(range.since), "$lt": ms(range.until) },
-    }
-}
-
-async fn look(store: &MongoStore, scan: &ReplayScan) -> Result<ReplayScanned, Failure> {
-    let (first, last) = scan.range.ids();
-    let after = scan.after.map_or(first, |after| after.max(first));
-    let mut found = store
-        .light(EVENT)
-        .find(within(&scan.range, after, last))
-        .sort(doc! { "org": 1, "_id": 1 })
-        .limit(more_than(scan.limit))
-        .projection(row::plain_event())
-        .batch_size(100)
-        .await?;
-    let mut events: Vec<Arc<Event>> = Vec::new();
-    let (mut bytes, mut more) = (0, false);
-    while let Some(found) = found.try_next().await? {
-        if events.len() >= scan.limit || (bytes >= scan.bytes && !events.is_empty()) {
-            more = true;
-            break;
-        }
-        let event = row::event(&found)?;
-        bytes += event.body.len();
-        events.push(Arc::new(event));
-    }
-    let mut standings = standings(store, &events).await?;
-    let events = events.into_iter().map(|event| {
-        let deliveries = standings.remove(&event.id).unwrap_or_default();
-        ScannedEvent { event, deliveries: deliveries.into_values().collect() }
-    });
-    Ok(ReplayScanned { events: events.collect(), more })
-}
-
-async fn standings(
-    store: &MongoStore,
-    events: &[Arc<Event>],
-) -> Result<HashMap<EventId, BTreeMap<DeliveryId, Standing>>, Failure> {
-    let ids = bins(events.iter().map(|event| event.id), EventId::to_bytes);
-    let fields = doc! { "event": 1, "integration": 1, "state": 1 };
-    let mut standings: HashMap<EventId, BTreeMap<DeliveryId, Standing>> = HashMap::new();
-    for row in store.all(DELIVERY, doc! { "event": { "$in": ids } }, fields).await? {
-        let delivery = DeliveryId::from_bytes(row.id("_id")?);
-        let (integration, state) = (row.named("integration")?, row.named("state")?);
-        let of = standings.entry(EventId::from_bytes(row.id("event")?)).or_default();
-        of.insert(delivery, Standing { delivery, integration, state });
-    }
-    Ok(standings)
-}
-
-async fn count_some(store: &MongoStore, range: &EventRange, most: u64) -> Result<u64, Failure> {
-    let (first, last) = range.ids();
-    if most == 0 {
-        return Ok(0);
-    }
-    Ok(store.light(EVENT).count_documents(within(range, first, last)).limit(most).await?)
-}
-
 async fn deliveries(
     store: &MongoStore,
     org: &OrgId,
     query: &ReplayDeliveries,
 ) -> Result<Page<Delivery>, Failure> {
+    step::finish_step(store, query.job).await?;
     let filter = doc! { "job": bin(query.job.to_bytes()), "org": org.as_str() };
     let items = delivery::page(store, filter, query.page.after, query.page.limit).await?;
     Ok(Page::cut(items, query.page.limit))

@@ -1,27 +1,22 @@
 //! What was left behind: leases of the dead, deliveries whose time is over, lanes that sleep on
-//! due ones or count wrong.
+//! due ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use futures_util::TryStreamExt;
 use icp_core::delivery::{
-    DeliveryState, EndReason, LaneId, LaneMode, Rescue, RescueOf, Rescued, Sweep, Swept,
+    DeliveryState, EndReason, Lease, Rescue, RescueOf, Rescued, Sweep, Swept,
 };
 use icp_core::id::DeliveryId;
-use icp_core::time::Timestamp;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::batch::{Lasts, Miss, Statement};
 use super::error::Failure;
-use super::finish;
-use super::lane::{self, Changes};
+use super::lane::Changes;
 use super::row::{self, Fields, UNJUDGED, bin, count, ms};
-use super::store::{DELIVERY, LANE, MongoStore, SESSION};
-
-/// For how long nothing has happened to a lane whose count may be set right, in milliseconds by
-/// the server's clock: a claim that is under way has counted its lane and not its deliveries.
-const QUIET: i64 = 10_000;
+use super::store::{DELIVERY, MongoStore, SESSION};
+use super::{finish, place, sleep};
 
 pub(crate) async fn rescue(store: &MongoStore, rescue: &Rescue) -> Result<Vec<Rescued>, Failure> {
     let filter = match rescue.of {
@@ -105,7 +100,7 @@ async fn take_back(
     let mut changes = Changes::default();
     for (row, _) in &taken {
         let change = changes.of(row.lane);
-        change.freed += 1;
+        change.freed.push(Lease { delivery: row.id, epoch: row.epoch });
         change.wake = true;
     }
     changes.apply(store, rescue.now).await?;
@@ -115,13 +110,13 @@ async fn take_back(
 }
 
 pub(crate) async fn sweep(store: &MongoStore, sweep: &Sweep) -> Result<Swept, Failure> {
-    finish::all(store, sweep.limit).await?;
+    finish::all(store, finish::Which::Left, sweep.limit).await?;
     let expired = expire(store, sweep).await?;
-    recount(store).await?;
-    let sleeping = asleep(store, sweep.now).await?;
+    place::tidy(store, sweep.now).await?;
+    let sleeping = sleep::asleep(store, sweep.now).await?;
     let mut changes = Changes::default();
     let mut woken = 0;
-    for (lane, _) in sleeping.into_iter().take(sweep.limit) {
+    for lane in sleeping.into_keys().take(sweep.limit) {
         changes.of(lane).wake = true;
         woken += 1;
     }
@@ -136,7 +131,7 @@ async fn expire(store: &MongoStore, sweep: &Sweep) -> Result<u64, Failure> {
         .light(DELIVERY)
         .find(over)
         .sort(doc! { "expires_at": 1 })
-        .projection(doc! { "lane": 1, "fifo": 1 })
+        .projection(doc! { "_id": 1 })
         .limit(count(sweep.limit.max(1)))
         .await?
         .try_collect()
@@ -147,111 +142,5 @@ async fn expire(store: &MongoStore, sweep: &Sweep) -> Result<u64, Failure> {
     let ids: Vec<Bson> = found.iter().filter_map(|row| row.get("_id").cloned()).collect();
     let ready = doc! { "_id": { "$in": ids }, "state": "ready" };
     let set = doc! { "state": DeliveryState::Expired.as_str(), "updated_at": ms(sweep.now) };
-    let end = doc! { "$set": set, "$unset": { "line": "" } };
-    let ended = store.lasting(DELIVERY).update_many(ready, end).await?.modified_count;
-    let mut changes = Changes::default();
-    for row in found.iter().filter(|row| row.flag("fifo")) {
-        // Those behind the head of a fifo lane had no moment of their own to wake it.
-        changes.of(LaneId::from_bytes(row.id("lane")?)).wake = true;
-    }
-    changes.apply(store, sweep.now).await?;
-    Ok(ended)
-}
-
-/// Lanes that would look neither now nor in time at a delivery that is due by `by`, each with how
-/// many such there are; of a fifo lane only its head counts.
-pub(crate) async fn asleep(
-    store: &MongoStore,
-    by: Timestamp,
-) -> Result<Vec<(LaneId, u64)>, Failure> {
-    let firsts = store
-        .aggregate(
-            DELIVERY,
-            vec![
-                doc! { "$match": { "state": "ready" } },
-                doc! { "$sort": { "lane": 1, "due_at": 1, "_id": 1 } },
-                doc! { "$group": { "_id": "$lane", "due": { "$first": "$due_at" } } },
-                doc! { "$match": { "due": { "$lte": ms(by) } } },
-            ],
-        )
-        .await?;
-    if firsts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<Bson> = firsts.iter().filter_map(|first| first.get("_id").cloned()).collect();
-    let filter = doc! { "_id": { "$in": ids }, "runnable": false, "rests": 0 };
-    let mut found = Vec::new();
-    for lane in store.all(LANE, filter, doc! {}).await?.iter().map(row::lane) {
-        let lane = lane?;
-        let id = bin(lane.id.to_bytes());
-        let missed = match lane.mode {
-            LaneMode::Parallel => {
-                let mut unheard = doc! { "$lte": ms(by) };
-                row::put(&mut unheard, "$lt", lane.next_due.map(ms));
-                let unheard = doc! { "lane": id, "state": "ready", "due_at": unheard };
-                store.light(DELIVERY).count_documents(unheard).await?
-            }
-            LaneMode::Fifo => {
-                let (line, fields) = (doc! { "line": id }, doc! { "state": 1, "due_at": 1 });
-                let head = store.first(DELIVERY, line, doc! { "_id": 1 }, fields).await?;
-                let due = head.filter(|head| head.maybe_text("state") == Some("ready"));
-                let due = due.and_then(|head| head.maybe_time("due_at"));
-                u64::from(
-                    due.is_some_and(|due| due <= by && lane.next_due.is_none_or(|next| due < next)),
-                )
-            }
-        };
-        if missed > 0 {
-            found.push((lane.id, missed));
-        }
-    }
-    Ok(found)
-}
-
-/// How many leased deliveries each lane has.
-pub(crate) async fn leased_of_lanes(store: &MongoStore) -> Result<HashMap<[u8; 16], i64>, Failure> {
-    let found = store
-        .aggregate(
-            DELIVERY,
-            vec![
-                doc! { "$match": { "owner": { "$exists": true } } },
-                doc! { "$group": { "_id": "$lane", "leased": { "$sum": 1_i64 } } },
-            ],
-        )
-        .await?;
-    found.iter().map(|lane| Ok((lane.id("_id")?, lane.int("leased")?))).collect()
-}
-
-/// Sets right what lanes count, where a node was killed between its deliveries and its lane.
-async fn recount(store: &MongoStore) -> Result<(), Failure> {
-    let leased = leased_of_lanes(store).await?;
-    let mut lanes: Vec<Bson> = leased.keys().map(|lane| bin(*lane)).collect();
-    let fields = doc! { "in_flight": 1, "touched": 1 };
-    let mut seen = store.all(LANE, doc! { "in_flight": { "$gt": 0 } }, fields.clone()).await?;
-    let counted: HashSet<[u8; 16]> = seen.iter().filter_map(|lane| lane.maybe_id("_id")).collect();
-    lanes.retain(|lane| !matches!(lane, Bson::Binary(id) if id.bytes.as_slice().try_into().is_ok_and(|id: [u8; 16]| counted.contains(&id))));
-    if !lanes.is_empty() {
-        seen.extend(store.all(LANE, doc! { "_id": { "$in": lanes } }, fields).await?);
-    }
-    let quiet = doc! { "$lte": ["$touched", { "$subtract": ["$$NOW", QUIET] }] };
-    let mut statements = Vec::new();
-    for lane in &seen {
-        let count = leased.get(&lane.id("_id")?).copied().unwrap_or_default();
-        let in_flight = lane.int("in_flight")?;
-        if count == in_flight {
-            continue;
-        }
-        let filter = doc! {
-            "_id": lane.get("_id"),
-            "in_flight": in_flight,
-            "touched": lane.get("touched"),
-            "$expr": quiet.clone(),
-        };
-        let set = doc! { "$set": { "in_flight": count, "touched": "$$NOW" } };
-        statements.push(lane::statement(filter, vec![set.into()]));
-    }
-    if !statements.is_empty() {
-        store.update(LANE, &statements, Miss::Counted, Lasts::No).await?;
-    }
-    Ok(())
+    sleep::end(store, ready, set, sweep.now).await
 }

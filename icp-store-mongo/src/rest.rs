@@ -125,7 +125,6 @@ pub(crate) async fn set(
             "wakes": { "$add": ["$wakes", 1_i64] },
             "rests": rests,
             why.mark(): stamp,
-            "touched": "$$NOW",
         } },
         lane::finish().as_document().cloned().unwrap_or_default(),
     ];

@@ -13,6 +13,7 @@ use super::batch::{Lasts, Miss, Statement};
 use super::commit;
 use super::error::{Failure, told};
 use super::row::{Fields, bin, count, ms};
+use super::stay;
 use super::store::{AUDIT, DELIVERY, EVENT, MongoStore, VERSION};
 
 #[async_trait]
@@ -155,14 +156,13 @@ async fn records(store: &MongoStore, prune: &Prune, cutoffs: &Cutoffs) -> Result
     Ok(pruned)
 }
 
-/// What is to be removed of an event.
+/// What an event has of deliveries.
 #[derive(Default)]
 struct Old {
-    /// All its deliveries that are old.
-    rows: Vec<Bson>,
+    /// Those that are to be removed, each with whether it is a dead letter.
+    rows: Vec<(Bson, bool)>,
     /// Those of them that it was fanned out to.
     fan_out: Vec<Bson>,
-    stays: bool,
 }
 
 async fn prune_events(
@@ -176,53 +176,65 @@ async fn prune_events(
         return Ok(());
     }
     finish(store, events).await?;
+    let may_go = |event: &&&Document| {
+        let keyed = event.maybe_int("key_until").is_some_and(|until| until > ms(now));
+        let young = event.maybe_int("received_at").is_none_or(|at| at >= ms(cutoffs.events));
+        !keyed && !young && !event.contains_key("pending")
+    };
+    let going: Vec<Bson> =
+        events.iter().filter(may_go).filter_map(|event| event.get("_id").cloned()).collect();
+    stay::mark(store, &going).await?;
+    let old = old_deliveries(store, events, cutoffs).await?;
+    remove_rows(store, &old, pruned).await?;
+    pruned.events += stay::remove(store, going).await?;
+    Ok(())
+}
+
+async fn old_deliveries(
+    store: &MongoStore,
+    events: &[&Document],
+    cutoffs: &Cutoffs,
+) -> Result<HashMap<[u8; 16], Old>, Failure> {
     let ids: Vec<Bson> = events.iter().filter_map(|event| event.get("_id").cloned()).collect();
     let fields = doc! { "event": 1, "state": 1, "updated_at": 1, "replay_of": 1 };
+    let mut of_events = idle();
+    of_events.insert("event", doc! { "$in": ids });
     let mut old: HashMap<[u8; 16], Old> = HashMap::new();
-    for row in store.all(DELIVERY, doc! { "event": { "$in": ids } }, fields).await? {
-        let of = old.entry(row.id("event")?).or_default();
+    for row in store.all(DELIVERY, of_events, fields).await? {
         let state: DeliveryState = row.named("state")?;
-        let cutoff = match state {
-            DeliveryState::Ready | DeliveryState::Leased => None,
-            DeliveryState::Dead => Some(cutoffs.dead_letters),
-            _ => Some(cutoffs.deliveries),
-        };
-        if cutoff.is_none_or(|cutoff| row.int("updated_at").is_ok_and(|at| at >= ms(cutoff))) {
-            of.stays = true;
+        let dead = state == DeliveryState::Dead;
+        let cutoff = if dead { cutoffs.dead_letters } else { cutoffs.deliveries };
+        if row.int("updated_at")? >= ms(cutoff) {
             continue;
         }
-        let dead = state == DeliveryState::Dead;
-        pruned.dead_letters += u64::from(dead);
-        pruned.deliveries += u64::from(!dead);
+        let of = old.entry(row.id("event")?).or_default();
         let id = row.get("_id").cloned().unwrap_or(Bson::Null);
         if !row.contains_key("replay_of") {
             of.fan_out.push(id.clone());
         }
-        of.rows.push(id);
+        of.rows.push((id, dead));
     }
-    remove_rows(store, &old).await?;
-    let gone: Vec<Bson> = events
-        .iter()
-        .filter(|event| {
-            let id = event.maybe_id("_id").unwrap_or_default();
-            let keyed = event.maybe_int("key_until").is_some_and(|until| until > ms(now));
-            let stays = old.get(&id).is_some_and(|old| old.stays);
-            let young = event.maybe_int("received_at").is_none_or(|at| at >= ms(cutoffs.events));
-            !keyed && !stays && !young && !event.contains_key("pending")
-        })
-        .filter_map(|event| event.get("_id").cloned())
-        .collect();
-    if !gone.is_empty() {
-        let idle = doc! { "_id": { "$in": gone }, "pending": { "$exists": false } };
-        pruned.events += store.light(EVENT).delete_many(idle).await?.deleted_count;
+    Ok(old)
+}
+
+/// Deliveries that have ended and that nothing is to follow from.
+fn idle() -> Document {
+    let mut idle = doc! { "state": { "$nin": ["ready", "leased"] } };
+    for owed in ["repeat.id", "notices._id", "owed.src", "stir"] {
+        idle.insert(owed, doc! { "$exists": false });
     }
-    Ok(())
+    idle
 }
 
 /// Removes deliveries; their events list them as long as that is under way, so that the number
 /// of those that stay is right at any moment.
-async fn remove_rows(store: &MongoStore, old: &HashMap<[u8; 16], Old>) -> Result<(), Failure> {
-    let rows: Vec<Bson> = old.values().flat_map(|old| old.rows.iter().cloned()).collect();
+async fn remove_rows(
+    store: &MongoStore,
+    old: &HashMap<[u8; 16], Old>,
+    pruned: &mut Pruned,
+) -> Result<(), Failure> {
+    let rows: Vec<Bson> =
+        old.values().flat_map(|old| &old.rows).map(|(id, _)| id.clone()).collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -235,23 +247,34 @@ async fn remove_rows(store: &MongoStore, old: &HashMap<[u8; 16], Old>) -> Result
         })
         .collect();
     store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?;
-    let ended = doc! { "$nin": ["ready", "leased"] };
-    let rows = doc! { "_id": { "$in": rows }, "state": ended };
-    store.light(DELIVERY).delete_many(rows).await?;
+    let stayed = remove_idle(store, rows).await?;
+    let gone = old.values().flat_map(|old| &old.rows).filter(|(id, _)| !stayed.contains(id));
+    for (_, dead) in gone {
+        pruned.dead_letters += u64::from(*dead);
+        pruned.deliveries += u64::from(!*dead);
+    }
     let marks: Vec<Statement> =
-        counted.iter().map(|(event, old)| close(bin(**event), &old.fan_out)).collect();
+        counted.iter().map(|(event, old)| close(bin(**event), &old.fan_out, &stayed)).collect();
     store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?;
     Ok(())
 }
 
-/// Counts what an event listed as removed.
-fn close(event: Bson, listed: &[Bson]) -> Statement {
+/// Removes those of the deliveries that are still idle; answers the others.
+async fn remove_idle(store: &MongoStore, rows: Vec<Bson>) -> Result<Vec<Bson>, Failure> {
+    let rows = doc! { "$in": rows };
+    let mut still = idle();
+    still.insert("_id", rows.clone());
+    store.light(DELIVERY).delete_many(still).await?;
+    let stayed = store.all(DELIVERY, doc! { "_id": rows }, doc! { "_id": 1 }).await?;
+    Ok(stayed.into_iter().filter_map(|mut row| row.remove("_id")).collect())
+}
+
+/// Counts what an event listed as removed, but for those that stayed.
+fn close(event: Bson, listed: &[Bson], stayed: &[Bson]) -> Statement {
+    let gone = listed.iter().filter(|id| !stayed.contains(id)).count();
     Statement {
         filter: doc! { "_id": event, "pruning": listed },
-        change: doc! {
-            "$inc": { "pruned": count(listed.len()) }, "$unset": { "pruning": "" },
-        }
-        .into(),
+        change: doc! { "$inc": { "pruned": count(gone) }, "$unset": { "pruning": "" } }.into(),
     }
 }
 
@@ -262,11 +285,11 @@ async fn finish(store: &MongoStore, events: &[&Document]) -> Result<(), Failure>
     if open.is_empty() {
         return Ok(());
     }
-    let rows: Vec<Bson> = open.iter().flat_map(|event| event.list("pruning").to_vec()).collect();
-    store.light(DELIVERY).delete_many(doc! { "_id": { "$in": rows } }).await?;
+    let rows = open.iter().flat_map(|event| event.list("pruning").to_vec()).collect();
+    let stayed = remove_idle(store, rows).await?;
     let marks: Vec<Statement> = open
         .iter()
-        .filter_map(|event| Some(close(event.get("_id")?.clone(), event.list("pruning"))))
+        .filter_map(|event| Some(close(event.get("_id")?.clone(), event.list("pruning"), &stayed)))
         .collect();
     store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?;
     Ok(())

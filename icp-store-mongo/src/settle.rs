@@ -14,6 +14,7 @@ use super::health;
 use super::lane::{self, Changes};
 use super::outbox;
 use super::row::{self, Fields, UNJUDGED, bin, bins, ms, put};
+use super::sleep;
 use super::store::{DELIVERY, MongoStore};
 
 pub(crate) async fn settle(store: &MongoStore, settle: &Settle) -> Result<Vec<Settled>, Failure> {
@@ -113,6 +114,7 @@ fn end(settlement: &Settlement, token: ObjectId, now: Timestamp) -> Result<State
         Next::StepAside { due_at, lane, .. } => {
             set.insert("due_at", ms(*due_at));
             set.insert("lane", bin(lane.id.to_bytes()));
+            set.insert("stir", bin(lane.id.to_bytes()));
             set.insert("out_of_order", true);
             unset.insert("fifo", "");
             unset.insert("line", "");
@@ -168,7 +170,7 @@ async fn follow(
     let mut attempts: BTreeMap<[u8; 16], Vec<&Attempt>> = BTreeMap::new();
     for settlement in recorded {
         let change = changes.of(settlement.lane);
-        change.freed += 1;
+        change.freed.push(settlement.lease);
         change.if_well |= settlement.attempt.is_some();
         change.ended += i64::from(settlement.next.state().is_final());
         if let Next::Retry { due_at, .. } | Next::Refund { due_at, .. } = settlement.next {
@@ -176,9 +178,6 @@ async fn follow(
         }
         if let Some(until) = settlement.block_lane_until {
             change.block(until);
-        }
-        if let Next::StepAside { due_at, lane, .. } = &settlement.next {
-            changes.of(lane.id).ready(*due_at, now);
         }
         let of_lane = attempts.entry(settlement.lane.to_bytes()).or_default();
         of_lane.extend(&settlement.attempt);
@@ -209,6 +208,9 @@ async fn follow(
             continue;
         };
         health::observe(store, LaneId::from_bytes(lane), change, attempts, floor, now).await?;
+    }
+    if recorded.iter().any(|settlement| matches!(settlement.next, Next::StepAside { .. })) {
+        sleep::stir(store, usize::MAX, now).await?;
     }
     Ok(())
 }

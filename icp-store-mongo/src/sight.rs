@@ -7,9 +7,9 @@ use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, doc};
 
 use super::error::{Failure, told};
-use super::meter;
 use super::row::{self, Fields};
 use super::store::{DELIVERY, LANE, MongoStore};
+use super::{lane, meter};
 
 #[async_trait]
 impl LaneStore for MongoStore {
@@ -56,9 +56,9 @@ async fn backlogs(store: &MongoStore, org: &OrgId) -> Result<Vec<LaneBacklog>, F
 
 async fn totals(store: &MongoStore, now: Timestamp) -> Result<LaneTotals, Failure> {
     let mut totals = LaneTotals::default();
-    let ill = store.all(LANE, doc! { "ill": true }, doc! {}).await?;
+    let ill = store.all(LANE, doc! { "ill": true }, lane::plain()).await?;
     let waits = doc! { "blocked_until": { "$exists": true }, "ill": { "$exists": false } };
-    for lane in ill.iter().chain(&store.all(LANE, waits, doc! {}).await?) {
+    for lane in ill.iter().chain(&store.all(LANE, waits, lane::plain()).await?) {
         totals.count(&row::lane(lane)?, now);
     }
     let firsts = store

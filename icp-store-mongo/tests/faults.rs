@@ -6,16 +6,18 @@ mod fixture;
 use std::time::Duration;
 
 use fixture::{
-    NOW, SESSION, batch, claim, database, delivered, event, item, standalone, store, url,
+    NOW, SESSION, batch, claim, database, delivered, event, id, item, standalone, store, url,
 };
 use icp_core::Code;
 use icp_core::delivery::*;
 use icp_core::event::*;
 use icp_core::id::*;
 use icp_core::store::Store;
-use icp_store_mongo::MongoStore;
+use icp_store_mongo::mongodb::IndexModel;
 use icp_store_mongo::mongodb::bson::spec::BinarySubtype;
 use icp_store_mongo::mongodb::bson::{Binary, DateTime, Document, doc};
+use icp_store_mongo::mongodb::options::IndexOptions;
+use icp_store_mongo::{MongoStore, PlannedMigration};
 
 async fn refused(url: &str) -> icp_core::Error {
     let patience = Duration::from_millis(300);
@@ -73,6 +75,68 @@ async fn collections_of_a_newer_version_are_left_alone() {
     assert_eq!(error.code(), Code::StoreTooNew);
     assert!(error.to_string().contains("99"), "{error}");
     store.database().drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_to_be_made_is_told_before_it_is() {
+    let name = database();
+    let builder = || MongoStore::builder(url()).database(&name);
+    let migrations = builder().migrations().await.unwrap();
+    let fresh = migrations.status().await.unwrap();
+    assert_eq!((fresh.version, fresh.collections.len(), fresh.indexes), (None, 0, 0));
+    assert_eq!(fresh.pending.last(), Some(&PlannedMigration::Version(fresh.known)));
+    assert_eq!(migrations.dry_run().await.unwrap(), fresh.pending);
+    let refused = builder().migrate(false).connect().await.unwrap_err();
+    assert_eq!(refused.code(), Code::StoreOutdated);
+    assert!(refused.to_string().contains("migrations().apply()"), "{refused}");
+    assert_eq!(migrations.status().await.unwrap(), fresh, "nothing was made");
+
+    migrations.apply().await.unwrap();
+    let done = migrations.status().await.unwrap();
+    assert_eq!((done.version, done.indexes), (Some(done.known), fresh.pending.len() - 1));
+    assert!(done.pending.is_empty() && done.collections.contains(&"icp_lane".to_owned()));
+    let store = builder().migrate(false).connect().await.unwrap();
+    store.database().drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_lacks_something_is_told_and_mended() {
+    let store = store(url()).await;
+    let (db, name) = (store.database().clone(), store.database().name().to_owned());
+    let builder = || MongoStore::builder(url()).database(&name);
+    let migrations = builder().migrations().await.unwrap();
+    db.collection::<Document>("icp_lane").drop_index("turn").await.unwrap();
+    let older = doc! { "$set": { "version": 0 } };
+    let meta = db.collection::<Document>("icp_meta");
+    meta.update_one(doc! { "_id": "schema" }, older).await.unwrap();
+    let planned = migrations.dry_run().await.unwrap();
+    let [PlannedMigration::Index { collection, name: index, .. }, PlannedMigration::Version(1)] =
+        &planned[..]
+    else {
+        panic!("{planned:?}")
+    };
+    assert_eq!((collection.as_str(), index.as_str()), ("icp_lane", "turn"));
+    let refused = builder().migrate(false).connect().await.unwrap_err();
+    assert_eq!(refused.code(), Code::StoreOutdated);
+    builder().connect().await.unwrap();
+    assert!(migrations.status().await.unwrap().pending.is_empty());
+
+    let lanes = db.collection::<Document>("icp_lane");
+    lanes.drop_index("turn").await.unwrap();
+    let options = IndexOptions::builder().name("turn".to_owned()).build();
+    let other = IndexModel::builder().keys(doc! { "order": 1 }).options(options).build();
+    lanes.create_index(other).await.unwrap();
+    for refused in [migrations.apply().await, builder().connect().await.map(drop)] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::StoreForeign);
+        assert!(refused.to_string().contains("turn of icp_lane"), "{refused}");
+    }
+    let newer = doc! { "$set": { "version": 99 } };
+    meta.update_one(doc! { "_id": "schema" }, newer).await.unwrap();
+    lanes.drop_index("turn").await.unwrap();
+    assert_eq!(migrations.status().await.unwrap().version, Some(99), "it is told");
+    assert_eq!(migrations.dry_run().await.unwrap_err().code(), Code::StoreTooNew);
+    db.drop().await.unwrap();
 }
 
 #[tokio::test]
@@ -206,14 +270,67 @@ async fn calls_that_are_cut_off_anywhere_lose_nothing() {
     store.database().drop().await.unwrap();
 }
 
-/// What a sweep does once nothing has happened for a while.
+/// What a sweep does once calls that were cut off have had their time.
 async fn recover(store: &MongoStore) {
     let lanes = store.database().collection::<Document>("icp_lane");
     // A write that was cut off may still be under way on the server.
     store.ping().await.unwrap();
-    let long_ago = doc! { "$set": { "touched": DateTime::from_millis(0) } };
-    lanes.update_many(doc! {}, long_ago).await.unwrap();
+    let aged = doc! { "k": "$$this.k", "v": DateTime::from_millis(0) };
+    let held = doc! { "$map": { "input": { "$objectToArray": "$held" }, "in": aged } };
+    let long_ago = doc! { "$set": { "held": { "$arrayToObject": held } } };
+    let taken = doc! { "in_flight": { "$gt": 0 } };
+    lanes.update_many(taken, vec![long_ago]).await.unwrap();
     store.sweep(Sweep { now: NOW, limit: 10_000 }).await.unwrap();
+}
+
+#[tokio::test]
+async fn places_that_nobody_uses_are_given_back_while_the_lane_is_busy() {
+    let store = store(url()).await;
+    let lanes = store.database().collection::<Document>("icp_lane");
+    let deliveries = store.database().collection::<Document>("icp_delivery");
+    store.ingest(batch(0..1)).await.unwrap();
+    store.ingest(batch(16..17)).await.unwrap();
+    let claimed = store.claim(claim(1)).await.unwrap().deliveries;
+    let (taken, org) = (&claimed[0].delivery, &claimed[0].delivery.org);
+    let other = [0, 16].map(|n| DeliveryId::from_bytes(id(n)));
+    let other = *other.iter().find(|id| **id != taken.id).unwrap();
+    let in_flight = async || store.lanes(org).await.unwrap()[0].in_flight;
+    let places = async || {
+        let lane = lanes.find_one(doc! {}).await.unwrap().unwrap();
+        lane.get_document("held").unwrap().len()
+    };
+    // As if a claim of the other delivery had been killed between its place and its lease.
+    let reserve = |at: DateTime| doc! { "$set": { format!("held.{other}_1"): at } };
+    lanes.update_one(doc! {}, reserve(DateTime::now())).await.unwrap();
+    assert_eq!((places().await, in_flight().await), (2, 1));
+    assert!(store.audit().await.unwrap().is_clean());
+    let sweep = Sweep { now: NOW, limit: 10 };
+    assert_eq!(store.sweep(sweep).await.unwrap().woken, 0);
+    assert_eq!(places().await, 2, "it may still be under way");
+    lanes.update_one(doc! {}, reserve(DateTime::from_millis(0))).await.unwrap();
+    store.sweep(sweep).await.unwrap();
+    assert_eq!((places().await, in_flight().await), (1, 1));
+    // The claim that comes too late after all takes nothing.
+    let row = store.delivery(org, other).await.unwrap().unwrap();
+    assert_eq!((row.state, row.epoch), (DeliveryState::Ready, 1));
+    // A node that is killed after its outcome, and before the lane: the place goes at once.
+    let ended =
+        doc! { "$set": { "state": "delivered" }, "$unset": { "owner": "", "lease_until": "" } };
+    let leased = doc! { "_id": bytes(taken.id.to_bytes()) };
+    deliveries.update_one(leased, ended).await.unwrap();
+    assert_eq!((places().await, in_flight().await), (1, 0));
+    assert!(store.audit().await.unwrap().is_clean());
+    store.sweep(sweep).await.unwrap();
+    assert_eq!(places().await, 0);
+    // A lane that has lost its lease with a member of the set is told, and gets it back.
+    let again = store.claim(claim(1)).await.unwrap().deliveries;
+    assert_eq!(again[0].delivery.id, other);
+    lanes.update_one(doc! {}, doc! { "$set": { "held": {}, "in_flight": 0 } }).await.unwrap();
+    assert_eq!(store.audit().await.unwrap().in_flight_wrong, 1);
+    store.sweep(sweep).await.unwrap();
+    assert_eq!((places().await, in_flight().await), (1, 1));
+    assert!(store.audit().await.unwrap().is_clean());
+    store.database().drop().await.unwrap();
 }
 
 #[tokio::test]

@@ -36,6 +36,13 @@ macro_rules! on_every_store {
                 super::$test(crate::stage::Backend::on(server).await).await;
             })+
         }
+        mod mongodb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let server = crate::database::Server::MongoDb;
+                super::$test(crate::stage::Backend::on(server).await).await;
+            })+
+        }
     };
 }
 pub(crate) use on_every_store;

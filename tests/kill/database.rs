@@ -8,7 +8,7 @@ use icp::store::Store;
 use icp::store_sql::sqlite::SqliteStore;
 use tempfile::TempDir;
 
-use crate::host::{Host, MySqlHost, PostgresHost, SqliteHost};
+use crate::host::{Host, MongoHost, MySqlHost, PostgresHost, SqliteHost};
 use crate::servers::{self, Server};
 
 /// A kind of database.
@@ -17,12 +17,13 @@ pub(crate) enum Kind {
     Sqlite,
     Postgres,
     MySql,
+    MongoDb,
 }
 
 impl Kind {
     /// Those that this build has stores for.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        [Self::Sqlite, Self::Postgres, Self::MySql].into_iter()
+        [Self::Sqlite, Self::Postgres, Self::MySql, Self::MongoDb].into_iter()
     }
 }
 
@@ -32,6 +33,7 @@ impl fmt::Display for Kind {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgres",
             Self::MySql => "mysql",
+            Self::MongoDb => "mongodb",
         })
     }
 }
@@ -61,6 +63,7 @@ impl Database {
             }
             Kind::Postgres => Self::on(Server::Postgres).await,
             Kind::MySql => Self::on(Server::MySql).await,
+            Kind::MongoDb => Self::on(Server::MongoDb).await,
         }
     }
 
@@ -84,6 +87,7 @@ pub(crate) async fn host(url: &str) -> Box<dyn Host> {
         Some(("sqlite", path)) => Box::new(SqliteHost::open(&format!("sqlite://{path}")).await),
         Some(("postgres", _)) => Box::new(PostgresHost::open(url).await),
         Some(("mysql", _)) => Box::new(MySqlHost::open(url).await),
+        Some(("mongodb", _)) => Box::new(MongoHost::open(url).await),
         _ => panic!("there is no host for {url}"),
     }
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use icp::event::Event;
+use icp::store_mongo::MongoStore;
+use icp::store_mongo::mongodb::Collection;
+use icp::store_mongo::mongodb::bson::{Document, doc};
 use sqlx::{Connection, MySqlConnection, PgConnection, SqliteConnection};
 
 /// How a transaction ends.
@@ -68,3 +71,50 @@ macro_rules! host {
 host!(SqliteHost, SqliteConnection, "BEGIN IMMEDIATE", "INSERT INTO orders VALUES (?)", sqlite);
 host!(PostgresHost, PgConnection, "BEGIN", "INSERT INTO orders VALUES ($1)", postgres);
 host!(MySqlHost, MySqlConnection, "START TRANSACTION", "INSERT INTO orders VALUES (?)", mysql);
+
+/// A host on MongoDB.
+#[derive(Debug)]
+pub(crate) struct MongoHost(MongoStore);
+
+impl MongoHost {
+    pub(crate) async fn open(url: &str) -> Self {
+        Self(MongoStore::connect(url).await.unwrap())
+    }
+
+    fn table(&self) -> Collection<Document> {
+        self.0.database().collection("orders")
+    }
+}
+
+#[async_trait]
+impl Host for MongoHost {
+    async fn prepare(&mut self) {
+        // A transaction does not make collections.
+        let there = self.0.database().list_collection_names().await.unwrap();
+        if !there.iter().any(|name| name == "orders") {
+            self.0.database().create_collection("orders").await.unwrap();
+        }
+    }
+
+    async fn order(&mut self, number: u64, event: &Event, end: End) {
+        let mut session = self.0.client().start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        let order = doc! { "_id": number.cast_signed() };
+        self.table().insert_one(order).session(&mut session).await.unwrap();
+        self.0.publish_in(&mut session, event).await.unwrap();
+        match end {
+            End::Commit => session.commit_transaction().await.unwrap(),
+            End::Rollback => session.abort_transaction().await.unwrap(),
+        }
+    }
+
+    async fn orders(&mut self) -> BTreeSet<u64> {
+        let mut orders = self.table().find(doc! {}).await.unwrap();
+        let mut numbers = BTreeSet::new();
+        while orders.advance().await.unwrap() {
+            let order = orders.deserialize_current().unwrap();
+            numbers.insert(order.get_i64("_id").unwrap().cast_unsigned());
+        }
+        numbers
+    }
+}

@@ -32,6 +32,7 @@ mod order;
 mod pause;
 #[cfg(unix)]
 pub mod processes;
+mod pruning;
 mod replay;
 mod resource;
 mod retention;
@@ -275,6 +276,10 @@ registry! {
         what_is_under_way_ends_and_keeps_its_tries,
         one_that_steps_aside_rests_too,
         lanes_at_rest_lend_nobody_credit,
+    }
+    pruning {
+        a_replay_counts_what_it_made_of_events_that_go,
+        what_is_under_way_ends_before_it_goes,
     }
     replay {
         a_job_is_read_back_whole,

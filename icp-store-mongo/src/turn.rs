@@ -1,0 +1,73 @@
+//! Whose turn it is: the lanes that may give something now, and those that wake next.
+
+use futures_util::TryStreamExt;
+use futures_util::future::try_join;
+use icp_core::time::Timestamp;
+use mongodb::bson::{Bson, Document, doc};
+
+use super::error::Failure;
+use super::lane::{self, Seen};
+use super::row::{Fields, count, ms};
+use super::store::{LANE, MongoStore};
+
+/// Lanes that may give something, lowest pass first.
+pub(crate) async fn eligible(store: &MongoStore, limit: usize) -> Result<Vec<Seen>, Failure> {
+    let found: Vec<Document> = store
+        .light(LANE)
+        .find(doc! { "turn": { "$exists": true } })
+        .sort(doc! { "turn": 1, "_id": 1 })
+        .projection(lane::plain())
+        .limit(count(limit.max(1)))
+        .batch_size(1_000)
+        .await?
+        .try_collect()
+        .await?;
+    found.iter().map(Seen::read).collect()
+}
+
+/// When the next lane wakes; nothing where one may give something now.
+pub(crate) async fn next_due(store: &MongoStore) -> Result<Option<Timestamp>, Failure> {
+    let first = |field: &str| {
+        let some = doc! { field: { "$exists": true } };
+        store.first(LANE, some, doc! { field: 1 }, doc! { field: 1 })
+    };
+    let (runs, wakes) = try_join(first("turn"), first("alarm")).await?;
+    Ok(wakes.filter(|_| runs.is_none()).and_then(|lane| lane.maybe_time("alarm")))
+}
+
+/// Whether a lane is to be turned on.
+pub(crate) async fn sleepers(store: &MongoStore, now: Timestamp) -> Result<bool, Failure> {
+    let found = store.light(LANE).find_one(over(now)).projection(doc! { "_id": 1 }).await?;
+    Ok(found.is_some())
+}
+
+/// Lanes one of whose moments has come.
+fn over(now: Timestamp) -> Document {
+    let over = doc! { "$lte": ms(now) };
+    doc! { "$or": [{ "alarm": over.clone() }, { "blocked_until": over }] }
+}
+
+/// Turns on lanes whose time has come.
+pub(crate) async fn turn_on(store: &MongoStore, now: Timestamp) -> Result<(), Failure> {
+    let floor = lane::floor(store).await?;
+    let due = doc! { "$lte": ["$next_due", ms(now)] };
+    let due = doc! { "$and": [{ "$gt": ["$next_due", Bson::Null] }, due] };
+    let mut stages: Vec<Document> = Vec::new();
+    let pass: Bson = match floor {
+        Some(floor) => {
+            doc! { "$cond": [due.clone(), { "$max": ["$pass", floor] }, "$pass"] }.into()
+        }
+        None => "$pass".into(),
+    };
+    stages.push(doc! { "$set": {
+        "pass": pass,
+        "runnable": { "$or": ["$runnable", due.clone()] },
+        "next_due": { "$cond": [due, "$$REMOVE", { "$ifNull": ["$next_due", "$$REMOVE"] }] },
+        "blocked_until": { "$cond": [
+            { "$gt": ["$blocked_until", ms(now)] }, "$blocked_until", "$$REMOVE",
+        ] },
+    } });
+    stages.extend(lane::finish().as_document().cloned());
+    store.light(LANE).update_many(over(now), stages).await?;
+    Ok(())
+}
