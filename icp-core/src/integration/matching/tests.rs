@@ -106,14 +106,14 @@ fn event(event_type: &str, unit: Option<&str>) -> Event {
 /// The integrations an event goes to, once for each time it goes there.
 fn matched(index: &MatchIndex, event: &Event) -> Vec<ResourceId> {
     let mut ids: Vec<_> =
-        index.matches(event).iter().map(|bound| bound.integration.id.clone()).collect();
+        index.matches(event).iter().map(|integration| integration.id.clone()).collect();
     ids.sort();
     ids
 }
 
 fn reason(index: &MatchIndex, event: &Event) -> MatchReason {
     let [(_, reason)] = <[_; 1]>::try_from(index.explain(event)).unwrap();
-    let expected = usize::from(reason == MatchReason::Matched);
+    let expected = usize::from(reason.is_match());
     assert_eq!(matched(index, event).len(), expected, "{reason:?}");
     reason
 }
@@ -182,23 +182,25 @@ fn excluded_units_take_no_part_with_all_below_them() {
 }
 
 #[test]
-fn one_that_cannot_be_used_does_not_disturb_the_others() {
+fn one_that_cannot_send_matches_and_disturbs_nobody() {
     let table = [
         ("broken", json!({ "target": { "kind": "sink", "broken": "lost its key" } })),
         ("lost", json!({ "target": { "kind": "gone" } })),
         ("off", json!({ "enabled": false })),
+        ("mute", json!({ "events": ["b"], "target": { "kind": "gone" } })),
         ("other", json!({ "events": ["b"] })),
         ("works", json!({})),
         ("zeal", json!({ "events": ["a"] })),
     ];
     let index = index(&table.map(|(name, spec)| (name.to_owned(), spec)));
     let event = event("a", None);
-    assert_eq!(matched(&index, &event), [id("works"), id("zeal")]);
+    assert_eq!(matched(&index, &event), ["broken", "lost", "works", "zeal"].map(id));
     let explained = index.explain(&event);
-    let unusable = |why: &str| MatchReason::Unusable { why: why.to_owned() };
+    let waits = |why: &str| MatchReason::Waits { why: why.to_owned() };
     let expected = [
-        ("broken", unusable("lost its key")),
-        ("lost", unusable("name a registered connector: sink")),
+        ("broken", waits("lost its key")),
+        ("lost", waits("name a registered connector: sink")),
+        ("mute", MatchReason::EventType),
         ("off", MatchReason::Disabled),
         ("other", MatchReason::EventType),
         ("works", MatchReason::Matched),
@@ -212,8 +214,23 @@ fn one_that_cannot_be_used_does_not_disturb_the_others() {
         index.bound(&id("lost")).unwrap().as_ref().unwrap_err().code(),
         Code::ResourceInvalid
     );
+    let mut waiting: Vec<_> = index.waiting().map(|(id, _)| id.as_str()).collect();
+    waiting.sort_unstable();
+    assert_eq!(waiting, ["broken", "lost", "mute"]);
+    assert!(index.integration(&id("lost")).unwrap().is_ok());
     assert!(index.bound(&id("nobody")).is_none());
     assert!(index.has_unit(&id("berlin")) && !index.has_unit(&id("paris")));
+}
+
+#[test]
+fn one_that_cannot_be_read_takes_nothing() {
+    let organization =
+        compiled::<OrganizationSpec, Organization>(&services(Connectors::new()), "acme", json!({}));
+    let corrupt = Err(Error::new(Code::StoreCorrupt, "not a spec"));
+    let index = MatchIndex::new(&organization.unwrap(), std::iter::once((id("bad"), corrupt)));
+    let unusable = MatchReason::Unusable { why: "not a spec".to_owned() };
+    assert_eq!(reason(&index, &event("a", None)), unusable);
+    assert_eq!(index.waiting().count(), 0);
 }
 
 #[test]
