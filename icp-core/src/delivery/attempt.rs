@@ -87,10 +87,6 @@ async fn target(core: &Core, work: &Work) -> Result<(Arc<OrgView>, Arc<Bound>), 
         Box::new(Ending::untried(Next::Cancelled { reason }))
     };
     let now = core.clock.now();
-    let later = || {
-        let due_at = now + core.config.poll * 10;
-        Box::new(Ending::untried(Next::Refund { due_at, throttled: false }))
-    };
     let view: Arc<OrgView> = match core.org(&work.delivery.org).await {
         Ok(view) => view,
         Err(error) if error.code() == Code::OrganizationUnknown => {
@@ -98,7 +94,7 @@ async fn target(core: &Core, work: &Work) -> Result<(Arc<OrgView>, Arc<Bound>), 
         }
         Err(error) => {
             report(work, &error);
-            return Err(later());
+            return Err(Box::new(later(core)));
         }
     };
     let bound = match view.matching.bound(&work.delivery.integration) {
@@ -108,10 +104,16 @@ async fn target(core: &Core, work: &Work) -> Result<(Arc<OrgView>, Arc<Bound>), 
         Some(Ok(_)) => Err(Box::new(Ending::released(now))),
         Some(Err(error)) => {
             report(work, error);
-            Err(later())
+            Err(Box::new(later(core)))
         }
     };
     bound.map(|bound| (view, bound))
+}
+
+/// The delivery waits a while, and the try is given back.
+pub(crate) fn later(core: &Core) -> Ending {
+    let due_at = core.clock.now() + core.config.poll * 10;
+    Ending::untried(Next::Refund { due_at, throttled: false })
 }
 
 fn report(work: &Work, error: &Error) {

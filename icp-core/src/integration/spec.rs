@@ -15,7 +15,7 @@ use super::{Binding, Connector, Integration, OnFailure};
 use crate::delivery::LaneMode;
 use crate::delivery::health::{BreakerSpec, LaneRules, RateLimit};
 use crate::egress::AddressPolicy;
-use crate::error::{Code, Error, Result, Violation};
+use crate::error::{Code, Error, Result, Violation, unwound};
 use crate::id::ResourceId;
 use crate::letter::AutoRetry;
 use crate::notice::FailingSpec;
@@ -344,14 +344,17 @@ impl CompiledIntegration {
     /// # Errors
     ///
     /// [`Code::KeyUnreadable`] where a secret cannot be opened, [`Code::ResourceInvalid`] where
-    /// the connector is not registered, and those of [`Connector::bind`].
+    /// the connector is not registered, and those of [`Connector::bind`];
+    /// [`Code::Internal`] where the connector panics.
     pub fn bind(&self, policy: Arc<AddressPolicy>) -> Result<Arc<dyn Integration>> {
         let access = self.access.as_ref().map_err(Clone::clone)?;
-        access.connector.bind(Binding {
-            target: &self.target,
-            auth: access.auth.clone(),
-            signer: access.signer.clone(),
-            policy,
+        unwound("bind the target", || {
+            access.connector.bind(Binding {
+                target: &self.target,
+                auth: access.auth.clone(),
+                signer: access.signer.clone(),
+                policy,
+            })
         })
     }
 

@@ -32,6 +32,7 @@ impl Connector for Sink {
     }
 
     fn bind(&self, binding: Binding<'_>) -> Result<Arc<dyn Integration>> {
+        assert!(binding.target.get("panics").is_none(), "as the test asks");
         match binding.target["broken"].as_str() {
             Some(why) => Err(Error::new(Code::ConfigInvalid, why)),
             None => Ok(Arc::new(Self)),
@@ -187,6 +188,7 @@ fn one_that_cannot_send_matches_and_disturbs_nobody() {
         ("broken", json!({ "target": { "kind": "sink", "broken": "lost its key" } })),
         ("lost", json!({ "target": { "kind": "gone" } })),
         ("off", json!({ "enabled": false })),
+        ("panics", json!({ "target": { "kind": "sink", "panics": true } })),
         ("mute", json!({ "events": ["b"], "target": { "kind": "gone" } })),
         ("other", json!({ "events": ["b"] })),
         ("works", json!({})),
@@ -194,7 +196,7 @@ fn one_that_cannot_send_matches_and_disturbs_nobody() {
     ];
     let index = index(&table.map(|(name, spec)| (name.to_owned(), spec)));
     let event = event("a", None);
-    assert_eq!(matched(&index, &event), ["broken", "lost", "works", "zeal"].map(id));
+    assert_eq!(matched(&index, &event), ["broken", "lost", "panics", "works", "zeal"].map(id));
     let explained = index.explain(&event);
     let waits = |why: &str| MatchReason::Waits { why: why.to_owned() };
     let expected = [
@@ -203,6 +205,7 @@ fn one_that_cannot_send_matches_and_disturbs_nobody() {
         ("mute", MatchReason::EventType),
         ("off", MatchReason::Disabled),
         ("other", MatchReason::EventType),
+        ("panics", waits("cannot bind the target: its code panicked; see the log")),
         ("works", MatchReason::Matched),
         ("zeal", MatchReason::Matched),
     ];
@@ -216,7 +219,7 @@ fn one_that_cannot_send_matches_and_disturbs_nobody() {
     );
     let mut waiting: Vec<_> = index.waiting().map(|(id, _)| id.as_str()).collect();
     waiting.sort_unstable();
-    assert_eq!(waiting, ["broken", "lost", "mute"]);
+    assert_eq!(waiting, ["broken", "lost", "mute", "panics"]);
     assert!(index.integration(&id("lost")).unwrap().is_ok());
     assert!(index.bound(&id("nobody")).is_none());
     assert!(index.has_unit(&id("berlin")) && !index.has_unit(&id("paris")));
