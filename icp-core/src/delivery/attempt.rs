@@ -53,6 +53,9 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
         Ok(found) => found,
         Err(ending) => return *ending,
     };
+    if let Some(reason) = bound.integration.retry.before_try(since(work), now) {
+        return Ending::untried(Next::Dead { reason });
+    }
     if core.clock.monotonic() >= work.trusted_until && !still_held(core, work) {
         return Ending::released(now);
     }
@@ -64,6 +67,12 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
     let ending = attempt(core, work, &view, &bound, now).await;
     core.metrics.attempt_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     ending
+}
+
+/// From when the time counts that a delivery may take.
+fn since(work: &Work) -> Timestamp {
+    let made = work.delivery.created_at;
+    work.event.due_at.map_or(made, |due_at| due_at.max(made))
 }
 
 /// The ending of an attempt that broke off.
@@ -266,7 +275,7 @@ fn retried(
     let past = Past {
         tries: delivery.tries,
         throttles: delivery.throttles,
-        created_at: delivery.created_at,
+        since: since(work),
         expires_at: delivery.expires_at,
         now,
         seed: seed(work),

@@ -5,7 +5,7 @@ use super::*;
 const NOW: Timestamp = Timestamp::from_millis(1_795_232_700_000);
 
 fn past(tries: u32) -> Past {
-    Past { tries, throttles: 0, created_at: NOW, expires_at: None, now: NOW, seed: 7 }
+    Past { tries, throttles: 0, since: NOW, expires_at: None, now: NOW, seed: 7 }
 }
 
 fn failure(hint: Hint) -> Failure {
@@ -92,6 +92,19 @@ fn the_deadline_ends_it() {
     let late = Past { now: NOW + Duration::from_secs(1), ..past(1) };
     assert_eq!(code(&spec.after_failure(&failure, Some(500), &late)), "deadline");
     assert_eq!(code(&slow.after_failure(&failure, Some(500), &late)), "retry");
+}
+
+#[test]
+fn no_try_begins_after_the_deadline() {
+    let spec = RetrySpec { deadline_seconds: Some(4), ..RetrySpec::default() };
+    let code = |spec: &RetrySpec, seconds| {
+        spec.before_try(NOW, NOW + Duration::from_secs(seconds)).map(|reason| reason.code)
+    };
+    assert_eq!(code(&spec, 0), None);
+    assert_eq!(code(&spec, 4), None);
+    assert_eq!(code(&spec, 5).as_deref(), Some("deadline"));
+    assert_eq!(spec.before_try(NOW + Duration::from_secs(9), NOW), None);
+    assert_eq!(code(&RetrySpec::default(), 1_000_000_000), None);
 }
 
 #[test]
