@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 use crate::event::TraceContext;
 use crate::integration::retry::{Decision, Past, RetrySpec};
 use crate::integration::{
@@ -216,7 +216,9 @@ async fn judged(
         },
         Judgement::Failed(failure) => {
             if failure.hint == Hint::Gone {
-                switch_off(core, work, view).await;
+                if let Err(error) = switch_off(core, work, view, bound).await {
+                    report(work, &error);
+                }
             }
             failed(core, work, bound, failure, Some(&sent), started, now).await
         }
@@ -224,9 +226,15 @@ async fn judged(
 }
 
 /// The receiver wants no more: the integration is switched off before the outcome is recorded,
-/// so that a crash between the two loses neither.
-async fn switch_off(core: &Core, work: &Work, view: &OrgView) {
+/// so that a crash between the two loses neither. One that sends to another target by now stays
+/// on: the answer is not of that one.
+async fn switch_off(core: &Core, work: &Work, view: &OrgView, bound: &Bound) -> Result<()> {
     let (org, id) = (&work.delivery.org, &work.delivery.integration);
+    let same = |spec: &serde_json::Value| bound.integration.aims_as(spec);
+    let record = core.store.resource(org, IntegrationSpec::KIND, id).await?;
+    if !record.is_some_and(|record| same(&record.spec)) {
+        return Ok(());
+    }
     let entry = view.entry.resource(IntegrationSpec::KIND, id);
     let version = entry.map_or(0, |entry| entry.revision.0);
     let told = if work.event.event_type.is_operational() {
@@ -234,11 +242,8 @@ async fn switch_off(core: &Core, work: &Work, view: &OrgView) {
     } else {
         notice::disabled(core, org, id, version, None, GONE).await
     };
-    for outcome in [told, core.resources.switch_off(org, id, GONE).await] {
-        if let Err(error) = outcome {
-            report(work, &error);
-        }
-    }
+    let off = core.resources.switch_off_while(org, id, GONE, same).await;
+    told.and(off)
 }
 
 /// The ending of a failed try: by the retry policy, then by what is due to those behind it.

@@ -358,6 +358,11 @@ impl CompiledIntegration {
         })
     }
 
+    /// Whether a stored spec sends to the same target.
+    pub(crate) fn aims_as(&self, spec: &serde_json::Value) -> bool {
+        spec.get("target") == Some(&self.target)
+    }
+
     /// The order of the lane an event with this ordering key goes to.
     #[must_use]
     pub fn lane_mode(&self, ordering_key: Option<&str>) -> LaneMode {
