@@ -223,23 +223,6 @@ impl RetrySpec {
     #[must_use]
     pub fn after_failure(&self, failure: &Failure, status: Option<u16>, past: &Past) -> Decision {
         let reason = EndReason::new(failure.class.clone(), failure.message.clone());
-        let dead = |code: &str| Decision {
-            next: Next::Dead {
-                reason: EndReason::new(code, format!("{}: {}", failure.class, failure.message)),
-            },
-            block_lane_until: None,
-        };
-        let allowed = match self.hint(failure.hint, status) {
-            Hint::Gone => return dead("gone"),
-            Hint::Impossible => return dead("impossible"),
-            Hint::Refused if matches!(self.schedule, Schedule::Icplane) => return dead("refused"),
-            Hint::Refused => self.attempts().min(REFUSED_TRIES),
-            Hint::Retry | Hint::Wait(_) => self.attempts(),
-        };
-        if past.tries >= allowed {
-            let refused = allowed < self.attempts();
-            return dead(if refused { "refused" } else { "exhausted" });
-        }
         let backoff = self.delay(past.tries, past.seed);
         let asked = match failure.hint {
             Hint::Wait(Some(wait)) if !self.ignore_retry_after => Some(wait),
@@ -247,19 +230,41 @@ impl RetrySpec {
         };
         let wait = asked.map_or(backoff, |asked| asked.clamp(backoff, LONGEST.max(backoff)));
         let due_at = past.now + wait;
+        // The receiver asked it of the whole lane, whatever becomes of this delivery.
+        let block_lane_until = asked.map(|_| due_at);
+        let dead = |code: &str| Decision {
+            next: Next::Dead {
+                reason: EndReason::new(code, format!("{}: {}", failure.class, failure.message)),
+            },
+            block_lane_until,
+        };
+        let hint = self.hint(failure.hint, status);
+        let allowed = match hint {
+            Hint::Gone => return dead("gone"),
+            Hint::Impossible => return dead("impossible"),
+            Hint::Refused if matches!(self.schedule, Schedule::Icplane) => return dead("refused"),
+            Hint::Refused => self.attempts().min(REFUSED_TRIES),
+            Hint::Retry | Hint::Wait(_) => self.attempts(),
+        };
+        let throttled = asked.is_some()
+            && matches!(hint, Hint::Wait(_))
+            && past.throttles < MOST_THROTTLES;
+        if !throttled && past.tries >= allowed {
+            let refused = allowed < self.attempts();
+            return dead(if refused { "refused" } else { "exhausted" });
+        }
         if past.expires_at.is_some_and(|expires| due_at >= expires) {
-            return Decision { next: Next::Expired, block_lane_until: None };
+            return Decision { next: Next::Expired, block_lane_until };
         }
         if self.is_late(past.since, due_at) {
             return dead(DEADLINE);
         }
-        let throttled = asked.is_some() && past.throttles < MOST_THROTTLES;
         let next = if throttled {
             Next::Refund { due_at, throttled }
         } else {
             Next::Retry { due_at, reason }
         };
-        Decision { next, block_lane_until: asked.map(|_| due_at) }
+        Decision { next, block_lane_until }
     }
 
     /// Why a delivery that exists `since` then ends without a try at `now`; `None` where it is

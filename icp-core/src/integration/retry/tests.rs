@@ -48,7 +48,8 @@ fn hints_decide_by_table() {
         (&standard, Hint::Refused, Some(404), 3, "refused"),
         (&standard, Hint::Retry, None, 9, "retry"),
         (&standard, wait, Some(429), 1, "refund"),
-        (&standard, wait, Some(503), 10, "exhausted"),
+        (&standard, wait, Some(503), 10, "refund"),
+        (&standard, Hint::Wait(None), Some(503), 10, "exhausted"),
         (&standard, Hint::Wait(None), Some(429), 1, "retry"),
         (&icplane, Hint::Refused, Some(404), 1, "refused"),
         (&icplane, Hint::Refused, Some(401), 3, "retry"),
@@ -57,6 +58,8 @@ fn hints_decide_by_table() {
         (&only_503, Hint::Retry, Some(500), 3, "refused"),
         (&only_503, Hint::Retry, Some(503), 9, "retry"),
         (&only_503, Hint::Retry, None, 9, "retry"),
+        (&only_503, wait, Some(429), 2, "retry"),
+        (&only_503, wait, Some(429), 3, "refused"),
     ] {
         let decision = spec.after_failure(&failure(hint), status, &past(tries));
         assert_eq!(code(&decision), expected, "{spec:?} {hint:?} {status:?} {tries}");
@@ -82,6 +85,34 @@ fn retry_after_blocks_the_lane_and_stays_in_bounds() {
     assert_eq!(unheeded.after_failure(&failure, Some(429), &past(1)).block_lane_until, None);
     let many = Past { throttles: MOST_THROTTLES, ..past(1) };
     assert_eq!(code(&spec.after_failure(&failure, Some(429), &many)), "retry");
+}
+
+#[test]
+fn retry_after_blocks_the_lane_however_the_delivery_ends() {
+    let list = |deadline_seconds| RetrySpec {
+        schedule: Schedule::List { delays_seconds: vec![1, 2] },
+        deadline_seconds,
+        ..RetrySpec::default()
+    };
+    let icplane = RetrySpec { schedule: Schedule::Icplane, ..RetrySpec::default() };
+    let wait = failure(Hint::Wait(Some(Duration::from_secs(60))));
+    let until = Some(NOW + Duration::from_secs(60));
+    let much = Past { throttles: MOST_THROTTLES, ..past(3) };
+    let brief = Past { expires_at: Some(NOW + Duration::from_secs(9)), ..past(3) };
+    for (spec, status, past, expected) in [
+        (list(None), 429, past(1), "refund"),
+        (list(None), 429, past(3), "refund"),
+        (list(None), 503, past(3), "refund"),
+        (list(None), 429, Past { tries: 2, ..much }, "retry"),
+        (list(None), 429, much, "exhausted"),
+        (list(None), 429, brief, "expired"),
+        (list(Some(9)), 429, past(3), "deadline"),
+        (icplane, 503, past(4), "refund"),
+        (RetrySpec { retry_on: Some(Vec::new()), ..list(None) }, 429, past(3), "refused"),
+    ] {
+        let decision = spec.after_failure(&wait, Some(status), &past);
+        assert_eq!((code(&decision), decision.block_lane_until), (expected, until), "{past:?}");
+    }
 }
 
 #[test]
