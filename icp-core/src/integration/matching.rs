@@ -182,10 +182,7 @@ impl MatchIndex {
 
     /// One integration, whether or not it can send; `None` where there is none of this id.
     #[must_use]
-    pub fn integration(
-        &self,
-        id: &ResourceId,
-    ) -> Option<&Result<Arc<CompiledIntegration>, Error>> {
+    pub fn integration(&self, id: &ResourceId) -> Option<&Result<Arc<CompiledIntegration>, Error>> {
         self.known.get(id).map(|known| &known.integration)
     }
 

@@ -56,7 +56,8 @@ async fn verdict(core: &Core, letter: &DueLetter) -> Result<Verdict> {
         Err(error) if error.code() == crate::error::Code::OrganizationUnknown => None,
         Err(error) => return Err(error),
     };
-    let integration = view.as_ref().and_then(|view| view.matching.integration(&delivery.integration));
+    let integration =
+        view.as_ref().and_then(|view| view.matching.integration(&delivery.integration));
     let now = core.clock.now();
     let policy = match integration {
         Some(Ok(integration)) => Some(&integration.auto_retry),

@@ -312,7 +312,7 @@ proptest! {
         prop_assert_eq!(explained.len(), named.len());
         let expected: Vec<_> = explained
             .into_iter()
-            .filter(|(_, reason)| *reason == MatchReason::Matched)
+            .filter(|(_, reason)| reason.is_match())
             .map(|(id, _)| id)
             .collect();
         prop_assert_eq!(matched(&index, &event), expected);
