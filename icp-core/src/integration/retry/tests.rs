@@ -95,8 +95,8 @@ fn retry_after_blocks_the_lane_however_the_delivery_ends() {
         ..RetrySpec::default()
     };
     let icplane = RetrySpec { schedule: Schedule::Icplane, ..RetrySpec::default() };
-    let wait = failure(Hint::Wait(Some(Duration::from_secs(60))));
-    let until = Some(NOW + Duration::from_secs(60));
+    let wait = failure(Hint::Wait(Some(Duration::from_secs(3600))));
+    let until = Some(NOW + Duration::from_secs(3600));
     let much = Past { throttles: MOST_THROTTLES, ..past(3) };
     let brief = Past { expires_at: Some(NOW + Duration::from_secs(9)), ..past(3) };
     for (spec, status, past, expected) in [
