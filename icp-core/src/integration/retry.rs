@@ -246,9 +246,8 @@ impl RetrySpec {
             Hint::Refused => self.attempts().min(REFUSED_TRIES),
             Hint::Retry | Hint::Wait(_) => self.attempts(),
         };
-        let throttled = asked.is_some()
-            && matches!(hint, Hint::Wait(_))
-            && past.throttles < MOST_THROTTLES;
+        let throttled =
+            asked.is_some() && matches!(hint, Hint::Wait(_)) && past.throttles < MOST_THROTTLES;
         if !throttled && past.tries >= allowed {
             let refused = allowed < self.attempts();
             return dead(if refused { "refused" } else { "exhausted" });
