@@ -108,7 +108,7 @@ fn retry_after_blocks_the_lane_however_the_delivery_ends() {
         (list(None), 429, brief, "expired"),
         (list(Some(9)), 429, past(3), "deadline"),
         (icplane, 503, past(4), "refund"),
-        (RetrySpec { retry_on: Some(Vec::new()), ..list(None) }, 429, past(3), "refused"),
+        (RetrySpec { retry_on: Some(Vec::new()), ..RetrySpec::default() }, 429, past(3), "refused"),
     ] {
         let decision = spec.after_failure(&wait, Some(status), &past);
         assert_eq!((code(&decision), decision.block_lane_until), (expected, until), "{past:?}");
