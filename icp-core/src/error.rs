@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -377,6 +378,14 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
     }
+}
+
+/// What `call` answers, or an error where it panics: what a host plugged in must not take along
+/// who calls it. The panic itself is reported by the panic hook; its text could be anything.
+pub(crate) fn unwound<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        Err(Error::new(Code::Internal, format!("cannot {what}: its code panicked; see the log")))
+    })
 }
 
 #[cfg(test)]

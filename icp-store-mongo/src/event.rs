@@ -25,8 +25,8 @@ impl EventStore for MongoStore {
         told("list events", events(self, org, query).await)
     }
 
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
-        told("read the outbox", outbox::list(self, limit).await)
+    async fn outbox(&self, without: &[OrgId], limit: usize) -> Result<Vec<OutboxEntry>> {
+        told("read the outbox", outbox::list(self, without, limit).await)
     }
 }
 

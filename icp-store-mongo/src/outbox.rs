@@ -1,7 +1,7 @@
 use futures_util::TryStreamExt;
 use icp_core::error::{Code, Error, Result};
 use icp_core::event::{Event, OutboxEntry};
-use icp_core::id::{DeliveryId, EventId};
+use icp_core::id::{DeliveryId, EventId, OrgId};
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
 
@@ -46,11 +46,20 @@ impl MongoStore {
     }
 }
 
-/// The oldest rows.
-pub(crate) async fn list(store: &MongoStore, limit: usize) -> Result<Vec<OutboxEntry>, Failure> {
+/// The oldest rows, but for those of the organizations `without`.
+pub(crate) async fn list(
+    store: &MongoStore,
+    without: &[OrgId],
+    limit: usize,
+) -> Result<Vec<OutboxEntry>, Failure> {
+    let mut filter = doc! {};
+    if !without.is_empty() {
+        let orgs: Vec<_> = without.iter().map(OrgId::as_str).collect();
+        filter.insert("org", doc! { "$nin": orgs });
+    }
     let rows: Vec<Document> = store
         .light(OUTBOX)
-        .find(doc! {})
+        .find(filter)
         .sort(doc! { "_id": 1 })
         .limit(count(limit.max(1)))
         .await?

@@ -95,7 +95,7 @@ async fn day(store: &MongoStore) {
     });
     store.settle(Settle { settlements: settlements.collect(), now: NOW }).await.unwrap();
     store.beat(SESSION, NOW).await.unwrap();
-    store.outbox(10).await.unwrap();
+    store.outbox(&[], 10).await.unwrap();
     let of = RescueOf::Orphans { before: NOW };
     store.rescue(Rescue { of, now: NOW, limit: 9, max_rescues: 3 }).await.unwrap();
     store.sweep(Sweep { now: NOW, limit: 9 }).await.unwrap();

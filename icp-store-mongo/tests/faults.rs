@@ -215,7 +215,7 @@ async fn a_transaction_that_is_aborted_leaves_nothing() {
             session.abort_transaction().await.unwrap();
         }
     }
-    let rows = store.outbox(10).await.unwrap();
+    let rows = store.outbox(&[], 10).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.event.id).collect::<Vec<_>>(), [event(2).id]);
     store.database().drop().await.unwrap();
 }

@@ -33,8 +33,8 @@ impl<D: Database> EventStore for SqlStore<D> {
         read!(self, Scope::Of(org), "list events", |conn| list(conn, org, query).await)
     }
 
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
-        read!(self, Scope::Node, "read the outbox", |conn| outbox::list(conn, limit).await)
+    async fn outbox(&self, without: &[OrgId], limit: usize) -> Result<Vec<OutboxEntry>> {
+        read!(self, Scope::Node, "read the outbox", |conn| outbox::list(conn, without, limit).await)
     }
 }
 

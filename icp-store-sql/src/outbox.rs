@@ -79,14 +79,25 @@ pub(crate) fn put(script: &mut Script, event: &Event) {
     script.expect(1);
 }
 
-pub(crate) fn list_sql() -> String {
+pub(crate) fn list_sql(without: usize) -> String {
     // What is erased leaves the outbox.
     let event = EVENT.replace("e.erased_at", "NULL");
-    format!("SELECT {event}, e.body FROM icp_outbox e ORDER BY e.seq LIMIT ?")
+    let passed = match without {
+        0 => String::new(),
+        count => format!(" WHERE e.org NOT IN (?{})", ", ?".repeat(count - 1)),
+    };
+    format!("SELECT {event}, e.body FROM icp_outbox e{passed} ORDER BY e.seq LIMIT ?")
 }
 
-pub(crate) async fn list(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<OutboxEntry>, Failure> {
-    let rows = statement(list_sql())
+pub(crate) async fn list(
+    conn: &mut Conn<'_>,
+    without: &[OrgId],
+    limit: usize,
+) -> Result<Vec<OutboxEntry>, Failure> {
+    let sql = statement(list_sql(without.len()));
+    let rows = without
+        .iter()
+        .fold(sql, |sql, org| sql.bind(org.as_str().to_owned()))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(conn)
         .await?;

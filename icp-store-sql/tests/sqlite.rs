@@ -97,22 +97,22 @@ async fn host_transactions_emit_all_or_nothing() {
     let mut tx = host.begin().await.unwrap();
     store.publish_in(&mut tx, &event(1)).await.unwrap();
     tx.rollback().await.unwrap();
-    assert!(store.outbox(10).await.unwrap().is_empty());
+    assert!(store.outbox(&[], 10).await.unwrap().is_empty());
     let mut tx = host.begin().await.unwrap();
     store.publish_in(&mut tx, &event(2)).await.unwrap();
     store.publish_in(&mut tx, &event(3)).await.unwrap();
-    assert!(store.outbox(10).await.unwrap().is_empty());
+    assert!(store.outbox(&[], 10).await.unwrap().is_empty());
     tx.commit().await.unwrap();
     store.hint();
     store.wakeup().await;
-    let entries = store.outbox(10).await.unwrap();
+    let entries = store.outbox(&[], 10).await.unwrap();
     assert_eq!(entries.iter().map(|e| &e.event).collect::<Vec<_>>(), [&event(2), &event(3)]);
     let mut relayed = item(2, 1);
     relayed.outbox = Some(relayed.event.id);
     let batch = Ingest { items: [relayed.clone(), relayed].into(), direct: None, now: NOW };
     let answers = store.ingest(batch).await.unwrap();
     assert_eq!(answers, [Ingested::Accepted { leased: vec![] }, Ingested::Gone]);
-    assert_eq!(store.outbox(10).await.unwrap().len(), 1);
+    assert_eq!(store.outbox(&[], 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

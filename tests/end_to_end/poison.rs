@@ -1,12 +1,16 @@
 //! Deliveries that break what works on them: they harm none beside them, and end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::engine::{Engine, EngineConfig};
+use icp::id::{ClockIds, IdSource};
 use icp::notice::DELIVERY_DEAD;
+use icp::time::SystemClock;
 use icp::transform::{Outcome, Plan, Report, TransformContext, TransformError, Transformer};
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
@@ -17,6 +21,7 @@ use crate::stage::{Backend, Stage, config};
 crate::on_every_store! {
     what_takes_nodes_down_is_quarantined,
     what_hangs_ends_at_the_deadline,
+    a_second_panic_gives_the_lease_back,
     a_suspect_that_runs_takes_no_other_along,
     answers_without_an_end_harm_nobody,
     answers_that_are_too_much_or_make_no_sense_harm_nobody,
@@ -111,6 +116,67 @@ async fn what_takes_nodes_down_is_quarantined(backend: Backend) {
     assert_eq!(dead.reason.as_ref().unwrap().code, "poison");
     assert!(fatal.try_recv().is_err(), "it was met three times and no more");
     drop(last);
+    stage.end().await;
+}
+
+/// Ids that panic once when they are told to.
+#[derive(Debug)]
+struct Moody {
+    ids: ClockIds<SystemClock>,
+    armed: Arc<AtomicBool>,
+}
+
+impl IdSource for Moody {
+    fn next(&self) -> u128 {
+        assert!(!self.armed.swap(false, Ordering::AcqRel), "as the test asks");
+        self.ids.next()
+    }
+}
+
+/// A transformer that arms the ids with its first run, and panics then.
+#[derive(Debug)]
+struct Arming {
+    armed: Arc<AtomicBool>,
+    first: AtomicBool,
+}
+
+#[async_trait]
+impl Transformer for Arming {
+    async fn run(
+        &self,
+        _: &Plan,
+        _: Bytes,
+        _: &TransformContext<'_>,
+    ) -> Result<Report, TransformError> {
+        self.armed.store(self.first.swap(false, Ordering::AcqRel), Ordering::Release);
+        panic!("as the test asks");
+    }
+}
+
+async fn a_second_panic_gives_the_lease_back(backend: Backend) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let ids = Moody { ids: ClockIds::new(SystemClock).unwrap(), armed: Arc::clone(&armed) };
+    let transformer = Arming { armed, first: AtomicBool::new(true) };
+    let mut config = config();
+    config.poll = Duration::from_millis(20);
+    let builder = backend.builder().config(config).ids(ids).transformer(transformer);
+    let engine = builder.build().unwrap();
+    let stage = Stage::with(backend, engine).await;
+    let only = json!({
+        "events": ["order.*"],
+        "transform": [{ "map": {} }],
+        "retry": { "max_attempts": 1 },
+    });
+    stage.integration("crm", only).await;
+    stage.integration("ops", json!({ "events": [DELIVERY_DEAD] })).await;
+    stage.publish("order.paid", &json!({})).await;
+    // The first lease ended with the notice of the dead letter, the second with the letter.
+    stage.settled(DeliveryState::Dead, 1).await;
+    stage.receiver.wait_for_to("/ops", 1).await;
+    let dead = stage.deliveries().await.remove(0);
+    assert_eq!((dead.epoch, dead.tries), (2, 1));
+    assert!(stage.engine.metrics().render().contains("icp_panics_total 3"));
+    stage.settled(DeliveryState::Delivered, 1).await;
     stage.end().await;
 }
 

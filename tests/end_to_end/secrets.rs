@@ -1,17 +1,22 @@
 //! Secrets that reach the receiver and nothing else.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use icp::delivery::DeliveryState;
 use icp::id::ResourceId;
+use icp::integration::MatchReason;
 use icp::resource::{AuditQuery, ListQuery};
+use icp::secret::{LocalKeys, SystemEntropy};
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
 
-use crate::stage::{Backend, SIGNING_SECRET, Stage, create};
+use crate::stage::{Backend, SIGNING_SECRET, Stage, config, create};
 
 crate::on_every_store! {
     a_secret_is_shown_to_its_receiver_only,
     a_refused_secret_is_not_repeated,
+    events_wait_for_a_key_that_is_missing,
 }
 
 const CANARY: &str = "canary-c4e1f2-password";
@@ -66,6 +71,39 @@ async fn a_secret_is_shown_to_its_receiver_only(backend: Backend) {
     assert_eq!(last.header("authorization"), format!("Basic {}", hunted()[1]));
     stage.running().shutdown(std::time::Duration::from_secs(5)).await;
     stored_bytes_hide_everything(&stage.backend);
+    stage.end().await;
+}
+
+async fn events_wait_for_a_key_that_is_missing(backend: Backend) {
+    let mut stage = Stage::new(backend).await;
+    stage.integration("crm", json!({})).await;
+    stage.running().shutdown(Duration::from_secs(5)).await;
+
+    let mut hasty = config();
+    hasty.poll = Duration::from_millis(20);
+    let other = LocalKeys::generate("k2", &SystemEntropy).unwrap();
+    let keyless = stage.backend.another_node().await.keys(other).config(hasty).build().unwrap();
+    let running = keyless.start().await.unwrap();
+    let event = stage.event("order.paid", &json!({ "order": 17 }));
+    let published = keyless.publish(event).await.unwrap();
+    assert_eq!(published.deliveries, 1);
+    let explained = keyless.explain(&stage.org, published.id).await.unwrap();
+    assert!(matches!(explained.integrations[0].reason, MatchReason::Waits { .. }), "{explained:?}");
+    let waits = stage
+        .until(async || {
+            let delivery = stage.deliveries().await.remove(0);
+            (delivery.epoch > 0 && delivery.tries == 0).then_some(delivery)
+        })
+        .await;
+    running.shutdown(Duration::from_secs(5)).await;
+
+    let restored = stage.backend.another_node().await.build().unwrap();
+    let running = restored.start().await.unwrap();
+    let delivered = stage.reaches(waits.id, DeliveryState::Delivered).await;
+    assert_eq!(delivered.tries, 1);
+    let received = stage.receiver.requests("/crm").remove(0);
+    assert_eq!(received.body, r#"{"order":17}"#);
+    running.shutdown(Duration::from_secs(5)).await;
     stage.end().await;
 }
 

@@ -72,7 +72,7 @@ async fn emptied(database: &Database) {
     let engine = node::engine(&database.url).await;
     let running = engine.start().await.unwrap();
     let relayed = async {
-        while !store.outbox(1).await.unwrap().is_empty() {
+        while !store.outbox(&[], 1).await.unwrap().is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };

@@ -19,8 +19,12 @@ use crate::{key_file, store, welcome};
 /// Serves until the process is told to stop; answers what the engine brought to an end.
 pub(crate) async fn run(config: &Config) -> Result<Drained> {
     let stop = stop_signal()?;
-    let keys = key_file::load_or_make(&config.key_file)?;
+    let kept = key_file::load(&config.key_file)?;
     let opened = store::open(config).await?;
+    let keys = match kept {
+        Some(keys) => keys,
+        None => key_file::make_for(&*opened.store, &config.key_file).await?,
+    };
     let mut builder =
         Engine::builder_on(Arc::clone(&opened.store)).config(config.engine()).keys(keys);
     if config.allow_loopback {

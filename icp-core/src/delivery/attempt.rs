@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 use crate::event::TraceContext;
 use crate::integration::retry::{Decision, Past, RetrySpec};
 use crate::integration::{
@@ -53,6 +53,9 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
         Ok(found) => found,
         Err(ending) => return *ending,
     };
+    if let Some(reason) = bound.integration.retry.before_try(since(work), now) {
+        return Ending::untried(Next::Dead { reason });
+    }
     if core.clock.monotonic() >= work.trusted_until && !still_held(core, work) {
         return Ending::released(now);
     }
@@ -64,6 +67,12 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
     let ending = attempt(core, work, &view, &bound, now).await;
     core.metrics.attempt_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     ending
+}
+
+/// From when the time counts that a delivery may take.
+fn since(work: &Work) -> Timestamp {
+    let made = work.delivery.created_at;
+    work.event.due_at.map_or(made, |due_at| due_at.max(made))
 }
 
 /// The ending of an attempt that broke off.
@@ -87,10 +96,6 @@ async fn target(core: &Core, work: &Work) -> Result<(Arc<OrgView>, Arc<Bound>), 
         Box::new(Ending::untried(Next::Cancelled { reason }))
     };
     let now = core.clock.now();
-    let later = || {
-        let due_at = now + core.config.poll * 10;
-        Box::new(Ending::untried(Next::Refund { due_at, throttled: false }))
-    };
     let view: Arc<OrgView> = match core.org(&work.delivery.org).await {
         Ok(view) => view,
         Err(error) if error.code() == Code::OrganizationUnknown => {
@@ -98,7 +103,7 @@ async fn target(core: &Core, work: &Work) -> Result<(Arc<OrgView>, Arc<Bound>), 
         }
         Err(error) => {
             report(work, &error);
-            return Err(later());
+            return Err(Box::new(later(core)));
         }
     };
     let bound = match view.matching.bound(&work.delivery.integration) {
@@ -108,10 +113,16 @@ async fn target(core: &Core, work: &Work) -> Result<(Arc<OrgView>, Arc<Bound>), 
         Some(Ok(_)) => Err(Box::new(Ending::released(now))),
         Some(Err(error)) => {
             report(work, error);
-            Err(later())
+            Err(Box::new(later(core)))
         }
     };
     bound.map(|bound| (view, bound))
+}
+
+/// The delivery waits a while, and the try is given back.
+pub(crate) fn later(core: &Core) -> Ending {
+    let due_at = core.clock.now() + core.config.poll * 10;
+    Ending::untried(Next::Refund { due_at, throttled: false })
 }
 
 fn report(work: &Work, error: &Error) {
@@ -205,7 +216,9 @@ async fn judged(
         },
         Judgement::Failed(failure) => {
             if failure.hint == Hint::Gone {
-                switch_off(core, work, view).await;
+                if let Err(error) = switch_off(core, work, view, bound).await {
+                    report(work, &error);
+                }
             }
             failed(core, work, bound, failure, Some(&sent), started, now).await
         }
@@ -213,9 +226,15 @@ async fn judged(
 }
 
 /// The receiver wants no more: the integration is switched off before the outcome is recorded,
-/// so that a crash between the two loses neither.
-async fn switch_off(core: &Core, work: &Work, view: &OrgView) {
+/// so that a crash between the two loses neither. One that sends to another target by now stays
+/// on: the answer is not of that one.
+async fn switch_off(core: &Core, work: &Work, view: &OrgView, bound: &Bound) -> Result<()> {
     let (org, id) = (&work.delivery.org, &work.delivery.integration);
+    let same = |spec: &serde_json::Value| bound.integration.aims_as(spec);
+    let record = core.store.resource(org, IntegrationSpec::KIND, id).await?;
+    if !record.is_some_and(|record| same(&record.spec)) {
+        return Ok(());
+    }
     let entry = view.entry.resource(IntegrationSpec::KIND, id);
     let version = entry.map_or(0, |entry| entry.revision.0);
     let told = if work.event.event_type.is_operational() {
@@ -223,11 +242,8 @@ async fn switch_off(core: &Core, work: &Work, view: &OrgView) {
     } else {
         notice::disabled(core, org, id, version, None, GONE).await
     };
-    for outcome in [told, core.resources.switch_off(org, id, GONE).await] {
-        if let Err(error) = outcome {
-            report(work, &error);
-        }
-    }
+    let off = core.resources.switch_off_while(org, id, GONE, same).await;
+    told.and(off)
 }
 
 /// The ending of a failed try: by the retry policy, then by what is due to those behind it.
@@ -264,7 +280,7 @@ fn retried(
     let past = Past {
         tries: delivery.tries,
         throttles: delivery.throttles,
-        created_at: delivery.created_at,
+        since: since(work),
         expires_at: delivery.expires_at,
         now,
         seed: seed(work),

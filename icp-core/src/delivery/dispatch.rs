@@ -1,5 +1,6 @@
 //! From a lease to its outcome: at most as many at once as the node has room for.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,12 +56,24 @@ pub(crate) fn hold(core: &Core, work: &Work) {
 /// Makes the attempt and hands its outcome on.
 pub(crate) async fn work_on(core: &Core, work: &Work, permit: OwnedSemaphorePermit) {
     core.metrics.in_flight.inc();
-    let settlement = outcome(core, work).await;
+    let settlement = whatever(core, work).await;
     core.metrics.in_flight.dec();
     core.metrics.unsettled.inc();
     // The queue has no bound, so nothing is refused.
     let outcome = settle::Outcome { settlement, room: Some(permit), waited: work.waited };
     let _ = core.settler.push(outcome);
+}
+
+/// As [`outcome`]; where working the outcome out panics as well, the lease is given back, since a
+/// lease without a settlement would be held for ever.
+async fn whatever(core: &Core, work: &Work) -> Settlement {
+    match AssertUnwindSafe(outcome(core, work)).catch_unwind().await {
+        Ok(settlement) => settlement,
+        Err(panic) => {
+            panicked(core, work, &*panic, "the outcome of an attempt panicked");
+            settlement(work, attempt::later(core), None)
+        }
+    }
 }
 
 async fn outcome(core: &Core, work: &Work) -> Settlement {
@@ -71,12 +84,7 @@ async fn outcome(core: &Core, work: &Work) -> Settlement {
         ending = attempt => match ending {
             Ok(Ok(ending)) => ending,
             Ok(Err(panic)) => {
-                core.metrics.panics.inc();
-                tracing::error!(
-                    icp.delivery.id = %work.delivery.id,
-                    panic = panic_message(&*panic),
-                    "an attempt panicked"
-                );
+                panicked(core, work, &*panic, "an attempt panicked");
                 attempt::broken(core, work, failure("panic", "the attempt broke off; see the log")).await
             }
             Err(_) => {
@@ -89,6 +97,19 @@ async fn outcome(core: &Core, work: &Work) -> Settlement {
         Next::Dead { reason } => notice::dead(core, work, reason).await,
         _ => None,
     };
+    settlement(work, ending, notice)
+}
+
+fn panicked(core: &Core, work: &Work, panic: &(dyn Any + Send), what: &str) {
+    core.metrics.panics.inc();
+    tracing::error!(
+        icp.delivery.id = %work.delivery.id,
+        panic = panic_message(panic),
+        "{what}"
+    );
+}
+
+fn settlement(work: &Work, ending: Ending, notice: Option<Arc<Event>>) -> Settlement {
     Settlement {
         lease: work.lease(),
         lane: work.delivery.lane,

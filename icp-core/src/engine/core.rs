@@ -190,6 +190,14 @@ impl OrgView {
             &organization,
             entry.compiled::<CompiledIntegration>(IntegrationSpec::KIND),
         );
+        for (id, error) in matching.waiting() {
+            tracing::error!(
+                icp.org = %entry.org(),
+                icp.integration.id = %id,
+                icp.error = error.code().as_str(),
+                "the deliveries of an integration wait because it cannot be used: {error}"
+            );
+        }
         let integrations = entry.resources(IntegrationSpec::KIND);
         let failing = integrations
             .filter_map(|(id, entry)| Some((id.clone(), Failing::of(&entry.status)?)))

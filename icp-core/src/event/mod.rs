@@ -1,5 +1,6 @@
 //! What happened: an immutable fact that a host publishes, and its way into the store.
 
+mod json;
 mod kind;
 pub(crate) mod publish;
 mod store;
@@ -80,7 +81,9 @@ impl NewEvent {
 
     /// An event whose body is sent as it is, with `content_type`.
     ///
-    /// A body of `application/json` must be one JSON value, but needs not be an object.
+    /// A body of `application/json` must be one JSON value, but needs not be an object. It must be
+    /// readable to conditions and mappings: no half of a surrogate pair, no number beyond a
+    /// double, at most 127 levels.
     pub fn raw(
         org: impl Into<String>,
         event_type: impl Into<String>,
@@ -377,9 +380,10 @@ impl Faults {
         if !legal {
             self.add("/content_type", "malformed", "is not a media type such as application/json");
         } else if is_json(content_type)
-            && let Err(error) = serde_json::from_slice::<&serde_json::value::RawValue>(body)
+            && let Err(error) = json::check(body)
         {
-            self.add("/body", "not_json", format!("is not json: {error}"));
+            let message = format!("is not json that conditions and mappings can read: {error}");
+            self.add("/body", "not_json", message);
         }
     }
 

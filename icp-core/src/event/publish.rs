@@ -14,7 +14,7 @@ use crate::delivery::{Delivery, DeliveryState, LaneId, LaneMode, Lease, Next, Se
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, ErrorKind, Result, Violation};
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
-use crate::integration::Bound;
+use crate::integration::CompiledIntegration;
 use crate::time::Timestamp;
 
 /// What became of a published event.
@@ -145,7 +145,7 @@ pub(crate) fn item(
         .matching
         .matches(&event)
         .into_iter()
-        .map(|bound| delivery(core, view, &event, &bound, due_at))
+        .map(|integration| delivery(core, view, &event, &integration, due_at))
         .collect();
     IngestItem {
         body_hash: body_hash(&event),
@@ -160,10 +160,9 @@ pub(crate) fn delivery(
     core: &Core,
     view: &OrgView,
     event: &Event,
-    bound: &Bound,
+    integration: &CompiledIntegration,
     due_at: Timestamp,
 ) -> NewDelivery {
-    let integration = &bound.integration;
     NewDelivery {
         id: DeliveryId::generate(core.ids.as_ref()),
         integration: integration.id.clone(),
@@ -175,7 +174,7 @@ pub(crate) fn delivery(
 fn lane(
     view: &OrgView,
     org: &OrgId,
-    integration: &crate::integration::CompiledIntegration,
+    integration: &CompiledIntegration,
     ordering_key: Option<&Arc<str>>,
 ) -> LaneSeed {
     let id: &ResourceId = &integration.id;

@@ -48,11 +48,12 @@ pub trait EventStore: Debug + Send + Sync + 'static {
     /// Events of an organization without their bodies, newest first.
     async fn events(&self, org: &OrgId, query: &EventQuery) -> Result<Page<EventSummary>>;
 
-    /// The oldest rows that host transactions have put into the outbox, at most `limit`.
+    /// The oldest rows that host transactions have put into the outbox, at most `limit`; those of
+    /// the organizations `without` are passed over.
     ///
     /// Rows are found by being there, never by an id after a cursor, so a transaction that
     /// commits late is not passed over.
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>>;
+    async fn outbox(&self, without: &[OrgId], limit: usize) -> Result<Vec<OutboxEntry>>;
 }
 
 /// A batch of events to take in.

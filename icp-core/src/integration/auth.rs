@@ -1,5 +1,7 @@
 //! How a request to an endpoint authenticates itself.
 
+mod trace;
+
 use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+use self::trace::Traces;
 use crate::error::{Code, Error, Result, Violation};
 use crate::secret::{Opener, Place, Secret, SecretString, SecretVisitor};
 
@@ -30,8 +33,6 @@ const RESERVED: [&str; 10] = [
 /// The longest name of a query parameter, and the most headers.
 const MAX_NAME: usize = 128;
 const MAX_HEADERS: usize = 50;
-/// The shortest credential that is looked for in answers, in bytes.
-const SHORTEST: usize = 6;
 
 /// The authentication scheme of an endpoint.
 ///
@@ -156,6 +157,7 @@ impl AuthSpec {
     /// Those of [`Opener::open`]; [`Code::ConfigInvalid`] where a name or an opened secret is not
     /// legal in its place.
     pub fn open(&self, opener: &Opener<'_>) -> Result<Auth> {
+        let mut raw = Vec::new();
         let parts = match self {
             Self::None {} => Vec::new(),
             Self::ApiKey { location: KeyLocation::Header, name, value } => {
@@ -168,6 +170,7 @@ impl AuthSpec {
                 let password = opener.open(SLOT_PASSWORD, password)?;
                 let pair = Zeroizing::new(format!("{username}:{}", password.expose()));
                 let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+                raw.push(password);
                 vec![Part::Header(AUTHORIZATION, format!("Basic {}", *encoded).into())]
             }
             Self::Bearer { token } => {
@@ -179,7 +182,8 @@ impl AuthSpec {
                 .map(|(name, value)| header_part(name, opener.open(SLOT_HEADERS, value)?))
                 .collect::<Result<_>>()?,
         };
-        Ok(Auth(parts))
+        let traces = Traces::of(&parts, &raw);
+        Ok(Auth { parts, traces })
     }
 }
 
@@ -192,7 +196,10 @@ const SLOT_HEADERS: &str = "auth.headers";
 ///
 /// The default adds nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Auth(Vec<Part>);
+pub struct Auth {
+    parts: Vec<Part>,
+    traces: Traces,
+}
 
 #[derive(Clone, Debug)]
 enum Part {
@@ -209,7 +216,7 @@ impl Auth {
     /// [`Code::ConfigInvalid`] where a credential cannot be written; the request must then not be
     /// sent.
     pub fn apply(&self, url: &mut Url, headers: &mut HeaderMap) -> Result<()> {
-        for part in &self.0 {
+        for part in &self.parts {
             match part {
                 Part::Header(name, value) => {
                     headers.insert(name.clone(), sensitive(name, value)?);
@@ -224,20 +231,12 @@ impl Auth {
 }
 
 impl Auth {
-    /// The text with `***` in place of the credentials that a receiver repeats. Texts of fewer
-    /// than 6 bytes are left: they could be anything.
+    /// The text with `***` in place of the credentials that a receiver repeats: as they are sent,
+    /// without their scheme, a password as it is, and each as it is written in a URL, a form or a
+    /// JSON string. Texts of fewer than 6 bytes are left: they could be anything.
     #[must_use]
     pub fn redact(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, part| {
-            let (Part::Header(_, secret) | Part::Query(_, secret)) = part;
-            let whole = secret.expose();
-            // A receiver may repeat a token without its scheme.
-            let token = whole.split_once(' ').map_or(whole, |(_, token)| token);
-            [whole, token].into_iter().fold(text, |text, secret| {
-                let found = secret.len() >= SHORTEST && text.contains(secret);
-                if found { text.replace(secret, "***") } else { text }
-            })
-        })
+        self.traces.redact(text)
     }
 }
 

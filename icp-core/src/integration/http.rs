@@ -361,9 +361,7 @@ impl HttpIntegration {
             ..Exchange::default()
         };
         if let Some(response) = response {
-            let headers = kept(&response.headers).into_iter();
-            exchange.response_headers =
-                headers.map(|(name, value)| (name, self.auth.redact(value))).collect();
+            exchange.response_headers = kept(&response.headers, &self.auth);
             let body = String::from_utf8_lossy(&response.body).into_owned();
             exchange.response_body = self.auth.redact(body);
             exchange.response_truncated = response.truncated;
@@ -414,8 +412,10 @@ fn shown(url: &Url) -> String {
     url.into()
 }
 
-fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
-    let cut = |(name, mut value): (String, String)| {
+fn kept(headers: &HeaderMap, auth: &Auth) -> Vec<(String, String)> {
+    let cut = |(name, value): (String, String)| {
+        // Masked first: a credential that is cut short is not found.
+        let mut value = auth.redact(value);
         value.truncate(value.floor_char_boundary(KEPT_VALUE));
         (name, value)
     };

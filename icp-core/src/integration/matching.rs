@@ -36,11 +36,25 @@ pub enum MatchReason {
         /// The part that decided.
         why: String,
     },
-    /// The integration cannot be used; its stored configuration or its key is at fault.
+    /// It does, and the delivery waits until the integration can be used: the key of its secrets
+    /// is missing, say, or its connector is.
+    Waits {
+        /// What is wrong.
+        why: String,
+    },
+    /// The integration's stored configuration cannot be read.
     Unusable {
         /// What is wrong.
         why: String,
     },
+}
+
+impl MatchReason {
+    /// Whether the event goes there, now or later.
+    #[must_use]
+    pub fn is_match(&self) -> bool {
+        matches!(self, Self::Matched | Self::Waits { .. })
+    }
 }
 
 impl From<Verdict> for MatchReason {
@@ -62,12 +76,21 @@ pub struct Bound {
 }
 
 /// The integrations of one organization, ready to be matched against events.
+///
+/// An integration that cannot send for now takes its events all the same: their deliveries wait
+/// for it. Only one whose stored configuration cannot be read takes none.
 #[derive(Debug)]
 pub struct MatchIndex {
     units: UnitTree,
-    bound: HashMap<ResourceId, Result<Arc<Bound>, Error>>,
-    exact: HashMap<EventType, Vec<Arc<Bound>>>,
-    by_pattern: Vec<Arc<Bound>>,
+    known: HashMap<ResourceId, Known>,
+    exact: HashMap<EventType, Vec<Arc<CompiledIntegration>>>,
+    by_pattern: Vec<Arc<CompiledIntegration>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    integration: Result<Arc<CompiledIntegration>, Error>,
+    bound: Result<Arc<Bound>, Error>,
 }
 
 impl MatchIndex {
@@ -78,27 +101,27 @@ impl MatchIndex {
     ) -> Self {
         let mut index = Self {
             units: organization.units.clone(),
-            bound: HashMap::new(),
+            known: HashMap::new(),
             exact: HashMap::new(),
             by_pattern: Vec::new(),
         };
         for (id, integration) in integrations {
-            let bound = integration.and_then(|integration| {
+            if let Ok(integration) = &integration
+                && integration.enabled
+            {
+                index.add(integration);
+            }
+            let bound = integration.clone().and_then(|integration| {
                 let target = integration.bind(Arc::clone(&organization.policy))?;
                 Ok(Arc::new(Bound { integration, target }))
             });
-            if let Ok(bound) = &bound
-                && bound.integration.enabled
-            {
-                index.add(bound);
-            }
-            index.bound.insert(id, bound);
+            index.known.insert(id, Known { integration, bound });
         }
         index
     }
 
-    fn add(&mut self, bound: &Arc<Bound>) {
-        let patterns = bound.integration.patterns.patterns();
+    fn add(&mut self, integration: &Arc<CompiledIntegration>) {
+        let patterns = integration.patterns.patterns();
         if patterns.iter().all(EventPattern::is_exact) {
             let mut types: Vec<_> = patterns
                 .iter()
@@ -107,10 +130,10 @@ impl MatchIndex {
             types.sort_unstable();
             types.dedup();
             for event_type in types {
-                self.exact.entry(event_type).or_default().push(Arc::clone(bound));
+                self.exact.entry(event_type).or_default().push(Arc::clone(integration));
             }
         } else {
-            self.by_pattern.push(Arc::clone(bound));
+            self.by_pattern.push(Arc::clone(integration));
         }
     }
 
@@ -119,19 +142,17 @@ impl MatchIndex {
     #[must_use]
     pub fn takes(&self, event_type: &EventType) -> bool {
         self.exact.contains_key(event_type)
-            || self.by_pattern.iter().any(|bound| bound.integration.patterns.matches(event_type))
+            || self.by_pattern.iter().any(|one| one.patterns.matches(event_type))
     }
 
     /// The integrations the event goes to.
     #[must_use]
-    pub fn matches(&self, event: &Event) -> Vec<Arc<Bound>> {
+    pub fn matches(&self, event: &Event) -> Vec<Arc<CompiledIntegration>> {
         let mut document = Document::new(event);
         let exact = self.exact.get(&event.event_type).into_iter().flatten();
         exact
             .chain(&self.by_pattern)
-            .filter(|bound| {
-                self.judge(&bound.integration, event, &mut document) == MatchReason::Matched
-            })
+            .filter(|one| self.judge(one, event, &mut document) == MatchReason::Matched)
             .cloned()
             .collect()
     }
@@ -142,13 +163,10 @@ impl MatchIndex {
     pub fn explain(&self, event: &Event) -> Vec<(ResourceId, MatchReason)> {
         let mut document = Document::new(event);
         let mut reasons: Vec<_> = self
-            .bound
+            .known
             .iter()
-            .map(|(id, bound)| {
-                let reason = match bound {
-                    Ok(bound) => self.judge(&bound.integration, event, &mut document),
-                    Err(error) => MatchReason::Unusable { why: error.message().to_owned() },
-                };
+            .map(|(id, known)| {
+                let reason = known.reason(|one| self.judge(one, event, &mut document));
                 (id.clone(), reason)
             })
             .collect();
@@ -159,17 +177,29 @@ impl MatchIndex {
     /// One integration, bound for sending; `None` where there is none of this id.
     #[must_use]
     pub fn bound(&self, id: &ResourceId) -> Option<&Result<Arc<Bound>, Error>> {
-        self.bound.get(id)
+        self.known.get(id).map(|known| &known.bound)
+    }
+
+    /// One integration, whether or not it can send; `None` where there is none of this id.
+    #[must_use]
+    pub fn integration(&self, id: &ResourceId) -> Option<&Result<Arc<CompiledIntegration>, Error>> {
+        self.known.get(id).map(|known| &known.integration)
+    }
+
+    /// The integrations that match and cannot send, each with the reason.
+    pub fn waiting(&self) -> impl Iterator<Item = (&ResourceId, &Error)> {
+        self.known.iter().filter_map(|(id, known)| {
+            known.integration.as_ref().ok()?;
+            Some((id, known.bound.as_ref().err()?))
+        })
     }
 
     /// Whether one integration would take the event, were it on; `None` where there is none of
     /// this id.
     #[must_use]
     pub fn would_match(&self, id: &ResourceId, event: &Event) -> Option<MatchReason> {
-        Some(match self.bound.get(id)? {
-            Ok(bound) => self.covers(&bound.integration, event, &mut Document::new(event)),
-            Err(error) => MatchReason::Unusable { why: error.message().to_owned() },
-        })
+        let known = self.known.get(id)?;
+        Some(known.reason(|one| self.covers(one, event, &mut Document::new(event))))
     }
 
     /// Whether the organization has this unit.
@@ -205,6 +235,18 @@ impl MatchIndex {
         }
         let Some(filter) = &integration.filter else { return MatchReason::Matched };
         filter.matches(document.value()).into()
+    }
+}
+
+impl Known {
+    /// What `judge` says of the integration, as far as it can be read and used.
+    fn reason(&self, judge: impl FnOnce(&CompiledIntegration) -> MatchReason) -> MatchReason {
+        let why = |error: &Error| error.message().to_owned();
+        match (self.integration.as_ref().map(|one| judge(one)), &self.bound) {
+            (Ok(MatchReason::Matched), Err(error)) => MatchReason::Waits { why: why(error) },
+            (Ok(reason), _) => reason,
+            (Err(error), _) => MatchReason::Unusable { why: why(error) },
+        }
     }
 }
 

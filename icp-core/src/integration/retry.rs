@@ -26,7 +26,8 @@ pub struct RetrySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub max_attempts: Option<u32>,
-    /// Seconds after the delivery's creation from which no try begins; none by default.
+    /// Seconds after the delivery was made, or after its event is due where that is later, after
+    /// which no try begins; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_622_400))]
     pub deadline_seconds: Option<u64>,
@@ -222,23 +223,6 @@ impl RetrySpec {
     #[must_use]
     pub fn after_failure(&self, failure: &Failure, status: Option<u16>, past: &Past) -> Decision {
         let reason = EndReason::new(failure.class.clone(), failure.message.clone());
-        let dead = |code: &str| Decision {
-            next: Next::Dead {
-                reason: EndReason::new(code, format!("{}: {}", failure.class, failure.message)),
-            },
-            block_lane_until: None,
-        };
-        let allowed = match self.hint(failure.hint, status) {
-            Hint::Gone => return dead("gone"),
-            Hint::Impossible => return dead("impossible"),
-            Hint::Refused if matches!(self.schedule, Schedule::Icplane) => return dead("refused"),
-            Hint::Refused => self.attempts().min(REFUSED_TRIES),
-            Hint::Retry | Hint::Wait(_) => self.attempts(),
-        };
-        if past.tries >= allowed {
-            let refused = allowed < self.attempts();
-            return dead(if refused { "refused" } else { "exhausted" });
-        }
         let backoff = self.delay(past.tries, past.seed);
         let asked = match failure.hint {
             Hint::Wait(Some(wait)) if !self.ignore_retry_after => Some(wait),
@@ -246,20 +230,52 @@ impl RetrySpec {
         };
         let wait = asked.map_or(backoff, |asked| asked.clamp(backoff, LONGEST.max(backoff)));
         let due_at = past.now + wait;
+        // The receiver asked it of the whole lane, whatever becomes of this delivery.
+        let block_lane_until = asked.map(|_| due_at);
+        let dead = |code: &str| Decision {
+            next: Next::Dead {
+                reason: EndReason::new(code, format!("{}: {}", failure.class, failure.message)),
+            },
+            block_lane_until,
+        };
+        let hint = self.hint(failure.hint, status);
+        let allowed = match hint {
+            Hint::Gone => return dead("gone"),
+            Hint::Impossible => return dead("impossible"),
+            Hint::Refused if matches!(self.schedule, Schedule::Icplane) => return dead("refused"),
+            Hint::Refused => self.attempts().min(REFUSED_TRIES),
+            Hint::Retry | Hint::Wait(_) => self.attempts(),
+        };
+        let throttled =
+            asked.is_some() && matches!(hint, Hint::Wait(_)) && past.throttles < MOST_THROTTLES;
+        if !throttled && past.tries >= allowed {
+            let refused = allowed < self.attempts();
+            return dead(if refused { "refused" } else { "exhausted" });
+        }
         if past.expires_at.is_some_and(|expires| due_at >= expires) {
-            return Decision { next: Next::Expired, block_lane_until: None };
+            return Decision { next: Next::Expired, block_lane_until };
         }
-        if self.deadline_seconds.is_some_and(|s| due_at > past.created_at + Duration::from_secs(s))
-        {
-            return dead("deadline");
+        if self.is_late(past.since, due_at) {
+            return dead(DEADLINE);
         }
-        let throttled = asked.is_some() && past.throttles < MOST_THROTTLES;
         let next = if throttled {
             Next::Refund { due_at, throttled }
         } else {
             Next::Retry { due_at, reason }
         };
-        Decision { next, block_lane_until: asked.map(|_| due_at) }
+        Decision { next, block_lane_until }
+    }
+
+    /// Why a delivery that exists `since` then ends without a try at `now`; `None` where it is
+    /// tried.
+    #[must_use]
+    pub fn before_try(&self, since: Timestamp, now: Timestamp) -> Option<EndReason> {
+        let message = "its time was over before it could be tried";
+        self.is_late(since, now).then(|| EndReason::new(DEADLINE, message))
+    }
+
+    fn is_late(&self, since: Timestamp, at: Timestamp) -> bool {
+        self.deadline_seconds.is_some_and(|seconds| at > since + Duration::from_secs(seconds))
     }
 
     fn hint(&self, hint: Hint, status: Option<u16>) -> Hint {
@@ -281,6 +297,9 @@ impl RetrySpec {
     }
 }
 
+/// Why a delivery ends whose retry policy leaves it no more time.
+const DEADLINE: &str = "deadline";
+
 /// How many tries a receiver can have given back by asking to wait; then they count.
 pub const MOST_THROTTLES: u32 = 20;
 
@@ -291,8 +310,8 @@ pub struct Past {
     pub tries: u32,
     /// Tries that were given back.
     pub throttles: u32,
-    /// When the delivery was made.
-    pub created_at: Timestamp,
+    /// When the delivery was made, or when its event was due where that is later.
+    pub since: Timestamp,
     /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// Now.

@@ -15,7 +15,7 @@ use super::{Binding, Connector, Integration, OnFailure};
 use crate::delivery::LaneMode;
 use crate::delivery::health::{BreakerSpec, LaneRules, RateLimit};
 use crate::egress::AddressPolicy;
-use crate::error::{Code, Error, Result, Violation};
+use crate::error::{Code, Error, Result, Violation, unwound};
 use crate::id::ResourceId;
 use crate::letter::AutoRetry;
 use crate::notice::FailingSpec;
@@ -203,11 +203,6 @@ impl Spec for IntegrationSpec {
 
     fn compile(&self, context: &SpecContext<'_>) -> Result<Compiled> {
         let unusable = |violations| Error::violations(Code::ResourceInvalid, violations);
-        let opener = context.opener();
-        let signer = match &self.signing {
-            Some(signing) => Some(signing.signer(&opener, &context.services.profiles)?),
-            None => None,
-        };
         Ok(Arc::new(CompiledIntegration {
             id: context.id.clone(),
             enabled: self.enabled,
@@ -235,9 +230,8 @@ impl Spec for IntegrationSpec {
             disable_after: self.failing.disable_after_seconds.map(Duration::from_secs),
             auto_retry: self.auto_retry.clone(),
             target: self.target.clone().into(),
-            connector: context.services.connectors.get(self.target_kind())?,
-            auth: self.auth.open(&opener)?,
-            signer,
+            signs: self.signing.is_some(),
+            access: self.access(context),
         }))
     }
 }
@@ -249,6 +243,18 @@ impl IntegrationSpec {
             adaptive: self.adaptive_concurrency,
             rate_limit: self.rate_limit,
         }
+    }
+
+    /// What is needed to send, but for where to. It may be out of reach for now, for want of a
+    /// key, say, and must not keep the integration from matching.
+    fn access(&self, context: &SpecContext<'_>) -> Result<Access> {
+        let opener = context.opener();
+        let signing = self.signing.as_ref();
+        Ok(Access {
+            connector: context.services.connectors.get(self.target_kind())?,
+            auth: self.auth.open(&opener)?,
+            signer: signing.map(|s| s.signer(&opener, &context.services.profiles)).transpose()?,
+        })
     }
 
     fn target_kind(&self) -> &str {
@@ -292,7 +298,7 @@ fn target_violations(
     violations.into_list()
 }
 
-/// An integration, ready for use.
+/// An integration, ready for matching; [`bind`](Self::bind) tells whether it can send as well.
 #[derive(Debug)]
 pub struct CompiledIntegration {
     /// The id.
@@ -326,6 +332,13 @@ pub struct CompiledIntegration {
     /// Whether dead letters are delivered once more by themselves.
     pub auto_retry: AutoRetry,
     target: serde_json::Value,
+    signs: bool,
+    access: Result<Access>,
+}
+
+/// The means of sending.
+#[derive(Debug)]
+struct Access {
     connector: Arc<dyn Connector>,
     auth: Auth,
     signer: Option<Arc<dyn Signer>>,
@@ -335,21 +348,31 @@ impl CompiledIntegration {
     /// Whether its requests are signed.
     #[must_use]
     pub fn signs(&self) -> bool {
-        self.signer.is_some()
+        self.signs
     }
 
     /// Binds the target under the organization's address policy.
     ///
     /// # Errors
     ///
-    /// Those of [`Connector::bind`].
+    /// [`Code::KeyUnreadable`] where a secret cannot be opened, [`Code::ResourceInvalid`] where
+    /// the connector is not registered, and those of [`Connector::bind`];
+    /// [`Code::Internal`] where the connector panics.
     pub fn bind(&self, policy: Arc<AddressPolicy>) -> Result<Arc<dyn Integration>> {
-        self.connector.bind(Binding {
-            target: &self.target,
-            auth: self.auth.clone(),
-            signer: self.signer.clone(),
-            policy,
+        let access = self.access.as_ref().map_err(Clone::clone)?;
+        unwound("bind the target", || {
+            access.connector.bind(Binding {
+                target: &self.target,
+                auth: access.auth.clone(),
+                signer: access.signer.clone(),
+                policy,
+            })
         })
+    }
+
+    /// Whether a stored spec sends to the same target.
+    pub(crate) fn aims_as(&self, spec: &serde_json::Value) -> bool {
+        spec.get("target") == Some(&self.target)
     }
 
     /// The order of the lane an event with this ordering key goes to.

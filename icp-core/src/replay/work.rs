@@ -17,7 +17,7 @@ use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::publish;
 use crate::id::{DeliveryId, OrgId, ReplayId, ResourceId};
-use crate::integration::Bound;
+use crate::integration::CompiledIntegration;
 use crate::resource::Actor;
 use crate::time::Timestamp;
 
@@ -41,7 +41,7 @@ pub struct ReplayPreview {
     pub events: u64,
     /// How many deliveries would be made.
     pub deliveries: u64,
-    /// How many would not, because one is under way or the integration cannot be used.
+    /// How many would not, because one is under way or the integration cannot be read.
     pub skipped: u64,
     /// Whether the whole range was looked at; where not, the first 10,000 events were, and the
     /// counts are of those.
@@ -65,7 +65,7 @@ pub struct ReplayShare {
 /// What a replay makes of one event.
 #[derive(Debug, Default)]
 struct Plan {
-    send: Vec<(Arc<Bound>, Option<DeliveryId>)>,
+    send: Vec<(Arc<CompiledIntegration>, Option<DeliveryId>)>,
     skipped: Vec<ResourceId>,
 }
 
@@ -79,15 +79,15 @@ fn plan(request: &ReplayRequest, view: &OrgView, scanned: &ScannedEvent) -> Plan
         ReplayMode::Original => stands.keys().map(|id| (*id).clone()).collect(),
         ReplayMode::Current | ReplayMode::Missing => {
             let matching = view.matching.matches(&scanned.event);
-            matching.iter().map(|bound| bound.integration.id.clone()).collect()
+            matching.iter().map(|integration| integration.id.clone()).collect()
         }
     };
     for id in considered.into_iter().filter(|id| request.takes_integration(id)) {
         match select::choose(request, stands.get(&id)) {
             Choice::Leave => {}
             Choice::UnderWay => plan.skipped.push(id),
-            Choice::Send { replay_of } => match view.matching.bound(&id) {
-                Some(Ok(bound)) => plan.send.push((Arc::clone(bound), replay_of)),
+            Choice::Send { replay_of } => match view.matching.integration(&id) {
+                Some(Ok(integration)) => plan.send.push((Arc::clone(integration), replay_of)),
                 Some(Err(_)) | None => plan.skipped.push(id),
             },
         }
@@ -126,8 +126,8 @@ pub(crate) async fn preview(
         let scanned = core.store.scan_replay(&scan).await?;
         for event in &scanned.events {
             let plan = plan(&request, &view, event);
-            for (bound, _) in plan.send {
-                shares.entry(bound.integration.id.clone()).or_default().0 += 1;
+            for (integration, _) in plan.send {
+                shares.entry(integration.id.clone()).or_default().0 += 1;
             }
             for id in plan.skipped {
                 shares.entry(id).or_default().1 += 1;
@@ -230,11 +230,11 @@ async fn batch(core: &Core, job: &ReplayJob) -> Result<ReplayStep> {
             break;
         }
         let event = event.event;
-        for (bound, replay_of) in plan.send {
+        for (integration, replay_of) in plan.send {
             // Spread over time, so that the pace holds within a batch too.
             let due_at = now + pace(step.items.len(), job.request.rate);
             let due_at = due_at.max(event.due_at.unwrap_or(due_at));
-            let new = publish::delivery(core, &view, &event, &bound, due_at);
+            let new = publish::delivery(core, &view, &event, &integration, due_at);
             step.items.push(NewReplay { event: event.id, replay_of, new });
         }
         step.skipped += plan.skipped.len() as u64;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::entry::{OrgEntry, typed};
 use super::{Compiled, KindRegistry, ListQuery, Record, Revision, Services, SpecContext};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, unwound};
 use crate::id::OrgId;
 use crate::store::{PageQuery, Store};
 
@@ -212,7 +212,8 @@ impl Index {
             services: &self.services,
             within: None,
         };
-        self.registry.get(&record.kind)?.compile(&context, &record.spec)
+        let kind = self.registry.get(&record.kind)?;
+        unwound("compile the resource", || kind.compile(&context, &record.spec))
     }
 
     /// Compiles a stored version, which needs not be the present one.

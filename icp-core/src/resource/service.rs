@@ -289,11 +289,26 @@ impl Resources {
     ///
     /// Those of the store.
     pub async fn switch_off(&self, org: &OrgId, id: &ResourceId, reason: &str) -> Result<()> {
+        self.switch_off_while(org, id, reason, |_| true).await
+    }
+
+    /// As [`switch_off`](Self::switch_off), where `meant` takes the stored spec; one that was
+    /// changed meanwhile is asked about again.
+    pub(crate) async fn switch_off_while(
+        &self,
+        org: &OrgId,
+        id: &ResourceId,
+        reason: &str,
+        meant: impl Fn(&Value) -> bool + Send + Sync,
+    ) -> Result<()> {
         let kind = self.kinds.get(IntegrationSpec::KIND)?;
         loop {
             let Some(mut record) = self.store.resource(org, kind.name(), id).await? else {
                 return Ok(());
             };
+            if !meant(&record.spec) {
+                return Ok(());
+            }
             match record.spec.get_mut("enabled") {
                 Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
                 _ => return Ok(()),

@@ -124,7 +124,7 @@ impl Trial {
 
     /// The body to send with warnings, or why there is none.
     async fn body(&self, core: &Core) -> Result<(Bytes, Vec<String>), TestOutcome> {
-        let taken = self.matching.as_ref().is_none_or(|reason| *reason == MatchReason::Matched);
+        let taken = self.matching.as_ref().is_none_or(MatchReason::is_match);
         if !taken && !self.unmatched {
             return Err(TestOutcome::Unmatched);
         }

@@ -239,6 +239,6 @@ async fn no_statement_walks_a_table() {
     assert!(walks.is_empty(), "{walks:#?}");
     let counted = plan(&mut conn, &replay::count_sql()).await;
     assert!(counted.iter().any(|step| step.starts_with("SEARCH e USING INDEX")), "{counted:?}");
-    let oldest = plan(&mut conn, &outbox::list_sql()).await;
+    let oldest = plan(&mut conn, &outbox::list_sql(0)).await;
     assert_eq!(oldest, ["SCAN e"], "in order of its key, without sorting");
 }

@@ -16,7 +16,7 @@ use crate::fixture::{NOW, batch, claim, event, settle};
 use crate::scratch::Scratch;
 
 async fn published(store: &PostgresStore) -> Vec<EventId> {
-    store.outbox(10).await.unwrap().iter().map(|entry| entry.event.id).collect()
+    store.outbox(&[], 10).await.unwrap().iter().map(|entry| entry.event.id).collect()
 }
 
 /// Claims and settles all there is; answers how many there were.
@@ -94,7 +94,7 @@ async fn another_driver_publishes_in_its_own_transaction() {
     }
     assert_eq!(published(&store).await, [event(2).id]);
     assert_eq!(published(&other).await, [event(3).id]);
-    let stored = store.outbox(10).await.unwrap().remove(0).event;
+    let stored = store.outbox(&[], 10).await.unwrap().remove(0).event;
     assert_eq!(stored, event(2), "byte for byte");
 }
 

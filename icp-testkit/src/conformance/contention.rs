@@ -224,7 +224,7 @@ pub(super) async fn racing_relays_take_each_outbox_row_once(world: World) {
         async move {
             let mut taken = Vec::new();
             loop {
-                let mut rows = world.outbox(16).await.unwrap();
+                let mut rows = world.outbox(&[], 16).await.unwrap();
                 if rows.is_empty() {
                     return taken;
                 }

@@ -132,7 +132,7 @@ pub(super) async fn a_notice_goes_out_with_its_outcome_only(world: World) {
     assert_eq!(world.settle(settle).await.unwrap(), [Settled::Stale, Settled::Recorded]);
     let again = Settle { settlements: [live].into(), now: at(3) };
     assert_eq!(world.settle(again).await.unwrap(), [Settled::Stale]);
-    let rows = world.outbox(9).await.unwrap();
+    let rows = world.outbox(&[], 9).await.unwrap();
     assert_eq!(rows.into_iter().map(|row| row.event).collect::<Vec<_>>(), [notice]);
 }
 

@@ -184,12 +184,19 @@ pub(super) async fn outbox_rows_are_oldest_first_until_taken_in(world: World) {
     for event in &events {
         world.put_outbox(event).await;
     }
-    let two = world.outbox(2).await.unwrap();
+    let two = world.outbox(&[], 2).await.unwrap();
     assert_eq!(two.iter().map(|row| &row.event).collect::<Vec<_>>(), [&events[0], &events[1]]);
+    let behind = async |without: &[OrgId]| {
+        let rows = world.outbox(without, 9).await.unwrap();
+        rows.into_iter().map(|row| row.event.id).collect::<Vec<_>>()
+    };
+    assert_eq!(behind(&[org("acme")]).await, [events[1].id]);
+    assert_eq!(behind(&[org("beta"), org("none")]).await, [events[0].id, events[2].id]);
+    assert_eq!(behind(&[org("acme"), org("beta")]).await, []);
     let mut item = world.item(&events[0], vec![world.to("acme", "hook")]);
     item.outbox = Some(events[0].id);
     assert_eq!(world.ingest_items(vec![item], 1).await, [ACCEPTED]);
-    assert_eq!(world.outbox(9).await.unwrap().len(), 2);
+    assert_eq!(world.outbox(&[], 9).await.unwrap().len(), 2);
 }
 
 pub(super) async fn an_outbox_row_is_relayed_once(world: World) {
@@ -228,7 +235,7 @@ pub(super) async fn an_outbox_duplicate_goes_and_a_conflict_stays(world: World) 
     items[1].outbox = Some(other.id);
     items[1].body_hash = [8; 32];
     world.ingest_items(items, 1).await;
-    let left = world.outbox(9).await.unwrap();
+    let left = world.outbox(&[], 9).await.unwrap();
     assert_eq!(left.iter().map(|row| row.event.id).collect::<Vec<_>>(), [other.id]);
 }
 

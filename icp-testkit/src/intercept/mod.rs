@@ -92,7 +92,7 @@ through! {
         ingest(batch: Ingest) -> Vec<Ingested>;
         event(org: &OrgId, id: EventId) -> Option<Event>;
         events(org: &OrgId, query: &EventQuery) -> Page<EventSummary>;
-        outbox(limit: usize) -> Vec<OutboxEntry>;
+        outbox(without: &[OrgId], limit: usize) -> Vec<OutboxEntry>;
     }
     DeliveryStore {
         open_session(session: SessionId, now: Timestamp) -> ();

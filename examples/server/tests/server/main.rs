@@ -117,6 +117,27 @@ async fn a_broken_key_file_is_refused_and_stays_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_lost_key_file_is_made_anew_only_where_nothing_is_sealed() {
+    let (folder, receiver) = (Folder::new(), Receiver::start().await);
+    let first = Server::start(&folder, &[LOOPBACK]).await;
+    let key = first.key.clone().unwrap();
+    first.stop().await;
+    fs::remove_file(folder.path("icp.key")).unwrap();
+    let second = Server::start(&folder, &[LOOPBACK]).await;
+    second.set_up(&key, &receiver.url).await;
+    second.stop().await;
+
+    let kept = folder.path("icp.key.kept");
+    fs::rename(folder.path("icp.key"), &kept).unwrap();
+    let failure = folder.failure(&[]).await;
+    assert!(failure.contains("put the file back"), "{failure}");
+    assert!(failure.contains("icp.key") && failure.contains("[key_unreadable]"), "{failure}");
+    assert!(!folder.path("icp.key").exists());
+    fs::rename(&kept, folder.path("icp.key")).unwrap();
+    Server::start(&folder, &[LOOPBACK]).await.stop().await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_stays_as_it_is() {
     let folder = Folder::new();
     let text = "certainly not a database".repeat(100);

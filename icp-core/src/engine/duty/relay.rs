@@ -8,19 +8,19 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Result};
 use crate::event::publish::{item, take_in};
-use crate::event::{Event, Ingested};
+use crate::event::{Event, IngestItem, Ingested, OutboxEntry};
+use crate::id::OrgId;
 
 const BATCH: usize = 100;
 
+/// How many organizations that cannot be read are passed over; with more, something else is wrong.
+const MOST_UNREADABLE: usize = 100;
+
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
-        match once(&core).await {
-            Ok(BATCH) => continue,
-            Ok(_) => {}
-            Err(error) => {
-                core.metrics.store_errors.inc();
-                tracing::warn!(icp.error = error.code().as_str(), "the relay failed: {error}");
-            }
+        if let Err(error) = once(&core).await {
+            core.metrics.store_errors.inc();
+            tracing::warn!(icp.error = error.code().as_str(), "the relay failed: {error}");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -31,22 +31,57 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     }
 }
 
-/// Takes over one batch; answers how many rows there were.
-pub(crate) async fn once(core: &Arc<Core>) -> Result<usize> {
-    let rows = core.store.outbox(BATCH).await?;
-    let count = rows.len();
-    if count == 0 {
-        return Ok(0);
+/// Takes over what there is. The rows of an organization that cannot be read stay, and those
+/// behind them are read on.
+async fn once(core: &Arc<Core>) -> Result<()> {
+    let mut unreadable = Vec::new();
+    loop {
+        let rows = core.store.outbox(&unreadable, BATCH).await?;
+        let count = rows.len();
+        let items = matched(core, rows, &mut unreadable).await?;
+        if !items.is_empty() {
+            take_over(core, items.into()).await?;
+        }
+        if count < BATCH || core.stop.is_cancelled() {
+            return Ok(());
+        }
     }
-    let mut items = Vec::with_capacity(count);
-    for row in rows {
-        let outbox = Some(row.event.id);
-        items.push(match view(core, &row.event).await? {
-            Some(view) => item(core, &view, row.event, outbox),
-            None => unmatched(row.event),
-        });
+}
+
+/// The rows with their deliveries; none of an organization that is or proves to be unreadable, so
+/// that its events keep their order.
+async fn matched(
+    core: &Core,
+    rows: Vec<OutboxEntry>,
+    unreadable: &mut Vec<OrgId>,
+) -> Result<Vec<IngestItem>> {
+    let mut items = Vec::with_capacity(rows.len());
+    for OutboxEntry { event } in rows {
+        if unreadable.contains(&event.org) {
+            continue;
+        }
+        match view(core, &event).await {
+            Ok(Some(view)) => {
+                let outbox = Some(event.id);
+                items.push(item(core, &view, event, outbox));
+            }
+            Ok(None) => items.push(unmatched(event)),
+            Err(error) if unreadable.len() == MOST_UNREADABLE => return Err(error),
+            Err(error) => {
+                core.metrics.store_errors.inc();
+                tracing::warn!(
+                    icp.org = %event.org,
+                    icp.error = error.code().as_str(),
+                    "the events of an organization stay in the outbox: it cannot be read: {error}"
+                );
+                unreadable.push(event.org);
+            }
+        }
     }
-    let items: Arc<[_]> = items.into();
+    Ok(items)
+}
+
+async fn take_over(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Result<()> {
     let answers = take_in(core, Arc::clone(&items)).await?;
     core.metrics.relayed.inc_by(answers.len() as u64);
     let conflicts: Arc<[_]> = items
@@ -67,7 +102,7 @@ pub(crate) async fn once(core: &Arc<Core>) -> Result<usize> {
     if !conflicts.is_empty() {
         take_in(core, conflicts).await?;
     }
-    Ok(count)
+    Ok(())
 }
 
 /// The event's organization; `None` where it was deleted after the host's commit.
@@ -80,8 +115,8 @@ async fn view(core: &Core, event: &Event) -> Result<Option<Arc<OrgView>>> {
 }
 
 /// An event of an organization that is gone: it is kept, and goes nowhere.
-fn unmatched(event: Event) -> crate::event::IngestItem {
-    crate::event::IngestItem {
+fn unmatched(event: Event) -> IngestItem {
+    IngestItem {
         body_hash: [0; 32],
         idempotency_window: std::time::Duration::ZERO,
         outbox: Some(event.id),

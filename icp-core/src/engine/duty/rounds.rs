@@ -56,11 +56,12 @@ async fn verdict(core: &Core, letter: &DueLetter) -> Result<Verdict> {
         Err(error) if error.code() == crate::error::Code::OrganizationUnknown => None,
         Err(error) => return Err(error),
     };
-    let bound = view.as_ref().and_then(|view| view.matching.bound(&delivery.integration));
+    let integration =
+        view.as_ref().and_then(|view| view.matching.integration(&delivery.integration));
     let now = core.clock.now();
-    let policy = match bound {
-        Some(Ok(bound)) => Some(&bound.integration.auto_retry),
-        // It cannot be used now, for want of a key, say; what it asks for is not known.
+    let policy = match integration {
+        Some(Ok(integration)) => Some(&integration.auto_retry),
+        // It cannot be read now; what it asks for is not known.
         Some(Err(_)) => return Ok(Verdict::Plan { due_at: now + letter::CLOSED }),
         None => None,
     };

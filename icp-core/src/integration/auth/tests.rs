@@ -221,11 +221,22 @@ fn credentials_that_a_receiver_repeats_are_masked() {
     let headers = json!({ "type": "headers", "headers": { "x-a": "two words", "x-b": "short" } });
     let query = json!({ "type": "api_key", "in": "query", "name": "key", "value": "hush-hush" });
     let basic = json!({ "type": "basic", "username": "ann", "password": "pa:ss" });
+    let odd = json!({ "type": "basic", "username": "ann", "password": "a\"b/c d~é" });
     for (auth, text, shown) in [
         (&bearer, "you sent Bearer hush-hush, hush-hush", "you sent ***, ***"),
         (&headers, "two words, short words", "***, short words"),
         (&query, "/?key=hush-hush", "/?key=***"),
         (&basic, "Basic YW5uOnBhOnNz YW5uOnBhOnNz", "*** ***"),
+        (&odd, "not a\"b/c d~é", "not ***"),
+        (&odd, "/?password=a%22b%2Fc+d%7E%C3%A9&a=b", "/?password=***&a=b"),
+        (&odd, "/?password=a%22b%2fc+d%7e%c3%a9&a=b", "/?password=***&a=b"),
+        (&odd, "/a%22b%2Fc%20d~%C3%A9/", "/***/"),
+        (&odd, "/a%22b%2fc%20d%7e%c3%a9/", "/***/"),
+        (&odd, r#"{"you":"a\"b/c d~é"}"#, r#"{"you":"***"}"#),
+        (&odd, r#"{"you":"a\"b\/c d~é"}"#, r#"{"you":"***"}"#),
+        (&odd, "Basic YW5uOmEiYi9jIGR+w6k=", "***"),
+        (&odd, "/?basic=YW5uOmEiYi9jIGR%2Bw6k%3D", "/?basic=***"),
+        (&bearer, "Bearer%20hush-hush", "***"),
         (&json!({ "type": "none" }), "hush-hush", "hush-hush"),
     ] {
         let auth = spec(auth).open(&Opener::new(&sealer(), OWNER)).unwrap();

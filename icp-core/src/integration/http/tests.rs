@@ -79,6 +79,26 @@ async fn a_request_carries_what_receivers_need() {
 }
 
 #[test]
+fn a_repeated_credential_is_masked_before_it_is_cut() {
+    use crate::secret::{LocalKeys, Opener, Owner, Sealer, SystemEntropy};
+    let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
+    let sealer = Sealer::new(Arc::new(keys));
+    let owner = Owner { org: "acme", kind: "integration", id: "hook" };
+    let spec = json!({ "type": "bearer", "token": "hush-hush-hush" });
+    let spec: crate::integration::auth::AuthSpec = serde_json::from_value(spec).unwrap();
+    let auth = spec.open(&Opener::new(&sealer, owner)).unwrap();
+    for before in [0, KEPT_VALUE - 10, KEPT_VALUE - 3] {
+        let value = format!("{}hush-hush-hush", "x".repeat(before));
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-debug"),
+            HeaderValue::try_from(value).unwrap(),
+        )]);
+        let [(_, shown)] = <[_; 1]>::try_from(kept(&headers, &auth)).unwrap();
+        assert_eq!(shown, format!("{}***", "x".repeat(before)));
+    }
+}
+
+#[test]
 fn statuses_are_judged_by_table() {
     for (status, expected) in [
         (200, None),

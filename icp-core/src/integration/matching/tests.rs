@@ -33,6 +33,7 @@ impl Connector for Sink {
     }
 
     fn bind(&self, binding: Binding<'_>) -> Result<Arc<dyn Integration>> {
+        assert!(binding.target.get("panics").is_none(), "as the test asks");
         match binding.target["broken"].as_str() {
             Some(why) => Err(Error::new(Code::ConfigInvalid, why)),
             None => Ok(Arc::new(Self)),
@@ -107,14 +108,14 @@ fn event(event_type: &str, unit: Option<&str>) -> Event {
 /// The integrations an event goes to, once for each time it goes there.
 fn matched(index: &MatchIndex, event: &Event) -> Vec<ResourceId> {
     let mut ids: Vec<_> =
-        index.matches(event).iter().map(|bound| bound.integration.id.clone()).collect();
+        index.matches(event).iter().map(|integration| integration.id.clone()).collect();
     ids.sort();
     ids
 }
 
 fn reason(index: &MatchIndex, event: &Event) -> MatchReason {
     let [(_, reason)] = <[_; 1]>::try_from(index.explain(event)).unwrap();
-    let expected = usize::from(reason == MatchReason::Matched);
+    let expected = usize::from(reason.is_match());
     assert_eq!(matched(index, event).len(), expected, "{reason:?}");
     reason
 }
@@ -183,25 +184,29 @@ fn excluded_units_take_no_part_with_all_below_them() {
 }
 
 #[test]
-fn one_that_cannot_be_used_does_not_disturb_the_others() {
+fn one_that_cannot_send_matches_and_disturbs_nobody() {
     let table = [
         ("broken", json!({ "target": { "kind": "sink", "broken": "lost its key" } })),
         ("lost", json!({ "target": { "kind": "gone" } })),
         ("off", json!({ "enabled": false })),
+        ("panics", json!({ "target": { "kind": "sink", "panics": true } })),
+        ("mute", json!({ "events": ["b"], "target": { "kind": "gone" } })),
         ("other", json!({ "events": ["b"] })),
         ("works", json!({})),
         ("zeal", json!({ "events": ["a"] })),
     ];
     let index = index(&table.map(|(name, spec)| (name.to_owned(), spec)));
     let event = event("a", None);
-    assert_eq!(matched(&index, &event), [id("works"), id("zeal")]);
+    assert_eq!(matched(&index, &event), ["broken", "lost", "panics", "works", "zeal"].map(id));
     let explained = index.explain(&event);
-    let unusable = |why: &str| MatchReason::Unusable { why: why.to_owned() };
+    let waits = |why: &str| MatchReason::Waits { why: why.to_owned() };
     let expected = [
-        ("broken", unusable("lost its key")),
-        ("lost", unusable("name a registered connector: sink")),
+        ("broken", waits("lost its key")),
+        ("lost", waits("name a registered connector: sink")),
+        ("mute", MatchReason::EventType),
         ("off", MatchReason::Disabled),
         ("other", MatchReason::EventType),
+        ("panics", waits("cannot bind the target: its code panicked; see the log")),
         ("works", MatchReason::Matched),
         ("zeal", MatchReason::Matched),
     ];
@@ -213,8 +218,23 @@ fn one_that_cannot_be_used_does_not_disturb_the_others() {
         index.bound(&id("lost")).unwrap().as_ref().unwrap_err().code(),
         Code::ResourceInvalid
     );
+    let mut waiting: Vec<_> = index.waiting().map(|(id, _)| id.as_str()).collect();
+    waiting.sort_unstable();
+    assert_eq!(waiting, ["broken", "lost", "mute", "panics"]);
+    assert!(index.integration(&id("lost")).unwrap().is_ok());
     assert!(index.bound(&id("nobody")).is_none());
     assert!(index.has_unit(&id("berlin")) && !index.has_unit(&id("paris")));
+}
+
+#[test]
+fn one_that_cannot_be_read_takes_nothing() {
+    let organization =
+        compiled::<OrganizationSpec, Organization>(&services(Connectors::new()), "acme", json!({}));
+    let corrupt = Err(Error::new(Code::StoreCorrupt, "not a spec"));
+    let index = MatchIndex::new(&organization.unwrap(), std::iter::once((id("bad"), corrupt)));
+    let unusable = MatchReason::Unusable { why: "not a spec".to_owned() };
+    assert_eq!(reason(&index, &event("a", None)), unusable);
+    assert_eq!(index.waiting().count(), 0);
 }
 
 #[test]
@@ -293,7 +313,7 @@ proptest! {
         prop_assert_eq!(explained.len(), named.len());
         let expected: Vec<_> = explained
             .into_iter()
-            .filter(|(_, reason)| *reason == MatchReason::Matched)
+            .filter(|(_, reason)| reason.is_match())
             .map(|(id, _)| id)
             .collect();
         prop_assert_eq!(matched(&index, &event), expected);

@@ -5,7 +5,7 @@ use super::*;
 const NOW: Timestamp = Timestamp::from_millis(1_795_232_700_000);
 
 fn past(tries: u32) -> Past {
-    Past { tries, throttles: 0, created_at: NOW, expires_at: None, now: NOW, seed: 7 }
+    Past { tries, throttles: 0, since: NOW, expires_at: None, now: NOW, seed: 7 }
 }
 
 fn failure(hint: Hint) -> Failure {
@@ -48,7 +48,8 @@ fn hints_decide_by_table() {
         (&standard, Hint::Refused, Some(404), 3, "refused"),
         (&standard, Hint::Retry, None, 9, "retry"),
         (&standard, wait, Some(429), 1, "refund"),
-        (&standard, wait, Some(503), 10, "exhausted"),
+        (&standard, wait, Some(503), 10, "refund"),
+        (&standard, Hint::Wait(None), Some(503), 10, "exhausted"),
         (&standard, Hint::Wait(None), Some(429), 1, "retry"),
         (&icplane, Hint::Refused, Some(404), 1, "refused"),
         (&icplane, Hint::Refused, Some(401), 3, "retry"),
@@ -57,6 +58,8 @@ fn hints_decide_by_table() {
         (&only_503, Hint::Retry, Some(500), 3, "refused"),
         (&only_503, Hint::Retry, Some(503), 9, "retry"),
         (&only_503, Hint::Retry, None, 9, "retry"),
+        (&only_503, wait, Some(429), 2, "retry"),
+        (&only_503, wait, Some(429), 3, "refused"),
     ] {
         let decision = spec.after_failure(&failure(hint), status, &past(tries));
         assert_eq!(code(&decision), expected, "{spec:?} {hint:?} {status:?} {tries}");
@@ -85,6 +88,34 @@ fn retry_after_blocks_the_lane_and_stays_in_bounds() {
 }
 
 #[test]
+fn retry_after_blocks_the_lane_however_the_delivery_ends() {
+    let list = |deadline_seconds| RetrySpec {
+        schedule: Schedule::List { delays_seconds: vec![1, 2] },
+        deadline_seconds,
+        ..RetrySpec::default()
+    };
+    let icplane = RetrySpec { schedule: Schedule::Icplane, ..RetrySpec::default() };
+    let wait = failure(Hint::Wait(Some(Duration::from_secs(3600))));
+    let until = Some(NOW + Duration::from_secs(3600));
+    let much = Past { throttles: MOST_THROTTLES, ..past(3) };
+    let brief = Past { expires_at: Some(NOW + Duration::from_secs(9)), ..past(3) };
+    for (spec, status, past, expected) in [
+        (list(None), 429, past(1), "refund"),
+        (list(None), 429, past(3), "refund"),
+        (list(None), 503, past(3), "refund"),
+        (list(None), 429, Past { tries: 2, ..much }, "retry"),
+        (list(None), 429, much, "exhausted"),
+        (list(None), 429, brief, "expired"),
+        (list(Some(9)), 429, past(3), "deadline"),
+        (icplane, 503, past(4), "refund"),
+        (RetrySpec { retry_on: Some(Vec::new()), ..RetrySpec::default() }, 429, past(3), "refused"),
+    ] {
+        let decision = spec.after_failure(&wait, Some(status), &past);
+        assert_eq!((code(&decision), decision.block_lane_until), (expected, until), "{past:?}");
+    }
+}
+
+#[test]
 fn the_deadline_ends_it() {
     let spec = RetrySpec { deadline_seconds: Some(4), ..RetrySpec::default() };
     let slow = RetrySpec { deadline_seconds: Some(7), ..RetrySpec::default() };
@@ -92,6 +123,19 @@ fn the_deadline_ends_it() {
     let late = Past { now: NOW + Duration::from_secs(1), ..past(1) };
     assert_eq!(code(&spec.after_failure(&failure, Some(500), &late)), "deadline");
     assert_eq!(code(&slow.after_failure(&failure, Some(500), &late)), "retry");
+}
+
+#[test]
+fn no_try_begins_after_the_deadline() {
+    let spec = RetrySpec { deadline_seconds: Some(4), ..RetrySpec::default() };
+    let code = |spec: &RetrySpec, seconds| {
+        spec.before_try(NOW, NOW + Duration::from_secs(seconds)).map(|reason| reason.code)
+    };
+    assert_eq!(code(&spec, 0), None);
+    assert_eq!(code(&spec, 4), None);
+    assert_eq!(code(&spec, 5).as_deref(), Some("deadline"));
+    assert_eq!(spec.before_try(NOW + Duration::from_secs(9), NOW), None);
+    assert_eq!(code(&RetrySpec::default(), 1_000_000_000), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Change, Document, Expect, Resources, Revision, Spec, SpecContext};
-use crate::error::Result;
+use crate::error::{Result, unwound};
 use crate::id::{IdSource, OrgId, ResourceId};
 use crate::resource::entry::typed;
 use crate::resource::kind::{stored, to_value};
@@ -68,7 +68,7 @@ impl Resources {
         let within = Some(within);
         let context = SpecContext { org, kind: kind.name(), id, services, within };
         let admitted = kind.admit(&context, spec, None)?;
-        typed(&kind.compile(&context, &admitted.spec)?)
+        typed(&unwound("compile the resource", || kind.compile(&context, &admitted.spec))?)
     }
 }
 

@@ -315,9 +315,10 @@ impl EventStore for MemoryStore {
         Ok(Page::cut(items, limit))
     }
 
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
+    async fn outbox(&self, without: &[OrgId], limit: usize) -> Result<Vec<OutboxEntry>> {
         let state = self.lock();
-        let oldest = state.events.outbox.values().take(limit);
+        let rows = state.events.outbox.values();
+        let oldest = rows.filter(|event| !without.contains(&event.org)).take(limit);
         Ok(oldest.map(|event| OutboxEntry { event: event.clone() }).collect())
     }
 }

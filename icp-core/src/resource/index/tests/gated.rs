@@ -137,8 +137,8 @@ impl EventStore for GatedStore {
         self.inner.events(org, query).await
     }
 
-    async fn outbox(&self, limit: usize) -> Result<Vec<OutboxEntry>> {
-        self.inner.outbox(limit).await
+    async fn outbox(&self, without: &[OrgId], limit: usize) -> Result<Vec<OutboxEntry>> {
+        self.inner.outbox(without, limit).await
     }
 }
 
