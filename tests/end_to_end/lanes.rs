@@ -41,8 +41,7 @@ async fn a_failing_receiver_is_left_alone_and_probed(backend: Backend) {
     let open = async || Some(status().await).filter(|lane| lane.state == LaneState::Open);
     let open = stage.until(open).await;
     assert_eq!((open.breaker, open.waiting, open.lane.in_flight), (BreakerState::Open, 5, 0));
-    let labels =
-        format!("{{org=\"{}\",integration=\"crm\",lane=\"{}\"}}", stage.org, open.lane.id);
+    let labels = format!("{{org=\"{}\",integration=\"crm\",lane=\"{}\"}}", stage.org, open.lane.id);
     let metrics = stage.engine.lane_metrics(&stage.org).await.unwrap();
     assert!(metrics.contains(&format!("icp_lane_waiting{labels} 5\n")), "{metrics}");
     assert!(metrics.contains(&format!("icp_lane_oldest_wait_seconds{labels} ")), "{metrics}");
