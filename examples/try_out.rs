@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             None => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    print("an attempt", &engine.attempt_curl(&org, delivery.id, 1).await?);
+    print("an attempt", &engine.attempt_curl(&org, delivery.id, 1, None).await?);
     running.shutdown(Duration::from_secs(10)).await;
     Ok(())
 }

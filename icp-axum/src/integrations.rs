@@ -1,8 +1,8 @@
 //! Copies of integrations, and changes of many at once.
 
 use axum::Json;
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
+use axum::http::header::{CACHE_CONTROL, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use icp_core::Code;
 use icp_core::id::ResourceId;
@@ -132,7 +132,10 @@ async fn duplicate(command: Command, requested: Location) -> Result<Response> {
     let (org, id) = (params.org()?, params.parse("id")?);
     let copy = engine.resources().duplicate(&org, &id, &actor).await?;
     let location = (LOCATION, requested.beside(2, &copy.document.id));
-    Ok((StatusCode::CREATED, [location], Json(DuplicateView::from(copy))).into_response())
+    let answer = (StatusCode::CREATED, [location], Json(DuplicateView::from(copy)));
+    let mut response = answer.into_response();
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 async fn bulk(command: Command, Body(bulk): Body<Bulk>) -> Result<Json<BulkAnswer>> {

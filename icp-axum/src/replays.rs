@@ -117,25 +117,20 @@ async fn deliveries(
     Ok(Json(pager.listing(page, |delivery| delivery.id, DeliveryView::from)))
 }
 
-async fn pause(engine: State<Engine>, params: Params, query: Query) -> Result<Json<ReplayView>> {
-    change(&engine, &params, query, ReplayChange::Pause).await
+async fn pause(command: Command) -> Result<Json<ReplayView>> {
+    change(command, ReplayChange::Pause).await
 }
 
-async fn resume(engine: State<Engine>, params: Params, query: Query) -> Result<Json<ReplayView>> {
-    change(&engine, &params, query, ReplayChange::Resume).await
+async fn resume(command: Command) -> Result<Json<ReplayView>> {
+    change(command, ReplayChange::Resume).await
 }
 
-async fn cancel(engine: State<Engine>, params: Params, query: Query) -> Result<Json<ReplayView>> {
-    change(&engine, &params, query, ReplayChange::Cancel).await
+async fn cancel(command: Command) -> Result<Json<ReplayView>> {
+    change(command, ReplayChange::Cancel).await
 }
 
-async fn change(
-    engine: &Engine,
-    params: &Params,
-    query: Query,
-    change: ReplayChange,
-) -> Result<Json<ReplayView>> {
-    query.only(&[])?;
-    let job = engine.change_replay(&params.org()?, params.parse("id")?, change).await?;
+async fn change(command: Command, change: ReplayChange) -> Result<Json<ReplayView>> {
+    let Command { engine, actor, params } = command;
+    let job = engine.change_replay(&params.org()?, params.parse("id")?, change, &actor).await?;
     Ok(Json(ReplayView::new(job, engine.now())))
 }

@@ -19,6 +19,8 @@ use crate::extract::{Body, Input, Params, Query};
 use crate::problem::Result;
 use view::TestView;
 
+const ATTEMPT: &[&str] = &["epoch"];
+
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let org = "/api/v1/organizations/{org}";
     let one = format!("{org}/integrations/{{id}}");
@@ -41,6 +43,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .answers::<CurlCommand>(200),
         Endpoint::get(format!("{org}/deliveries/{{id}}/attempts/{{number}}/curl"), attempt_curl)
             .named("getAttemptCurl", "Shows an attempt as a command for a shell")
+            .query(ATTEMPT)
             .answers::<CurlCommand>(200),
     ]
 }
@@ -142,19 +145,20 @@ async fn attempt_curl(
     params: Params,
     query: Query,
 ) -> Result<Json<CurlCommand>> {
-    query.only(&[])?;
+    let query = query.only(ATTEMPT)?;
     let Number(number) = params.parse("number")?;
-    Ok(Json(engine.attempt_curl(&params.org()?, params.parse("id")?, number).await?))
+    let epoch = query.typed("epoch")?.map(|Number(epoch)| epoch);
+    Ok(Json(engine.attempt_curl(&params.org()?, params.parse("id")?, number, epoch).await?))
 }
 
-/// The number of an attempt.
+/// The number of an attempt, or its epoch.
 struct Number(u32);
 
 impl FromStr for Number {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let message = "the number of an attempt is a whole number, from 1";
+        let message = "the number of an attempt and its epoch are whole numbers, from 1";
         text.parse().map(Self).map_err(|_| Error::new(Code::IdInvalid, message))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use icp_core::Engine;
 use icp_core::delivery::{AttemptTimings, Delivery, DeliveryQuery, DeliveryState};
+use icp_core::egress::AddressPolicy;
 use icp_core::error::{Result, Violation};
 use icp_core::event::{EventQuery, NewEvent};
 use icp_core::id::{OrgId, ResourceId};
@@ -33,7 +34,7 @@ impl Connector for Desk {
         "desk"
     }
 
-    fn validate(&self, _: &Value, _: &str) -> Vec<Violation> {
+    fn validate(&self, _: &Value, _: &str, _: &AddressPolicy) -> Vec<Violation> {
         Vec::new()
     }
 
@@ -93,15 +94,11 @@ impl Stage {
     async fn change(&self, spec: Value) {
         let (patch, actor) = (json!({ "spec": spec }), Actor::host());
         let resources = self.engine.resources();
-        let change = resources.merge_patch(
-            &self.org,
-            "integration",
-            &crm(),
-            &patch,
-            Expect::Present,
-            &actor,
-        );
-        change.await.unwrap();
+        let (org, id) = (&self.org, crm());
+        resources
+            .merge_patch(org, "integration", &id, &patch, Expect::Present, &actor)
+            .await
+            .unwrap();
     }
 
     async fn delivery(&self) -> Delivery {

@@ -7,7 +7,8 @@ use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, EventId, OrgId, ResourceId};
 use icp_core::letter::{
     Abandon, Abandoned, Abandonment, Category, DueLetter, GroupQuery, Judgement, Letter,
-    LetterGroup, LetterGroups, LetterStatus, LetterStore, NewNote, Note, Verdict, class_of,
+    LetterGroup, LetterGroups, LetterStatus, LetterStore, NewNote, Note, Verdict, carries_on,
+    class_of,
 };
 use icp_core::time::Timestamp;
 use mongodb::bson::oid::ObjectId;
@@ -62,14 +63,7 @@ async fn letters(
     let wanted = bins(ids.iter().copied(), DeliveryId::to_bytes);
     let filter = doc! { "_id": { "$in": wanted.clone() }, "org": org.as_str(), "state": "dead" };
     let found = store.all(DELIVERY, filter, fields()).await?;
-    let events: Vec<Bson> = found.iter().filter_map(|row| row.get("event").cloned()).collect();
-    let newer = doc! { "event": { "$in": events }, "replay_of": { "$in": wanted } };
-    let newer = store.all(DELIVERY, newer, doc! { "replay_of": 1, "state": 1 }).await?;
-    let mut successors: HashMap<[u8; 16], BTreeMap<DeliveryId, DeliveryState>> = HashMap::new();
-    for newer in &newer {
-        let of = successors.entry(newer.id("replay_of")?).or_default();
-        of.insert(DeliveryId::from_bytes(newer.id("_id")?), newer.named("state")?);
-    }
+    let mut successors = successors(store, &found).await?;
     let mut letters = HashMap::new();
     for found in &found {
         let of = successors.remove(&found.id("_id")?).unwrap_or_default();
@@ -77,6 +71,20 @@ async fn letters(
         letters.insert(letter.delivery.id, letter);
     }
     Ok(ids.iter().filter_map(|id| letters.get(id).cloned()).collect())
+}
+
+type Successors = HashMap<[u8; 16], BTreeMap<DeliveryId, DeliveryState>>;
+
+/// The states of the deliveries that repeat those in `found`.
+async fn successors(store: &MongoStore, found: &[Document]) -> Result<Successors, Failure> {
+    let of = |field| found.iter().filter_map(|row| row.get(field).cloned()).collect::<Vec<Bson>>();
+    let newer = doc! { "event": { "$in": of("event") }, "replay_of": { "$in": of("_id") } };
+    let mut successors = Successors::new();
+    for newer in &store.all(DELIVERY, newer, doc! { "replay_of": 1, "state": 1 }).await? {
+        let of = successors.entry(newer.id("replay_of")?).or_default();
+        of.insert(DeliveryId::from_bytes(newer.id("_id")?), newer.named("state")?);
+    }
+    Ok(successors)
 }
 
 fn letter(
@@ -246,9 +254,15 @@ async fn due(store: &MongoStore, now: Timestamp, limit: usize) -> Result<Vec<Due
     let rows = found.iter().map(row::delivery).collect::<Result<Vec<_>>>()?;
     let lanes =
         lane::look_up(store, rows.iter().map(|row| row.lane).collect::<HashSet<_>>()).await?;
+    let successors = successors(store, &found).await?;
+    let carried_on = |id: DeliveryId| {
+        let of = successors.get(&id.to_bytes());
+        of.is_some_and(|of| of.values().copied().any(carries_on))
+    };
     let letters = rows.into_iter().zip(&found).map(|(delivery, found)| DueLetter {
         lane: lanes.get(&delivery.lane).map(|seen| seen.lane.clone()),
         due_at: retry_at(found),
+        carried_on: carried_on(delivery.id),
         delivery,
     });
     Ok(letters.collect())
@@ -278,6 +292,11 @@ async fn judge_one(
     judgement: &Judgement,
     now: Timestamp,
 ) -> Result<bool, Failure> {
+    if matches!(judgement.verdict, Verdict::Retry { .. })
+        && is_carried_on(store, judgement.delivery).await?
+    {
+        return Ok(false);
+    }
     let change = match &judgement.verdict {
         Verdict::Plan { due_at } => doc! { "$set": { "judge_at": ms(*due_at) } },
         Verdict::Leave => doc! { "$unset": { "judge_at": "" } },
@@ -297,6 +316,13 @@ async fn judge_one(
         "judge_at": judgement.seen.map_or(UNJUDGED, ms),
     };
     Ok(store.lasting(DELIVERY).update_one(as_seen, change).await?.matched_count > 0)
+}
+
+async fn is_carried_on(store: &MongoStore, id: DeliveryId) -> Result<bool, Failure> {
+    let letter = doc! { "_id": bin(id.to_bytes()) };
+    let found = store.all(DELIVERY, letter, doc! { "event": 1 }).await?;
+    let successors = successors(store, &found).await?;
+    Ok(successors.values().flat_map(BTreeMap::values).copied().any(carries_on))
 }
 
 /// Makes the deliveries of rounds that letters are waiting for.

@@ -24,7 +24,8 @@ impl<D: Database> ErasureStore for SqlStore<D> {
     }
 
     async fn finish_erasures(&self, limit: usize, now: Timestamp) -> Result<u64> {
-        if read!(self, Scope::Node, "finish erasures", |conn| ended(conn, limit).await)?.is_empty() {
+        if read!(self, Scope::Node, "finish erasures", |conn| ended(conn, limit).await)?.is_empty()
+        {
             return Ok(0);
         }
         let work = Work::Finish { limit, now };

@@ -295,12 +295,17 @@ async fn give_up(
     Ok(())
 }
 
+/// How many deliveries carry `d` on, by the states of [`icp_core::letter::carries_on`].
+const CARRIED_ON: &str = "(SELECT count(*) FROM icp_delivery s INDEXED BY icp_delivery_event \
+     WHERE s.event = d.event AND s.replay_of = d.id AND s.state IN (0, 1, 2, 3))";
+
 /// Letters that were not judged yet, or whose round is due: its parameters are the moment and the
 /// limit.
 pub(crate) fn due_sql(fresh: bool) -> String {
     let which = if fresh { "d.letter_due IS NULL AND ?1 > 0" } else { "d.letter_due <= ?1" };
     format!(
-        "SELECT {DELIVERY}, d.letter_due, (SELECT {LANE} FROM icp_lane l WHERE l.id = d.lane) \
+        "SELECT {DELIVERY}, d.letter_due, (SELECT {LANE} FROM icp_lane l WHERE l.id = d.lane), \
+         {CARRIED_ON} \
          FROM icp_delivery d INDEXED BY icp_delivery_letter \
          WHERE d.state = 3 AND d.letter = 0 AND {which} ORDER BY d.letter_due LIMIT ?2"
     )
@@ -321,6 +326,7 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: usize) -> Result<Vec<Du
                 delivery: row::delivery(found)?,
                 lane: lane.map(LaneRow::read).transpose()?,
                 due_at: row::maybe_time(found, 1)?,
+                carried_on: found.try_get::<i64>(3)? > 0,
             });
         }
     }
@@ -358,6 +364,10 @@ async fn judge(
         Verdict::Leave => (0, Some(NEVER)),
         _ => return Ok(false),
     };
+    let again = matches!(judgement.verdict, Verdict::Retry { .. });
+    if again && is_carried_on(conn, judgement.delivery).await? {
+        return Ok(false);
+    }
     let done = statement(JUDGE)
         .bind(letter)
         .bind(due)
@@ -379,6 +389,21 @@ async fn judge(
         _ => {}
     }
     Ok(true)
+}
+
+pub(crate) fn carried_on_sql() -> String {
+    format!("SELECT {CARRIED_ON} FROM icp_delivery d WHERE d.id = ?")
+}
+
+/// With the lane locked, as replays by hand do, so that one comes before the other.
+async fn is_carried_on(conn: &mut Conn<'_>, id: DeliveryId) -> Result<bool, Failure> {
+    let lane = statement("SELECT lane FROM icp_delivery WHERE id = ?");
+    let Some(lane) = lane.bind(id.to_bytes()).fetch_optional(&mut *conn).await? else {
+        return Ok(false);
+    };
+    lane::lock(conn, [row::bytes(&lane, 0)?]).await?;
+    let found = statement(carried_on_sql()).bind(id.to_bytes()).fetch_one(conn).await?;
+    Ok(found.try_get::<i64>(0)? > 0)
 }
 
 async fn repeat(

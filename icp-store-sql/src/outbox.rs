@@ -1,6 +1,6 @@
 use icp_core::error::Result;
 use icp_core::event::{Event, OutboxEntry};
-use icp_core::id::EventId;
+use icp_core::id::{EventId, OrgId};
 
 use crate::error::Failure;
 use crate::family::Family;

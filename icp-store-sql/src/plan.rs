@@ -151,7 +151,7 @@ async fn take_in<D: Database>(store: &SqlStore<D>) {
         let items = ids.map(item).collect();
         store.ingest(Ingest { items, direct, now: NOW }).await.unwrap();
     }
-    let rows = store.outbox(100).await.unwrap();
+    let rows = store.outbox(&[], 100).await.unwrap();
     let items = rows.into_iter().map(|row| IngestItem {
         outbox: Some(row.event.id),
         event: Arc::new(row.event),

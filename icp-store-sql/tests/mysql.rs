@@ -168,7 +168,7 @@ async fn another_driver_publishes_in_its_own_transaction() {
         if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
     }
     host.disconnect().await.unwrap();
-    let published = store.outbox(10).await.unwrap();
+    let published = store.outbox(&[], 10).await.unwrap();
     assert_eq!(published.len(), 1);
     assert_eq!(published[0].event, event(2), "byte for byte");
 }

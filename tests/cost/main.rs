@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "the commands to MongoDB are counted at its driver")]
 #[path = "../database/mod.rs"]
 mod database;
 mod host;

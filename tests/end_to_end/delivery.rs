@@ -181,6 +181,17 @@ async fn retry_after_holds_up_the_whole_lane(backend: Backend) {
     let throttles: Vec<_> =
         stage.deliveries().await.iter().map(|d| (d.throttles, d.tries)).collect();
     assert_eq!(throttles.iter().filter(|t| **t == (1, 1)).count(), 1, "{throttles:?}");
+    // The try that was given back shares its number with the next, and each can be shown.
+    let deliveries = stage.deliveries().await;
+    let given_back = deliveries.iter().find(|delivery| delivery.throttles == 1).unwrap();
+    let shown = async |epoch| {
+        let shown = stage.engine.attempt_curl(&stage.org, given_back.id, 1, epoch).await;
+        shown.unwrap().command
+    };
+    for (asked, epoch) in [(Some(1), 1), (Some(2), 2), (None, 2)] {
+        let command = shown(asked).await;
+        assert!(command.contains(&format!("icp-epoch: {epoch}")), "{asked:?} {command}");
+    }
     stage.end().await;
 }
 

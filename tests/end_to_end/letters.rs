@@ -153,6 +153,9 @@ async fn what_is_under_way_is_erased_after_its_end(backend: Backend) {
         .await;
     let left = stage.engine.event(&stage.org, id).await.unwrap();
     assert!(left.body.is_empty() && left.erased_at.is_some());
+    let shown = stage.engine.attempt_curl(&stage.org, done.id, 1, None).await.unwrap();
+    assert!(shown.notes[0].starts_with("the event was erased at "), "{:?}", shown.notes);
+    assert!(!shown.notes.iter().any(|note| note.contains("sent nothing")), "{:?}", shown.notes);
     let replay = stage.engine.replay(&stage.org, done.id, &Actor::host()).await.unwrap();
     stage.reaches(replay.id, DeliveryState::Cancelled).await;
     assert_eq!(stage.receiver.seen().count("/hook"), 1, "nothing empty is sent");

@@ -100,6 +100,18 @@ async fn an_endpoint_that_fails_for_too_long_is_switched_off(backend: Backend) {
     // The node takes its own write in when that has returned.
     let off = async || (stage.publish("order.paid", &json!(9)).await.deliveries == 0).then_some(());
     stage.until(off).await;
+
+    // Switched on again, its time begins anew: one more failure switches nothing off.
+    stage.change("crm", json!({ "enabled": true })).await;
+    stage.settled(DeliveryState::Dead, dead + 1).await;
+    assert_eq!(self::status(&stage).await, Value::Null);
+    let one = stage.publish("order.paid", &json!(10)).await;
+    assert_eq!(one.deliveries, 1);
+    stage.settled(DeliveryState::Dead, dead + 2).await;
+    let status = stage
+        .until(async || Some(self::status(&stage).await).filter(|s| !s["failing"].is_null()))
+        .await;
+    assert_eq!((&status["failing"]["alerted"], &status["switched_off"]), (&json!(0), &Value::Null));
     stage.end().await;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use icp::delivery::health::Verdict;
 use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::engine::{Engine, EngineConfig};
 use icp::id::{ClockIds, IdSource};
@@ -235,6 +236,10 @@ async fn what_hangs_ends_at_the_deadline(backend: Backend) {
     let attempts = stage.engine.attempts(&stage.org, hung.id).await.unwrap();
     let timed_out = AttemptOutcome::Failed("timeout_attempt".into());
     assert!(attempts.len() == 4 && attempts.iter().all(|a| a.outcome == timed_out), "{attempts:?}");
+    // What hung was the transformation: nothing was sent, and the receiver is not to blame.
+    assert!(attempts.iter().all(|a| Verdict::of(a).is_none()), "{attempts:?}");
+    let ended = hung.updated_at.since(attempts[3].started_at);
+    assert!(ended >= Duration::from_millis(290), "{ended:?}: it tells when it began");
     stage.end().await;
 }
 

@@ -1,6 +1,8 @@
 //! Replays, from the request to the receiver.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use icp::delivery::{Delivery, DeliveryState};
@@ -11,6 +13,7 @@ use icp::replay::{
 use icp::resource::Actor;
 use icp::store::PageQuery;
 use icp::time::Timestamp;
+use icp_testkit::intercept::{Call, Intercept, Intercepted};
 use serde_json::json;
 
 use crate::stage::{Backend, Stage, config};
@@ -20,6 +23,40 @@ crate::on_every_store! {
     two_engines_work_on_one_job,
     a_paused_replay_sends_nothing_more,
     an_endpoint_that_was_added_catches_up_in_order,
+}
+
+/// Refuses the first batch of a replay for good.
+#[derive(Debug, Default)]
+struct Refusing(AtomicBool);
+
+impl Intercept for Refusing {
+    async fn around<'a, T: Send + 'a>(
+        &'a self,
+        operation: &'static str,
+        call: Call<'a, T>,
+    ) -> icp::Result<T> {
+        if operation == "step_replay" && !self.0.swap(true, Ordering::SeqCst) {
+            return Err(icp::Error::new(icp::Code::Internal, "this batch cannot be written"));
+        }
+        call.await
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_written_holds_up_no_other() {
+    let mut backend = Backend::memory().await;
+    backend.store = Arc::new(Intercepted::new(backend.store, Refusing::default()));
+    let (stage, since) = delivered(backend, 3).await;
+    let first = start(&stage, ReplayRequest::since(since)).await;
+    let ended = once_job(&stage, &first, |job| job.state.is_final()).await;
+    assert_eq!(
+        (ended.state, ended.error.unwrap().code.as_str()),
+        (ReplayState::Failed, "internal")
+    );
+    let second = start(&stage, ReplayRequest::since(since)).await;
+    let done = once_job(&stage, &second, |job| job.state.is_final()).await;
+    assert_eq!((done.state, done.progress.created), (ReplayState::Done, 3));
+    stage.end().await;
 }
 
 /// A stage whose integration `crm` has taken `count` events.
@@ -103,7 +140,8 @@ async fn a_paused_replay_sends_nothing_more(backend: Backend) {
     let (stage, since) = delivered(backend, 30).await;
     let job = start(&stage, ReplayRequest::since(since).rate(10)).await;
     once_job(&stage, &job, |job| job.progress.created >= 1).await;
-    let change = |change| stage.engine.change_replay(&stage.org, job.id, change);
+    let host = Actor::host();
+    let change = |change| stage.engine.change_replay(&stage.org, job.id, change, &host);
     let paused = change(ReplayChange::Pause).await.unwrap();
     assert!(paused.progress.created < 30, "{paused:?}");
     stage.settled(DeliveryState::Delivered, 30 + paused.progress.created).await;

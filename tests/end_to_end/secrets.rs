@@ -69,7 +69,7 @@ async fn a_secret_is_shown_to_its_receiver_only(backend: Backend) {
     stage.settled(DeliveryState::Delivered, 2).await;
     let last = stage.receiver.requests("/crm").pop().unwrap();
     assert_eq!(last.header("authorization"), format!("Basic {}", hunted()[1]));
-    stage.running().shutdown(std::time::Duration::from_secs(5)).await;
+    stage.running().shutdown(Duration::from_secs(5)).await;
     stored_bytes_hide_everything(&stage.backend);
     stage.end().await;
 }

@@ -183,7 +183,7 @@ async fn a_command_sends_what_was_sent(backend: Backend) {
     let body: Value = json!({ "it's": "$(id) `x` \\ \"q\" \n é" });
     stage.publish("order.paid", &body).await;
     let delivery = stage.only(DeliveryState::Delivered).await;
-    let shown = stage.engine.attempt_curl(&stage.org, delivery.id, 1).await.unwrap();
+    let shown = stage.engine.attempt_curl(&stage.org, delivery.id, 1, None).await.unwrap();
     assert_eq!(shown.notes, ["the signatures are of now, by the keys of now"]);
     let printed =
         format!("curl() {{ for word; do printf '%s\\n' \"$word\"; done; }}\n{}", shown.command);

@@ -71,6 +71,8 @@ impl From<Delivery> for DeliveryView {
 pub(super) struct AttemptView {
     /// The number of the try, from 1.
     number: u32,
+    /// What tells it from another of the same number, as after a try that was given back.
+    epoch: u32,
     /// When it began.
     started_at: Timestamp,
     /// How it went: `delivered`, `skipped`, or `failed` with a stable class.
@@ -89,6 +91,7 @@ impl From<Attempt> for AttemptView {
     fn from(attempt: Attempt) -> Self {
         Self {
             number: attempt.number,
+            epoch: attempt.epoch,
             started_at: attempt.started_at,
             outcome: attempt.outcome,
             status: attempt.status,

@@ -130,6 +130,7 @@ async fn a_copy_has_all_but_the_id_and_the_signing_secret() {
     let id = copy["id"].as_str().unwrap();
     assert_ne!(id, "orders");
     assert_eq!(copied.header("location"), format!("{ORG}/integrations/{id}"));
+    assert_eq!(copied.header("cache-control"), "no-store");
     assert_eq!((&copy["name"], &copy["status"]), (&json!("orders (Copy)"), &Value::Null));
     assert_eq!((&copy["spec"], &copy["labels"]), (&original["spec"], &original["labels"]));
     let fresh = answer["signing_secret"].as_str().unwrap();

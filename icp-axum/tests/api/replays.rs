@@ -72,6 +72,11 @@ async fn a_replay_is_paused_resumed_and_cancelled() {
         let changed = api.call("POST", &format!("{one}/{change}"), &[], "").await.expect(200);
         assert_eq!(changed["state"], state, "{change}");
     }
+    let log = api.get("/api/v1/organizations/acme/audit").await.expect(200);
+    let told: Vec<_> = log["items"].as_array().unwrap().iter().take(4).collect();
+    let actions: Vec<_> = told.iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["cancel_replay", "resume_replay", "pause_replay", "start_replay"]);
+    assert!(told.iter().all(|row| row["note"] == job["id"]), "{told:?}");
     let found = api.get(&format!("{REPLAYS}?state=cancelled")).await.expect(200);
     assert_eq!(found["items"][0]["id"], job["id"]);
     let found = api.get(&format!("{REPLAYS}?state=running")).await.expect(200);

@@ -147,6 +147,10 @@ async fn an_attempt_is_shown_as_a_command() {
     assert!(command.ends_with(r#"--data-raw '{"n":1}'"#), "{command}");
     assert_eq!(shown["notes"].as_array().map(Vec::len), Some(1), "{shown}");
 
+    assert_eq!(api.get(&many).await.expect(200)["items"][0]["epoch"], 1);
+    assert_eq!(api.get(&format!("{first}?epoch=1")).await.expect(200), shown);
+    api.get(&format!("{first}?epoch=2")).await.problem(404, "attempt_not_found");
+    api.get(&format!("{first}?epoch=x")).await.problem(400, "query_invalid");
     api.get(&format!("{many}/2/curl")).await.problem(404, "attempt_not_found");
     api.get(&format!("{many}/x/curl")).await.problem(400, "id_invalid");
 

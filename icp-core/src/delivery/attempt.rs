@@ -1,6 +1,6 @@
 //! One attempt: transform, sign, send, judge.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
@@ -38,8 +38,15 @@ impl Ending {
     }
 }
 
+/// How far an attempt got, for the case that it breaks off.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    started: OnceLock<Timestamp>,
+    sending: OnceLock<()>,
+}
+
 /// Makes an attempt.
-pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
+pub(crate) async fn run(core: &Core, work: &Work, progress: &Progress) -> Ending {
     let delivery = &work.delivery;
     let now = core.clock.now();
     if delivery.expires_at.is_some_and(|expires| expires <= now) {
@@ -64,7 +71,8 @@ pub(crate) async fn run(core: &Core, work: &Work) -> Ending {
     }
     core.metrics.attempts.inc();
     let started = core.clock.monotonic();
-    let ending = attempt(core, work, &view, &bound, now).await;
+    let _ = progress.started.set(now);
+    let ending = attempt(core, work, &view, &bound, now, progress).await;
     core.metrics.attempt_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     ending
 }
@@ -76,12 +84,25 @@ fn since(work: &Work) -> Timestamp {
 }
 
 /// The ending of an attempt that broke off.
-pub(crate) async fn broken(core: &Core, work: &Work, failure: Failure) -> Ending {
+pub(crate) async fn broken(
+    core: &Core,
+    work: &Work,
+    failure: Failure,
+    progress: &Progress,
+) -> Ending {
     let now = core.clock.now();
-    match target(core, work).await {
-        Ok((_, bound)) => failed(core, work, &bound, failure, None, now, now).await,
-        Err(_) => retried(work, &RetrySpec::default(), failure, None, now, now),
+    let started = progress.started.get().copied().unwrap_or(now);
+    let mut ending = match target(core, work).await {
+        Ok((_, bound)) => failed(core, work, &bound, failure, None, started, now).await,
+        Err(_) => retried(work, &RetrySpec::default(), failure, None, started, now),
+    };
+    // The time of what was sent; that there is none tells that nothing was, which is no fault of
+    // the receiver.
+    if let Some(attempt) = ending.attempt.as_mut().filter(|_| progress.sending.get().is_some()) {
+        let took = now.since(started).as_micros().max(1);
+        attempt.timings.total = u64::try_from(took).unwrap_or(u64::MAX);
     }
+    ending
 }
 
 fn still_held(core: &Core, work: &Work) -> bool {
@@ -140,6 +161,7 @@ async fn attempt(
     view: &OrgView,
     bound: &Bound,
     now: Timestamp,
+    progress: &Progress,
 ) -> Ending {
     let delivery = &work.delivery;
     let event = &work.event;
@@ -177,6 +199,7 @@ async fn attempt(
         trace: trace.child(span(work)),
         test: false,
     };
+    let _ = progress.sending.set(());
     let sent = bound.target.send(outgoing).await;
     observe(core, work, view, bound, &sent.judgement);
     judged(core, work, view, bound, sent, now).await

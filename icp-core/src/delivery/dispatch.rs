@@ -77,7 +77,8 @@ async fn whatever(core: &Core, work: &Work) -> Settlement {
 }
 
 async fn outcome(core: &Core, work: &Work) -> Settlement {
-    let attempt = AssertUnwindSafe(attempt::run(core, work)).catch_unwind();
+    let progress = attempt::Progress::default();
+    let attempt = AssertUnwindSafe(attempt::run(core, work, &progress)).catch_unwind();
     let attempt = tokio::time::timeout(core.config.attempt_deadline, attempt);
     let ending = tokio::select! {
         biased;
@@ -85,10 +86,12 @@ async fn outcome(core: &Core, work: &Work) -> Settlement {
             Ok(Ok(ending)) => ending,
             Ok(Err(panic)) => {
                 panicked(core, work, &*panic, "an attempt panicked");
-                attempt::broken(core, work, failure("panic", "the attempt broke off; see the log")).await
+                let failure = failure("panic", "the attempt broke off; see the log");
+                attempt::broken(core, work, failure, &progress).await
             }
             Err(_) => {
-                attempt::broken(core, work, failure("timeout_attempt", "the attempt took too long")).await
+                let failure = failure("timeout_attempt", "the attempt took too long");
+                attempt::broken(core, work, failure, &progress).await
             }
         },
         () = core.abort.cancelled() => Ending::released(core.clock.now()),

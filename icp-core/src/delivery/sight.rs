@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::health::{BreakerState, Meter, RateStatus};
-use super::{Lane, LaneId};
+use super::{Lane, LaneId, LaneMode};
 use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
@@ -69,7 +69,7 @@ impl LaneTotals {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LaneState {
-    /// It rests, as its integration is off.
+    /// It rests: its integration is off or paused, or its organization is paused.
     Paused,
     /// Its breaker is open: nothing goes.
     Open,
@@ -123,7 +123,8 @@ impl LaneStatus {
         let throttled = lane.rules.rate_limit.and_then(|limit| meter.blocks_until(&limit, now));
         let blocked = lane.blocked_until.filter(|until| *until > now);
         let resumes = blocked.max(throttled).unwrap_or(now);
-        let next_at = first_due.filter(|_| !lane.paused).map(|due| due.max(resumes));
+        let turn = first_due.map(|due| head_due(&lane).unwrap_or(due));
+        let next_at = turn.filter(|_| !lane.paused).map(|due| due.max(resumes));
         let wait = next_at.unwrap_or(now).since(now);
         let drained_in = match waiting {
             0 => Some(Duration::ZERO),
@@ -131,7 +132,7 @@ impl LaneStatus {
             count => lane.pace.time_for(count, now).map(|time| time + wait),
         };
         Self {
-            state: state(&lane, throttled, first_due, now),
+            state: state(&lane, throttled, turn, now),
             breaker: lane.health.breaker.state(now),
             rate: lane.rules.rate_limit.map(|limit| meter.status(&limit, now)),
             waiting,
@@ -151,10 +152,15 @@ impl LaneStatus {
     }
 }
 
+/// When the head of a fifo lane is due that holds up those behind it.
+fn head_due(lane: &Lane) -> Option<Timestamp> {
+    lane.next_due.filter(|_| lane.mode == LaneMode::Fifo && !lane.runnable)
+}
+
 fn state(
     lane: &Lane,
     throttled: Option<Timestamp>,
-    first_due: Option<Timestamp>,
+    turn: Option<Timestamp>,
     now: Timestamp,
 ) -> LaneState {
     if lane.paused {
@@ -169,12 +175,61 @@ fn state(
     if blocked.is_some() && blocked > throttled {
         return LaneState::Blocked;
     }
-    match first_due {
+    match turn {
         Some(_) if throttled.is_some() => LaneState::Throttled,
         Some(due) if due <= now && lane.room() == 0 => LaneState::Full,
         Some(due) if due <= now => LaneState::Active,
         _ if lane.in_flight > 0 => LaneState::Active,
         Some(_) => LaneState::Waiting,
         None => LaneState::Idle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::LaneMode;
+    use crate::delivery::health::{LaneHealth, LaneRules, Pace};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn lane(mode: LaneMode, next_due: Option<Timestamp>) -> Lane {
+        let (org, integration) = (OrgId::new("acme").unwrap(), ResourceId::new("hook").unwrap());
+        Lane {
+            id: LaneId::of(&org, &integration, None),
+            org,
+            integration,
+            order_key: None,
+            mode,
+            weight: 1,
+            pass: 0,
+            runnable: next_due.is_none(),
+            next_due,
+            in_flight: 0,
+            max_in_flight: 10,
+            blocked_until: None,
+            paused: false,
+            rules: LaneRules::off(),
+            health: LaneHealth::default(),
+            pace: Pace::default(),
+        }
+    }
+
+    #[test]
+    fn a_fifo_lane_waits_for_its_head() {
+        let minute = Duration::from_secs(60);
+        let later = NOW + minute;
+        for (mode, next_due, state, next_at) in [
+            (LaneMode::Fifo, Some(later), LaneState::Waiting, later),
+            (LaneMode::Fifo, None, LaneState::Active, NOW),
+            (LaneMode::Parallel, Some(later), LaneState::Active, NOW),
+        ] {
+            let lane = lane(mode, next_due);
+            let backlog = LaneBacklog { lane: lane.id, waiting: 3, first_due: NOW - minute };
+            let status = LaneStatus::of(lane, Some(backlog), Meter::default(), NOW);
+            assert_eq!((status.state, status.waiting), (state, 3), "{mode:?} {next_due:?}");
+            assert_eq!(status.next_at.map(|at| at.max(NOW)), Some(next_at));
+            assert_eq!(status.oldest_wait, Some(minute), "those behind it wait all the same");
+        }
     }
 }

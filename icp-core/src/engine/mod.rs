@@ -285,6 +285,10 @@ impl Engine {
     /// An attempt as a command for a shell. The body is made by the transformation of now and
     /// signed anew, because neither is kept with attempts; the notes say what is not as it was.
     ///
+    /// A try that is given back, as when the receiver asked to wait, shares its number with the
+    /// next: `epoch`, which no two attempts share, tells them apart. Without it the latest is
+    /// meant.
+    ///
     /// # Errors
     ///
     /// [`Code::DeliveryNotFound`], [`Code::AttemptNotFound`], and those of the store.
@@ -293,8 +297,9 @@ impl Engine {
         org: &OrgId,
         delivery: DeliveryId,
         number: u32,
+        epoch: Option<u32>,
     ) -> Result<CurlCommand> {
-        trial::attempt_curl(self, org, delivery, number).await
+        trial::attempt_curl(self, org, delivery, number, epoch).await
     }
 
     /// Checks the delivery protocol's invariants on everything stored; read-only.

@@ -24,7 +24,8 @@ impl Engine {
         work::preview(&self.core, org, request).await.map_err(|e| e.during("preview replay"))
     }
 
-    /// Starts a replay. Any started engine on the store works on it, one at a time.
+    /// Starts a replay, with the audit row `start_replay` of the organization. Any started engine
+    /// on the store works on it, one at a time.
     ///
     /// # Errors
     ///
@@ -75,6 +76,10 @@ impl Engine {
     /// Pauses, resumes or cancels a replay. Deliveries that it has made stay. What is so already
     /// is answered as it is.
     ///
+    /// An audit row of the organization tells of a change before it is made: `pause_replay`,
+    /// `resume_replay` or `cancel_replay`. Where the replay ends at that very moment, the change
+    /// is refused and the row stays.
+    ///
     /// # Errors
     ///
     /// [`Code::ReplayNotFound`], [`Code::ReplayStateConflict`] where it has ended, and those of
@@ -84,8 +89,17 @@ impl Engine {
         org: &OrgId,
         id: ReplayId,
         change: ReplayChange,
+        actor: &Actor,
     ) -> Result<ReplayJob> {
-        let job = self.core.store.change_replay(org, id, change, self.now()).await;
+        let mut job = self.replay_job(org, id).await?;
+        let (before, now) = (job.state, self.now());
+        job.change(change, now).map_err(|error| error.during(change.as_str()))?;
+        if job.state == before {
+            return Ok(job);
+        }
+        let action = format!("{}_replay", change.as_str());
+        work::note(&self.core, &job, &action, actor).await?;
+        let job = self.core.store.change_replay(org, id, change, now).await;
         self.core.replays.notify_one();
         job.map_err(|error| error.during(change.as_str()))
     }

@@ -87,6 +87,17 @@ impl LetterStatus {
     }
 }
 
+/// Whether a delivery in this state, which repeats a letter, leaves nothing to an automatic round
+/// of it: it is on its way, it was delivered, or it died and is a letter with rounds of its own.
+#[must_use]
+pub const fn carries_on(successor: DeliveryState) -> bool {
+    use DeliveryState::{Cancelled, Dead, Delivered, Expired, Leased, Ready, Skipped};
+    match successor {
+        Ready | Leased | Delivered | Dead => true,
+        Cancelled | Skipped | Expired => false,
+    }
+}
+
 /// That a dead letter was given up.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Abandonment {

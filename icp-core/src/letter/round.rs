@@ -27,13 +27,22 @@ pub(crate) struct Known<'a> {
 /// is better not made. Where its breaker is half-open, the round is what is tried.
 fn takes_rounds(lane: &Lane, now: Timestamp) -> bool {
     !lane.paused
-        && lane.blocked_until.is_none_or(|until| until <= now)
+        && lane.blocked_until.is_none_or(|until| until <= now + rate_wait(lane))
         && lane.health.breaker.state(now) != BreakerState::Open
+}
+
+/// How long a lane may wait for its rate alone. Where there is much to send it does so again and
+/// again, and a round would never find it open; its delivery takes its turn like all others.
+fn rate_wait(lane: &Lane) -> Duration {
+    lane.rules.rate_limit.map_or(Duration::ZERO, |limit| limit.longest_wait())
 }
 
 /// What becomes of a letter that was not judged yet, or whose round is due.
 pub(crate) fn judge(letter: &DueLetter, known: &Known<'_>) -> Verdict {
     let delivery = &letter.delivery;
+    if letter.carried_on {
+        return Verdict::Leave;
+    }
     let code = delivery.reason.as_ref().map_or("", |reason| reason.code.as_str());
     let policy = known.policy.filter(|_| !FINAL.contains(&code));
     let Some(policy) = policy.filter(|policy| **policy != AutoRetry::Off) else {
@@ -62,7 +71,7 @@ pub(crate) fn judge(letter: &DueLetter, known: &Known<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::health::{LaneHealth, LaneRules, Pace};
+    use crate::delivery::health::{LaneHealth, LaneRules, Pace, RateLimit};
     use crate::delivery::{Delivery, DeliveryState, LaneId, LaneMode};
     use crate::id::{EventId, OrgId, ResourceId};
 
@@ -111,7 +120,7 @@ mod tests {
             health: LaneHealth::default(),
             pace: Pace::default(),
         };
-        DueLetter { delivery, lane: Some(lane), due_at: None }
+        DueLetter { delivery, lane: Some(lane), due_at: None, carried_on: false }
     }
 
     fn judged(letter: &DueLetter, policy: &AutoRetry) -> Verdict {
@@ -146,9 +155,28 @@ mod tests {
         let id = DeliveryId::from_bytes([9; 16]);
         let nobody = Known { policy: None, id, now: NOW };
         assert_eq!(judge(&letter(), &nobody), Verdict::Leave);
+        let mut repeated = letter();
+        repeated.carried_on = true;
+        for due_at in [None, Some(NOW)] {
+            repeated.due_at = due_at;
+            assert_eq!(judged(&repeated, &policy), Verdict::Leave, "repeated by hand");
+        }
         let mut late = letter();
         late.delivery.expires_at = Some(NOW + Duration::from_secs(60));
         assert_eq!(judged(&late, &policy), Verdict::Leave);
+    }
+
+    #[test]
+    fn a_wait_for_the_rate_puts_no_round_off() {
+        let policy = AutoRetry::Fixed { rounds: 2 };
+        let mut one = letter();
+        one.due_at = Some(NOW);
+        let lane = one.lane.as_mut().unwrap();
+        lane.rules.rate_limit = Some(RateLimit { requests: 1, per_seconds: 10, burst: 1 });
+        lane.blocked_until = Some(NOW + Duration::from_secs(10));
+        assert!(matches!(judged(&one, &policy), Verdict::Retry { .. }));
+        one.lane.as_mut().unwrap().blocked_until = Some(NOW + Duration::from_secs(11));
+        assert_eq!(judged(&one, &policy), Verdict::Plan { due_at: NOW + CLOSED });
     }
 
     #[test]

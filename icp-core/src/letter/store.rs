@@ -42,7 +42,8 @@ pub trait LetterStore: Debug + Send + Sync + 'static {
     ///
     /// A verdict holds only while the letter is as it was when it was judged: not given up, not
     /// repeated by a round, and with the same moment for its next round. So of several nodes that
-    /// judge one letter, one wins. [`Verdict::Retry`] makes a new delivery of the same event,
+    /// judge one letter, one wins. [`Verdict::Retry`] holds only while nothing carries the letter
+    /// on ([`DueLetter::carried_on`]); it makes a new delivery of the same event,
     /// integration and lane with round + 1 and the same expiry, linked to the letter and due at
     /// once, and wakes its lane; a letter has at most one such delivery ever.
     async fn judge(&self, judgements: &[Judgement], now: Timestamp) -> Result<Vec<bool>>;
@@ -105,6 +106,8 @@ pub struct DueLetter {
     pub lane: Option<Lane>,
     /// When its next round was due; nothing where it was not judged yet.
     pub due_at: Option<Timestamp>,
+    /// Whether a delivery that repeats it carries it on; see [`carries_on`](super::carries_on).
+    pub carried_on: bool,
 }
 
 /// What becomes of a letter.

@@ -23,6 +23,9 @@ pub(crate) const FAILING: &str = "failing";
 pub(crate) const FAILURES: u32 = 5;
 /// At which shares of the time an alert is given; with the last one it is switched off.
 const ALERTS: [u8; 4] = [100, 90, 70, 50];
+/// For how long failures add up until an endpoint counts as failing: a node does not see the
+/// successes of the others, so that of what is older it cannot know that none came between.
+const MEMORY: Duration = Duration::from_secs(86_400);
 /// How many failing integrations a node keeps count of.
 const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
 
@@ -54,7 +57,8 @@ impl Default for FailingSpec {
 /// The `failing` entry in the status of an integration.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Failing {
-    /// The first failure since the last success.
+    /// The first failure since the last success, as far as the node that found it knows; at the
+    /// most half of the time before it was found.
     pub since: Timestamp,
     /// The share of the time for which an alert was given, in percent; 0 for none.
     pub alerted: u8,
@@ -72,6 +76,20 @@ impl Failing {
 pub(crate) struct Streak {
     pub(crate) first: Timestamp,
     pub(crate) failures: u32,
+    /// Whether the status of the integration told of it. What the status tells no more is over,
+    /// by a success on whichever node, or because somebody switched the integration on again.
+    pub(crate) told: bool,
+}
+
+impl Streak {
+    fn starting_at(now: Timestamp) -> Self {
+        Self { first: now, failures: 0, told: false }
+    }
+
+    /// Whether a failure now begins another streak.
+    fn is_over(self, failing: Option<Failing>, now: Timestamp) -> bool {
+        failing.is_none() && (self.told || now.since(self.first) > MEMORY)
+    }
 }
 
 /// What there is to do about an endpoint.
@@ -86,6 +104,9 @@ pub(crate) enum Step {
 }
 
 /// What follows from one more failure.
+///
+/// A failure that begins has at least half of the time before it, so that an alert comes before
+/// the end, whatever a node saw alone.
 pub(crate) fn next_step(
     failing: Option<Failing>,
     streak: Streak,
@@ -93,8 +114,9 @@ pub(crate) fn next_step(
     now: Timestamp,
 ) -> Option<Step> {
     let Some(failing) = failing else {
-        let begins = streak.failures >= FAILURES;
-        return begins.then_some(Step::Begin(Failing { since: streak.first, alerted: 0 }));
+        let begins = streak.failures >= FAILURES && !streak.told;
+        let since = limit.map_or(streak.first, |limit| streak.first.max(now - limit / 2));
+        return begins.then_some(Step::Begin(Failing { since, alerted: 0 }));
     };
     let limit = limit?.as_millis().max(1);
     let share = now.since(failing.since).as_millis() * 100 / limit;
@@ -162,7 +184,11 @@ impl Health {
         let streak = {
             let mut streaks = lock(&self.streaks);
             let key = (org.clone(), integration.clone());
-            let streak = streaks.get_or_insert_mut(key, || Streak { first: now, failures: 0 });
+            let streak = streaks.get_or_insert_mut(key, || Streak::starting_at(now));
+            if streak.is_over(failing, now) {
+                *streak = Streak::starting_at(now);
+            }
+            streak.told |= failing.is_some();
             streak.failures = streak.failures.saturating_add(1);
             let streak = *streak;
             self.count.store(streaks.len(), Ordering::Release);
@@ -173,8 +199,22 @@ impl Health {
         }
     }
 
+    /// Notes that the status of the integration tells of the failures that were counted here.
+    pub(crate) fn told(&self, org: &OrgId, integration: &ResourceId) {
+        if let Some(streak) = lock(&self.streaks).get_mut(&(org.clone(), integration.clone())) {
+            streak.told = true;
+        }
+    }
+
+    /// A success that was not looked into yet stays: were a failure to take its place, the status
+    /// would go on to count from before it. The next failure gives reason again.
     fn suspect(&self, org: &OrgId, integration: &ResourceId, observed: Observed) {
-        lock(&self.suspects).insert((org.clone(), integration.clone()), observed);
+        let mut suspects = lock(&self.suspects);
+        let known = suspects.entry((org.clone(), integration.clone())).or_insert(observed);
+        if *known != Observed::Success {
+            *known = observed;
+        }
+        drop(suspects);
         self.wake.notify_one();
     }
 
@@ -204,7 +244,7 @@ mod tests {
     }
 
     fn streak(failures: u32) -> Streak {
-        Streak { first: at(0), failures }
+        Streak { first: at(0), failures, told: false }
     }
 
     #[test]
@@ -212,9 +252,16 @@ mod tests {
         for failures in 0..FAILURES {
             assert_eq!(next_step(None, streak(failures), Some(HOUR), at(9_999)), None);
         }
-        let begun = Failing { since: at(0), alerted: 0 };
-        let step = next_step(None, streak(FAILURES), Some(HOUR), at(9_999));
-        assert_eq!(step, Some(Step::Begin(begun)));
+        for (limit, now, since) in [
+            (Some(HOUR), 60, 0),
+            (Some(HOUR), 1_800, 0),
+            (Some(HOUR), 9_999, 8_199),
+            (None, 9_999, 0),
+        ] {
+            let step = next_step(None, streak(FAILURES), limit, at(now));
+            let begun = Failing { since: at(since), alerted: 0 };
+            assert_eq!(step, Some(Step::Begin(begun)), "half of the time is left");
+        }
     }
 
     #[test]
@@ -252,10 +299,68 @@ mod tests {
         for _ in 1..FAILURES {
             health.failed(&org, &hook, None, Some(HOUR), at(9));
         }
-        let observed = Observed::Failure(Streak { first: at(8), failures: FAILURES });
+        let observed = Observed::Failure(Streak { first: at(8), ..streak(FAILURES) });
         assert_eq!(health.take().into_values().collect::<Vec<_>>(), [observed]);
         health.succeeded(&org, &hook, true);
         assert_eq!(health.take().into_values().collect::<Vec<_>>(), [Observed::Success]);
         assert!(health.take().is_empty());
+    }
+
+    #[test]
+    fn what_another_node_ended_is_not_counted_on() {
+        let health = Health::default();
+        let (org, hook) = (OrgId::new("acme").unwrap(), ResourceId::new("hook").unwrap());
+        let begun = Failing { since: at(0), alerted: 0 };
+        let saw: [fn(&Health, &OrgId, &ResourceId); 2] = [
+            |health, org, hook| health.told(org, hook),
+            |health, org, hook| {
+                let begun = Failing { since: at(0), alerted: 0 };
+                health.failed(org, hook, Some(begun), Some(HOUR), at(5));
+            },
+        ];
+        for saw in saw {
+            for second in 0..u64::from(FAILURES) {
+                let now = at(0) + Duration::from_secs(second);
+                health.failed(&org, &hook, None, Some(HOUR), now);
+            }
+            assert_eq!(health.take().len(), 1, "it begins");
+            saw(&health, &org, &hook);
+            // A success elsewhere takes it out of the status.
+            for failure in 1..FAILURES {
+                let now = at(3_660 + i64::from(failure));
+                health.failed(&org, &hook, None, Some(HOUR), now);
+                assert!(health.take().is_empty(), "failure {failure} after it");
+            }
+            health.failed(&org, &hook, None, Some(HOUR), at(3_700));
+            let observed = health.take().into_values().next();
+            let streak = Streak { first: at(3_661), ..streak(FAILURES) };
+            assert_eq!(observed, Some(Observed::Failure(streak)), "five of its own");
+            health.succeeded(&org, &hook, false);
+        }
+        let told = Streak { told: true, ..streak(99) };
+        assert_eq!(next_step(None, told, Some(HOUR), at(9_999)), None);
+        let last = next_step(Some(begun), told, Some(HOUR), at(9_999));
+        assert!(matches!(last, Some(Step::SwitchOff(_))));
+    }
+
+    #[test]
+    fn failures_of_another_day_are_not_counted_on() {
+        let health = Health::default();
+        let (org, hook) = (OrgId::new("acme").unwrap(), ResourceId::new("hook").unwrap());
+        for day in 0..20 {
+            health.failed(&org, &hook, None, Some(HOUR), at(day * 86_400));
+            assert!(health.take().is_empty(), "day {day}");
+        }
+    }
+
+    #[test]
+    fn a_failure_does_not_take_the_place_of_a_success() {
+        let health = Health::default();
+        let (org, hook) = (OrgId::new("acme").unwrap(), ResourceId::new("hook").unwrap());
+        let failing = Some(Failing { since: at(0), alerted: 0 });
+        health.failed(&org, &hook, failing, Some(HOUR), at(3_590));
+        health.succeeded(&org, &hook, true);
+        health.failed(&org, &hook, failing, Some(HOUR), at(3_700));
+        assert_eq!(health.take().into_values().collect::<Vec<_>>(), [Observed::Success]);
     }
 }

@@ -12,13 +12,14 @@ use super::request::{ReplayMode, ReplayRequest};
 use super::select::{self, Choice};
 use super::state::ReplayState;
 use super::store::{EventRange, NewReplay, ReplayNext, ReplayScan, ReplayStep, ScannedEvent};
+use crate::access::OrganizationSpec;
 use crate::delivery::EndReason;
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::publish;
 use crate::id::{DeliveryId, OrgId, ReplayId, ResourceId};
 use crate::integration::CompiledIntegration;
-use crate::resource::Actor;
+use crate::resource::{Actor, Note, Spec};
 use crate::time::Timestamp;
 
 /// How many events a batch looks at, and how many deliveries it makes, at the most; one event with
@@ -184,9 +185,24 @@ pub(crate) async fn start(
     };
     let total = core.store.count_events(&job.range(), MOST + 1).await?;
     job.progress.total = Some(total).filter(|total| *total <= MOST);
+    note(core, &job, "start_replay", &job.actor).await?;
     let job = core.store.create_replay(job).await?;
     core.replays.notify_one();
     Ok(job)
+}
+
+/// Writes an audit row of what somebody does to a job.
+pub(crate) async fn note(core: &Core, job: &ReplayJob, action: &str, actor: &Actor) -> Result<()> {
+    let note = Note {
+        org: job.org.clone(),
+        actor: actor.clone(),
+        action: action.to_owned(),
+        kind: OrganizationSpec::KIND.to_owned(),
+        id: ResourceId::new(job.org.as_str())?,
+        note: Some(job.id.to_string()),
+        now: core.clock.now(),
+    };
+    core.store.note(note).await.map(drop)
 }
 
 /// Makes the next batch of a job this node has claimed.
@@ -196,7 +212,13 @@ pub(crate) async fn step(core: &Core, job: &ReplayJob) -> Result<()> {
         Err(error) => setback(core, job, &error),
     };
     let due = batch.items.len();
-    let after = core.store.step_replay(&batch).await?;
+    let after = match core.store.step_replay(&batch).await {
+        // Were the job left as it is, it would be taken first again, and the others would wait.
+        Err(error) if error.code() != Code::LeaseLost => {
+            core.store.step_replay(&setback(core, job, &error)).await?
+        }
+        other => other?,
+    };
     if due > 0 {
         core.announce(due);
     }

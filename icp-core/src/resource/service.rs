@@ -23,6 +23,7 @@ use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
 use crate::id::{IdSource, OrgId, ResourceId};
 use crate::integration::IntegrationSpec;
+use crate::notice::FAILING;
 use crate::store::{Page, PageQuery, Store};
 use crate::time::Clock;
 
@@ -430,7 +431,7 @@ impl Resources {
         record.name = draft.name;
         record.labels = draft.labels;
         record.spec = admitted.spec;
-        forget_switched_off(&mut record);
+        forget_troubles(&mut record, previous);
         let action = if previous.is_some() { "update" } else { "create" };
         let change = Change { record, expect, action: action.into(), effects: admitted.effects };
         Document::of(&**kind, self.write(change, actor).await?)
@@ -446,10 +447,16 @@ impl Resources {
     }
 }
 
-/// Why an integration was switched off is over once somebody switched it on again.
-fn forget_switched_off(record: &mut Record) {
-    if record.spec.get("enabled") == Some(&Value::Bool(true)) {
-        set_status(record, SWITCHED_OFF, None);
+/// Why an integration was switched off is over once somebody switched it on again, and so is how
+/// long it failed: its time begins anew.
+fn forget_troubles(record: &mut Record, previous: Option<&Value>) {
+    let enabled = |spec: &Value| spec.get("enabled") == Some(&Value::Bool(true));
+    if !enabled(&record.spec) {
+        return;
+    }
+    set_status(record, SWITCHED_OFF, None);
+    if previous.is_some_and(|previous| !enabled(previous)) {
+        set_status(record, FAILING, None);
     }
 }
 

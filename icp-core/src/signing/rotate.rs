@@ -27,7 +27,7 @@ pub struct Rotation {
     /// The id of the signature, as in `also`. Default: the first signature.
     pub signature: Option<String>,
     /// How long the keys before sign beside the new one, up to 30 days. Default 24 hours. Zero
-    /// ends them at once. A key that has an expiry already keeps it.
+    /// ends them at once. A key that expires sooner already still does; none gets more time.
     pub overlap: Duration,
 }
 
@@ -203,7 +203,7 @@ fn rotate(
 ) -> Vec<String> {
     let until = now + overlap;
     for key in &mut *keys {
-        key.expires_at.get_or_insert(until);
+        key.expires_at = Some(key.expires_at.map_or(until, |end| end.min(until)));
     }
     keys.insert(0, fresh);
     let (kept, mut dropped): (Vec<_>, Vec<_>) =

@@ -18,11 +18,14 @@ pub(crate) async fn attempt_curl(
     org: &OrgId,
     id: DeliveryId,
     number: u32,
+    epoch: Option<u32>,
 ) -> Result<CurlCommand> {
     let delivery = engine.delivery(org, id).await?;
     let attempts = engine.attempts(org, id).await?;
-    // A try that was given back has its number once more; the latest is meant.
-    let Some(attempt) = attempts.into_iter().rfind(|attempt| attempt.number == number) else {
+    let is_meant = |attempt: &Attempt| {
+        attempt.number == number && epoch.is_none_or(|epoch| attempt.epoch == epoch)
+    };
+    let Some(attempt) = attempts.into_iter().rfind(is_meant) else {
         let message = format!("the delivery has no attempt {number}; see its attempts");
         return Err(Error::new(Code::AttemptNotFound, message));
     };
@@ -34,6 +37,7 @@ pub(crate) async fn attempt_curl(
         None => return bare(&attempt, &event, "the integration was deleted"),
     };
     let mut notes = Vec::new();
+    notes.extend(erased(&event));
     if changed_since(engine, &delivery, &attempt).await? {
         notes.push(
             "the integration was changed after the attempt: the header fields and the body are \
@@ -43,6 +47,7 @@ pub(crate) async fn attempt_curl(
     }
     let mut preview = remade(engine, &bound, &delivery, &attempt, &event, &mut notes).await?;
     match &attempt.exchange {
+        None if event.erased_at.is_some() => {}
         None => notes.push("the attempt itself sent nothing".to_owned()),
         Some(sent) if sent.method == preview.method && leads_to(&preview.url, &sent.url) => {}
         Some(sent) => {
@@ -52,6 +57,11 @@ pub(crate) async fn attempt_curl(
         }
     }
     Ok(CurlCommand::new(&preview, notes))
+}
+
+/// That the body is not that of then, because there is none any more.
+fn erased(event: &Event) -> Option<String> {
+    event.erased_at.map(|at| format!("the event was erased at {at}: its body is not what was sent"))
 }
 
 /// Whether an address is the one that was kept, but for a credential in its query.
@@ -103,7 +113,8 @@ async fn changed_since(engine: &Engine, delivery: &Delivery, attempt: &Attempt) 
 /// What the attempt itself tells, where its integration cannot be asked.
 fn bare(attempt: &Attempt, event: &Event, why: &str) -> Result<CurlCommand> {
     let Some(sent) = &attempt.exchange else {
-        let message = format!("the attempt sent nothing, and {why}");
+        let sent = if event.erased_at.is_some() { "was erased" } else { "is nothing" };
+        let message = format!("what the attempt sent {sent}, and {why}");
         return Err(Error::new(Code::IntegrationNotFound, message));
     };
     let headers = [
@@ -120,5 +131,5 @@ fn bare(attempt: &Attempt, event: &Event, why: &str) -> Result<CurlCommand> {
         body: Bytes::new(),
     };
     let note = format!("{why}: the body and the other header fields cannot be known");
-    Ok(CurlCommand::new(&preview, vec![note]))
+    Ok(CurlCommand::new(&preview, [Some(note), erased(event)].into_iter().flatten().collect()))
 }

@@ -115,6 +115,7 @@ fn statements() -> Vec<String> {
         letter::due_sql(true),
         letter::due_sql(false),
         letter::JUDGE.to_owned(),
+        letter::carried_on_sql(),
         format!("{} AND v.id = ?2", erasure::TAKE_OUT),
         erasure::OF_SUBJECT.to_owned(),
         erasure::EVENT.to_owned(),

@@ -152,7 +152,7 @@ async fn a_host_publishes_in_its_own_transaction_and_sees_nothing() {
     let mut tx = conn.begin().await.unwrap();
     store.publish_in(&mut tx, &event(2)).await.unwrap();
     tx.rollback().await.unwrap();
-    let found = store.outbox(10).await.unwrap();
+    let found = store.outbox(&[], 10).await.unwrap();
     assert_eq!(found.iter().map(|entry| &entry.event).collect::<Vec<_>>(), [&event(1)]);
     for table in ["icp_outbox", "icp_event"] {
         let read = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}")));

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use icp_core::delivery::DeliveryState;
 use icp_core::event::{EventQuery, Ingested};
+use icp_core::id::OrgId;
 use icp_core::store::PageQuery;
 
 use super::world::{World, at, org, race};

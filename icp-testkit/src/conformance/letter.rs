@@ -177,6 +177,42 @@ pub(super) async fn a_judged_one_is_due_when_its_round_is(world: World) {
     assert_eq!(due(&world, 9_999).await, [(row.id, Some(160))]);
 }
 
+pub(super) async fn a_replay_by_hand_takes_the_place_of_a_round(world: World) {
+    let session = world.session().await;
+    let row = dead(&world, "hook", "status_500", 5).await;
+    let carried_on = async || world.due_letters(at(100), 10).await.unwrap().remove(0).carried_on;
+    assert!(judged(&world, &row, None, Verdict::Plan { due_at: at(100) }).await);
+    let called_off = world.replay(super::delivery::replay_of(&world, &row)).await.unwrap();
+    assert!(carried_on().await);
+    let call_off = super::world::call_off("acme", called_off.id, 15);
+    world.cancel(call_off).await.unwrap();
+    assert!(!carried_on().await, "what was called off carries nothing on");
+
+    let replayed = world.replay(super::delivery::replay_of(&world, &row)).await.unwrap();
+    let retry = || Verdict::Retry { id: world.delivery_id() };
+    let refused = async |why| {
+        assert!(carried_on().await, "{why}");
+        assert!(!judged(&world, &row, Some(100), retry()).await, "{why}");
+    };
+    refused("on its way").await;
+    let taken = world.take_at(session, 9, 20).await.remove(0).delivery;
+    assert_eq!(taken.id, replayed.id);
+    refused("under way").await;
+    world.finish(&taken, Next::Delivered, 21).await;
+    refused("delivered").await;
+    assert_eq!(world.take_at(session, 9, 9_999).await.len(), 0, "it is sent once");
+    assert!(judged(&world, &row, Some(100), Verdict::Leave).await);
+    assert_eq!(due(&world, 9_999).await, []);
+
+    let other = dead(&world, "hook", "status_500", 5).await;
+    world.replay(super::delivery::replay_of(&world, &other)).await.unwrap();
+    let died = world.take_at(session, 9, 20).await.remove(0).delivery;
+    die(&world, &died, "status_502", 70).await;
+    assert!(!judged(&world, &other, None, retry()).await, "the repeat has rounds of its own");
+    assert!(judged(&world, &died, None, retry()).await);
+    world.assert_clean().await;
+}
+
 pub(super) async fn a_round_is_linked_counted_and_claimed(world: World) {
     let session = world.session().await;
     let row = dead(&world, "hook", "status_500", 5).await;

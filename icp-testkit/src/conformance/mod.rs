@@ -252,6 +252,7 @@ registry! {
         abandoning_answers_for_each,
         what_repeats_it_decides_its_status,
         a_judged_one_is_due_when_its_round_is,
+        a_replay_by_hand_takes_the_place_of_a_round,
         a_round_is_linked_counted_and_claimed,
         a_round_keeps_the_expiry,
         an_abandoned_one_gets_no_round,

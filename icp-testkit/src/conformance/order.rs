@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icp_core::delivery::{
-    Delivery, DeliveryState, LaneId, Lease, Next, Rescue, RescueOf, Settle, Settled,
+    AttemptOutcome, Delivery, DeliveryState, LaneId, Lease, Next, Rescue, RescueOf, Settle, Settled,
 };
 use icp_core::event::LaneSeed;
 use icp_core::id::{DeliveryId, SessionId};
@@ -29,7 +29,13 @@ async fn two(world: &World) -> (SessionId, Delivery, DeliveryId) {
 pub(super) async fn a_failed_head_steps_aside(world: World) {
     let (session, head, second) = two(&world).await;
     assert!(!head.out_of_order);
-    assert_eq!(world.finish(&head, aside(&world, 30), 1).await, Settled::Recorded);
+    let mut failed = settlement(&head, aside(&world, 30));
+    if let Some(attempt) = &mut failed.attempt {
+        attempt.outcome = AttemptOutcome::Failed("status_500".into());
+        attempt.status = Some(500);
+    }
+    let settle = Settle { settlements: [failed].into(), now: at(1) };
+    assert_eq!(world.settle(settle).await.unwrap(), [Settled::Recorded]);
     let moved = world.read(&head).await;
     assert_eq!((moved.state, moved.due_at, moved.tries), (DeliveryState::Ready, at(30), 1));
     assert_eq!((moved.out_of_order, moved.owner), (true, None));
@@ -40,6 +46,9 @@ pub(super) async fn a_failed_head_steps_aside(world: World) {
     assert_eq!(lane.id, LaneId::of(&org("acme"), &res("hook"), None));
     assert_eq!((&lane.integration, lane.order_key.as_deref()), (&res("hook"), None));
     assert_eq!((lane.max_in_flight, lane.weight, lane.in_flight), (5, 3, 0));
+    assert!(lane.health.is_well(), "the failure is not its own");
+    let left = lanes.iter().find(|lane| lane.id == head.lane).unwrap();
+    assert!(!left.health.is_well(), "it is of the lane it was made in");
     assert_eq!(ids(&world.take_at(session, 9, 2).await), [second]);
     assert_eq!(world.take_at(session, 9, 29).await.len(), 0, "it keeps its schedule");
     let again = world.take_at(session, 9, 30).await;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +61,11 @@ impl RateLimit {
     fn interval(&self) -> i64 {
         let per = u64::from(self.per_seconds.max(1)) * 1_000_000;
         per.div_ceil(u64::from(self.requests.max(1))).cast_signed()
+    }
+
+    /// For how long a lane waits for its rate at the longest before it is asked again.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        Duration::from_millis(self.interval().unsigned_abs().div_ceil(1_000))
     }
 
     /// How far the meter may run ahead of the time.

@@ -61,7 +61,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// What the attempt says; nothing where no request was made, as when a transformation failed
-    /// or an address was denied.
+    /// or took all the time there was, or an address was denied.
     ///
     /// Answers from 500 on, 429, and whatever brought no answer count as failures; every other
     /// answer shows that the receiver is there.
@@ -72,7 +72,7 @@ impl Verdict {
             AttemptOutcome::Skipped => return None,
             AttemptOutcome::Failed(class) => class.as_str(),
         };
-        if class.starts_with("timeout") {
+        if class.starts_with("timeout") && !is_untimed(attempt) {
             return Some(Self::Overloaded);
         }
         match attempt.status {
@@ -93,8 +93,11 @@ impl Verdict {
 
 /// Whether the failure lies on this side: nothing reached the receiver.
 fn is_unsent(attempt: &Attempt, class: &str) -> bool {
-    let untimed = attempt.exchange.is_none() && attempt.timings.total == 0;
-    untimed || matches!(class, "url_invalid" | "address_denied" | "overloaded")
+    is_untimed(attempt) || matches!(class, "url_invalid" | "address_denied" | "overloaded")
+}
+
+fn is_untimed(attempt: &Attempt) -> bool {
+    attempt.exchange.is_none() && attempt.timings.total == 0
 }
 
 /// What is remembered of a lane's receiver. The default, which is nothing, means that it is well;

@@ -92,6 +92,8 @@ fn what_an_attempt_says_of_its_receiver() {
     untimed.timings.total = 0;
     assert_eq!(Verdict::of(&untimed), None, "nothing was sent");
     untimed.outcome = AttemptOutcome::Failed("timeout_attempt".into());
+    assert_eq!(Verdict::of(&untimed), None, "all the time went before it was sent");
+    untimed.timings.total = 1;
     assert_eq!(Verdict::of(&untimed), Some(Overloaded), "the engine's own deadline");
 }
 

@@ -57,13 +57,18 @@ async fn look(core: &Core, org: &OrgId, id: &ResourceId, observed: Observed) -> 
         }
         (Observed::Failure(streak), _) => streak,
     };
+    if known.is_some() {
+        core.health.told(org, id);
+    }
     let limit = resource.spec.failing.disable_after_seconds.map(Duration::from_secs);
     match next_step(known, streak, limit, core.clock.now()) {
         None => Ok(()),
         Some(Step::Begin(now) | Step::Alert(now)) => {
             notice::failing(core, org, id, now).await?;
             let note = serde_json::json!(now);
-            core.resources.note(record, FAILING, Some(note), "fail").await
+            core.resources.note(record, FAILING, Some(note), "fail").await?;
+            core.health.told(org, id);
+            Ok(())
         }
         Some(Step::SwitchOff(now)) => {
             notice::failing(core, org, id, now).await?;

@@ -219,10 +219,16 @@ async fn switching_off_twice_writes_once() {
     assert_eq!((rows[0].action.as_str(), rows[0].actor.name.as_str()), ("switch_off", "engine"));
 
     let mut record = store.resource(&org, "integration", &id("hook")).await.unwrap().unwrap();
-    forget_switched_off(&mut record);
-    assert_ne!(record.status, Value::Null, "still off");
+    let off = record.spec.clone();
+    set_status(&mut record, FAILING, Some(json!({ "since": "2026-01-01T00:00:00Z" })));
+    forget_troubles(&mut record, Some(&off));
+    assert!(record.status.get(SWITCHED_OFF).is_some(), "still off");
     record.spec["enabled"] = json!(true);
-    forget_switched_off(&mut record);
+    let on = record.spec.clone();
+    let mut again = record.clone();
+    forget_troubles(&mut again, Some(&on));
+    assert!(again.status.get(FAILING).is_some(), "a change of something else ends no failure");
+    forget_troubles(&mut record, Some(&off));
     assert_eq!(record.status, Value::Null);
 }
 

@@ -22,7 +22,7 @@ fn the_new_key_is_first_and_those_before_get_an_end() {
     let later = NOW + Duration::from_secs(60);
     assert!(rotate(&mut keys, key("c", None), later, HOUR).is_empty());
     let expected = [("c", None), ("b", Some(later + HOUR)), ("a", Some(NOW + HOUR))];
-    assert_eq!(shown(&keys), expected, "an end that is set stays");
+    assert_eq!(shown(&keys), expected, "an earlier end stays");
 
     assert_eq!(rotate(&mut keys, key("d", None), later, HOUR), ["a"]);
     assert_eq!(keys.len(), KEPT);
@@ -30,9 +30,9 @@ fn the_new_key_is_first_and_those_before_get_an_end() {
 
 #[test]
 fn without_an_overlap_only_the_new_key_stays() {
-    let mut keys = vec![key("a", None), key("b", Some(NOW))];
-    assert_eq!(rotate(&mut keys, key("c", None), NOW, Duration::ZERO), ["a", "b"]);
-    assert_eq!(shown(&keys), [("c", None)]);
+    let mut keys = vec![key("a", None), key("b", Some(NOW)), key("c", Some(NOW + HOUR))];
+    assert_eq!(rotate(&mut keys, key("d", None), NOW, Duration::ZERO), ["a", "b", "c"]);
+    assert_eq!(shown(&keys), [("d", None)]);
 }
 
 #[test]

@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use super::delivery::Deliveries;
 use crate::delivery::health::{LaneRules, Meter};
-use crate::delivery::{Attempt, Delivery, Lane, LaneBacklog, LaneId, LaneStore, LaneTotals};
+use crate::delivery::{Attempt, Lane, LaneBacklog, LaneId, LaneStore, LaneTotals};
 use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
@@ -36,9 +36,15 @@ impl Deliveries {
     }
 
     /// Takes in what a settled lease says of the lane's receiver and pace.
-    pub(super) fn observe(&mut self, row: &Delivery, attempt: Option<&Attempt>, now: Timestamp) {
-        self.lanes.edit(row.lane, |lane| {
-            lane.pace = lane.pace.counted(row.state.is_final().into(), now);
+    pub(super) fn observe(
+        &mut self,
+        lane: LaneId,
+        ended: bool,
+        attempt: Option<&Attempt>,
+        now: Timestamp,
+    ) {
+        self.lanes.edit(lane, |lane| {
+            lane.pace = lane.pace.counted(ended.into(), now);
             if let Some(attempt) = attempt {
                 lane.observe(attempt, now);
             }

@@ -9,7 +9,8 @@ use crate::error::{Code, Error, Result};
 use crate::id::{DeliveryId, OrgId, ResourceId};
 use crate::letter::{
     Abandon, Abandoned, Abandonment, Category, DueLetter, GroupQuery, Judgement, Letter,
-    LetterGroup, LetterGroups, LetterStatus, LetterStore, NewNote, Note, Verdict, class_of,
+    LetterGroup, LetterGroups, LetterStatus, LetterStore, NewNote, Note, Verdict, carries_on,
+    class_of,
 };
 use crate::time::Timestamp;
 
@@ -73,6 +74,10 @@ impl Deliveries {
     fn successors(&self, row: &Delivery) -> impl Iterator<Item = &Delivery> {
         let id = row.id;
         self.of_event(row.event).filter(move |new| new.replay_of == Some(id))
+    }
+
+    fn is_carried_on(&self, row: &Delivery) -> bool {
+        self.successors(row).any(|new| carries_on(new.state))
     }
 }
 
@@ -155,7 +160,8 @@ impl State {
             .filter_map(|(id, due_at)| {
                 let delivery = self.deliveries.rows.get(&id)?.clone();
                 let lane = self.deliveries.lanes.get(&delivery.lane).cloned();
-                Some(DueLetter { delivery, lane, due_at })
+                let carried_on = self.deliveries.is_carried_on(&delivery);
+                Some(DueLetter { delivery, lane, due_at, carried_on })
             })
             .take(limit)
             .collect()
@@ -171,6 +177,10 @@ impl State {
         let Some(row) = self.deliveries.rows.get(&id).filter(|_| as_seen).cloned() else {
             return false;
         };
+        let again = matches!(judgement.verdict, Verdict::Retry { .. });
+        if again && self.deliveries.is_carried_on(&row) {
+            return false;
+        }
         self.deliveries.unjudged.remove(&id);
         let mut mark = Mark::default();
         match &judgement.verdict {

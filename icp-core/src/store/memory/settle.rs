@@ -21,7 +21,7 @@ impl Deliveries {
         let Some(row) = self.edit(lease.delivery, |row| apply(row, &next, now)) else {
             return Settled::Stale;
         };
-        self.observe(&row, attempt.as_ref(), now);
+        self.observe(lane, row.state.is_final(), attempt.as_ref(), now);
         if let Some(attempt) = attempt {
             self.attempts.insert((lease.delivery, lease.epoch), attempt);
         }

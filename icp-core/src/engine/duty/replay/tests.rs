@@ -10,7 +10,7 @@ use crate::delivery::{DeliveryState, Next};
 use crate::error::ErrorKind;
 use crate::id::{DeliveryId, EventId};
 use crate::replay::{ReplayChange, ReplayMode, ReplayRequest, ReplayState};
-use crate::resource::Actor;
+use crate::resource::{Actor, AuditEntry, AuditQuery};
 use support::{Stage, res, states};
 
 #[tokio::test]
@@ -46,8 +46,11 @@ async fn a_job_rests_goes_on_and_is_called_off() {
     stage.end_all(|_| states::dead()).await;
     let job = stage.start(stage.all().rate(10)).await;
     once(stage.core()).await.unwrap();
-    let change = |change| stage.engine.change_replay(&stage.org, job.id, change);
-    assert_eq!(change(ReplayChange::Pause).await.unwrap().state, ReplayState::Paused);
+    let ann = Actor { name: "key:ann".into(), ..Actor::host() };
+    let change = |change| stage.engine.change_replay(&stage.org, job.id, change, &ann);
+    for _ in 0..2 {
+        assert_eq!(change(ReplayChange::Pause).await.unwrap().state, ReplayState::Paused);
+    }
     stage.run().await;
     assert_eq!(stage.job(&job).await.progress.created, 10);
     assert_eq!(change(ReplayChange::Resume).await.unwrap().state, ReplayState::Pending);
@@ -59,6 +62,12 @@ async fn a_job_rests_goes_on_and_is_called_off() {
     assert_eq!(stage.made(&job).await.len(), 20);
     let refused = change(ReplayChange::Resume).await.unwrap_err();
     assert_eq!(refused.code(), Code::ReplayStateConflict);
+    let log = stage.engine.resources().audit_log(&stage.org, &AuditQuery::default()).await.unwrap();
+    let of_job = |row: &&AuditEntry| row.note.as_deref() == Some(job.id.to_string().as_str());
+    let told: Vec<_> = log.items.iter().filter(of_job).collect();
+    let told: Vec<_> = told.iter().rev().map(|row| (&*row.action, &*row.actor.name)).collect();
+    let by_ann = ["pause_replay", "resume_replay", "cancel_replay"].map(|act| (act, "key:ann"));
+    assert_eq!(told, [&[("start_replay", "host")][..], &by_ann].concat());
 }
 
 #[tokio::test]
