@@ -140,6 +140,8 @@ pub enum Ordering {
 impl Spec for IntegrationSpec {
     const KIND: &'static str = "integration";
     const PLURAL: &'static str = "integrations";
+    // Its target is judged by the address policy of the organization.
+    const ASKS_ORGANIZATION: bool = true;
 
     fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations) {
         if self.events.is_empty() || self.events.len() > MAX_PATTERNS {

@@ -36,6 +36,10 @@ pub trait Spec:
     /// Its name in lists and routes, as in `integrations`.
     const PLURAL: &'static str;
 
+    /// Whether [`validate`](Spec::validate) asks for the organization; default no. A write then
+    /// waits until this node has read it.
+    const ASKS_ORGANIZATION: bool = false;
+
     /// Adds every rule that is broken beyond what the type says. Pure.
     fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations);
 
@@ -79,8 +83,8 @@ pub struct SpecContext<'a> {
     pub id: &'a ResourceId,
     /// What the engine offers.
     pub services: &'a Services,
-    /// The organization and its other resources as this node knows them, where a spec is checked
-    /// that is to be saved or tried out.
+    /// The organization and its other resources as this node knows them, where a spec that asks for
+    /// it is to be saved or tried out.
     pub within: Option<&'a OrgEntry>,
 }
 
@@ -153,6 +157,9 @@ pub trait Kind: Debug + Send + Sync + 'static {
 
     /// The name in lists and routes, as in `integrations`.
     fn plural(&self) -> &'static str;
+
+    /// Whether a spec to be saved is judged by its organization.
+    fn asks_organization(&self) -> bool;
 
     /// The JSON Schema of the spec.
     fn schema(&self) -> &Value;
@@ -255,6 +262,10 @@ impl<S: Spec> Kind for Typed<S> {
 
     fn plural(&self) -> &'static str {
         S::PLURAL
+    }
+
+    fn asks_organization(&self) -> bool {
+        S::ASKS_ORGANIZATION
     }
 
     fn schema(&self) -> &Value {

@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 use super::document::merge;
 use super::{
     Actor, AuditEntry, AuditQuery, Change, Document, Draft, Effect, Expect, Index, Kind,
-    KindRegistry, ListQuery, Record, Resource, Revision, Services, Spec, SpecContext, Violations,
-    Write,
+    KindRegistry, ListQuery, OrgEntry, Record, Resource, Revision, Services, Spec, SpecContext,
+    Violations, Write,
 };
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
@@ -408,10 +408,9 @@ impl Resources {
         }
         let org = record.org.clone();
         let id = record.id.clone();
-        let within = match self.index.org(&org).await {
-            // The store refuses what belongs to none, and this may be the organization itself.
-            Err(error) if error.code() == Code::OrganizationUnknown => None,
-            found => Some(found?),
+        let within = match kind.asks_organization() {
+            true => self.known(&org).await?,
+            false => None,
         };
         let context = SpecContext {
             org: &org,
@@ -435,6 +434,14 @@ impl Resources {
         let action = if previous.is_some() { "update" } else { "create" };
         let change = Change { record, expect, action: action.into(), effects: admitted.effects };
         Document::of(&**kind, self.write(change, actor).await?)
+    }
+
+    /// The organization; none where there is none, which the store refuses by itself.
+    async fn known(&self, org: &OrgId) -> Result<Option<Arc<OrgEntry>>> {
+        match self.index.org(org).await {
+            Err(error) if error.code() == Code::OrganizationUnknown => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     async fn write(&self, change: Change, actor: &Actor) -> Result<Record> {
