@@ -17,10 +17,10 @@ pub(crate) trait Link: Send {
     fn take_time(&mut self);
 
     /// Runs all statements; answers how many rows changed.
-    async fn execute(&mut self, script: &Script) -> Result<u64, Failure>;
+    async fn execute(&mut self, script: Script) -> Result<u64, Failure>;
 
     /// Runs one statement; answers its rows.
-    async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure>;
+    async fn fetch(&mut self, script: Script) -> Result<Vec<Row>, Failure>;
 }
 
 /// Any connection.
@@ -52,16 +52,16 @@ impl Link for Counted<'_> {
         self.link.take_time();
     }
 
-    async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
+    async fn execute(&mut self, script: Script) -> Result<u64, Failure> {
         #[cfg(all(test, any(feature = "mysql", feature = "postgres")))]
-        crate::plan::hear(script);
+        crate::plan::hear(&script);
         self.statements += script.len();
         self.link.execute(script).await
     }
 
-    async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
+    async fn fetch(&mut self, script: Script) -> Result<Vec<Row>, Failure> {
         #[cfg(all(test, any(feature = "mysql", feature = "postgres")))]
-        crate::plan::hear(script);
+        crate::plan::hear(&script);
         self.statements += 1;
         self.link.fetch(script).await
     }

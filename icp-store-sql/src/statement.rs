@@ -57,12 +57,19 @@ impl Script {
     }
 
     /// What is bound to all placeholders, in their order.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     pub(crate) fn values(&self) -> &[Value] {
         &self.values
     }
 
     pub(crate) fn into_values(self) -> Vec<Value> {
         self.values
+    }
+
+    /// The text of all statements, and what is bound to all placeholders.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn into_parts(self) -> (String, Vec<Value>) {
+        (self.sql, self.values)
     }
 
     /// Each statement with what is bound to it.
@@ -83,20 +90,20 @@ impl Script {
         if self.sql.is_empty() {
             return Ok(expected == 0);
         }
-        Ok(conn.execute(&self).await? == expected)
+        Ok(conn.execute(self).await? == expected)
     }
 
     /// Runs one statement; answers how many rows changed.
     pub(crate) async fn changes(self, conn: &mut Conn<'_>) -> Result<u64, Failure> {
-        conn.execute(&self).await
+        conn.execute(self).await
     }
 
     pub(crate) async fn fetch_all(self, conn: &mut Conn<'_>) -> Result<Vec<Row>, Failure> {
-        conn.fetch(&self).await
+        conn.fetch(self).await
     }
 
     pub(crate) async fn fetch_optional(self, conn: &mut Conn<'_>) -> Result<Option<Row>, Failure> {
-        Ok(conn.fetch(&self).await?.into_iter().next())
+        Ok(conn.fetch(self).await?.into_iter().next())
     }
 
     pub(crate) async fn fetch_one(self, conn: &mut Conn<'_>) -> Result<Row, Failure> {

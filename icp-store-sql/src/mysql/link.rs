@@ -78,7 +78,7 @@ macro_rules! link {
                 self.2 = Limit(None);
             }
 
-            async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
+            async fn execute(&mut self, script: Script) -> Result<u64, Failure> {
                 let counted = script.is_counted();
                 let conflict = if counted { Conflict::Fail } else { Conflict::Skip };
                 let mut changed = 0;
@@ -96,7 +96,7 @@ macro_rules! link {
                 Ok(changed)
             }
 
-            async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
+            async fn fetch(&mut self, script: Script) -> Result<Vec<Row>, Failure> {
                 let said = mysql::say(script.sql(), script.values(), Conflict::Skip);
                 let statement = statement(&self.1, said, script.values())?;
                 let rows = self.2.on(self.0.fetch_all(statement)).await?;

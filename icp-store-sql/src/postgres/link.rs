@@ -150,7 +150,7 @@ macro_rules! link {
                 self.limit = Limit(None);
             }
 
-            async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
+            async fn execute(&mut self, script: Script) -> Result<u64, Failure> {
                 let mut changed = 0;
                 for (sql, values) in script.statements() {
                     let statement = statement(&self.wording, sql, values)?;
@@ -160,7 +160,7 @@ macro_rules! link {
                 Ok(changed)
             }
 
-            async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
+            async fn fetch(&mut self, script: Script) -> Result<Vec<Row>, Failure> {
                 let statement = statement(&self.wording, script.sql(), script.values())?;
                 let rows = self.limit.on(self.conn.fetch_all(statement)).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())

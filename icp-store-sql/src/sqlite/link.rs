@@ -62,12 +62,12 @@ macro_rules! link {
 
             fn take_time(&mut self) {}
 
-            async fn execute(&mut self, script: &Script) -> Result<u64, Failure> {
+            async fn execute(&mut self, script: Script) -> Result<u64, Failure> {
                 let done = self.0.execute(statement(script)?).await?;
                 Ok(done.rows_affected())
             }
 
-            async fn fetch(&mut self, script: &Script) -> Result<Vec<Row>, Failure> {
+            async fn fetch(&mut self, script: Script) -> Result<Vec<Row>, Failure> {
                 let rows = self.0.fetch_all(statement(script)?).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
@@ -86,7 +86,7 @@ impl Family for Sqlite {
 
     async fn put(conn: &mut SqliteConnection, insert: OutboxInsert) -> Result<(), Error> {
         let OutboxInsert { sql, values } = insert;
-        let arguments = arguments(&values).map_err(error::classify)?;
+        let arguments = arguments(values).map_err(error::classify)?;
         let done = conn.execute(sqlx::query_with(AssertSqlSafe(sql), arguments)).await;
         done.map(drop).map_err(error::classify)
     }
@@ -95,19 +95,20 @@ impl Family for Sqlite {
 /// The whole script as one text: the driver runs its statements one after the other, on the
 /// connection's thread, to which each sending costs a wake-up and each answer another.
 fn statement(
-    script: &Script,
+    script: Script,
 ) -> Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>, sqlx::Error> {
-    let arguments = arguments(script.values())?;
-    Ok(sqlx::query_with(AssertSqlSafe(script.sql().to_owned()), arguments))
+    let (sql, values) = script.into_parts();
+    Ok(sqlx::query_with(AssertSqlSafe(sql), arguments(values)?))
 }
 
-fn arguments(values: &[Value]) -> Result<SqliteArguments, sqlx::Error> {
+fn arguments(values: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {
     let mut arguments = SqliteArguments::default();
+    arguments.reserve(values.len(), 0);
     for value in values {
         match value {
-            Value::Int(int) => arguments.add(*int),
-            Value::Text(text) => arguments.add(text.clone()),
-            Value::Blob(blob) => arguments.add(blob.clone()),
+            Value::Int(int) => arguments.add(int),
+            Value::Text(text) => arguments.add(text),
+            Value::Blob(blob) => arguments.add(blob),
         }
         .map_err(sqlx::Error::Encode)?;
     }
