@@ -1,6 +1,7 @@
 //! The engine under test: embedded, on a SQLite file, signed, 1 KiB bodies.
 
 use std::path::Path;
+use std::slice::SliceIndex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -86,9 +87,40 @@ impl Subject {
         Ok(())
     }
 
+    /// How many organizations there are.
+    pub(crate) fn orgs(&self) -> usize {
+        self.orgs.len()
+    }
+
+    /// Publishes `count` events to the first `orgs` organizations, in batches, whose latency is not
+    /// of interest.
+    pub(crate) async fn fill(&self, count: u64, orgs: usize) -> Result<()> {
+        for first in (0..count).step_by(200) {
+            let events = (first..count.min(first + 200)).map(|number| {
+                let org = &self.orgs[usize::try_from(number).unwrap_or_default() % orgs];
+                event(org, Duration::ZERO)
+            });
+            for published in self.engine.publish_batch(events.collect()).await {
+                published?;
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes `rate` events a second for `length`, each at its scheduled moment whatever
     /// became of those before.
     pub(crate) async fn steady(&self, rate: u32, length: Duration) -> Result<u64> {
+        self.steady_of(.., rate, length).await
+    }
+
+    /// As [`Self::steady`], of these organizations only.
+    pub(crate) async fn steady_of(
+        &self,
+        which: impl SliceIndex<[OrgId], Output = [OrgId]>,
+        rate: u32,
+        length: Duration,
+    ) -> Result<u64> {
+        let orgs = &self.orgs[which];
         let begun = usage::now();
         let gap = Duration::from_secs(1) / rate;
         let mut callers = tokio::task::JoinSet::new();
@@ -96,7 +128,7 @@ impl Subject {
         while gap * count < length {
             let scheduled = begun + gap * count;
             tokio::time::sleep(scheduled.saturating_sub(usage::now())).await;
-            let org = &self.orgs[usize::try_from(count)? % self.orgs.len()];
+            let org = &orgs[usize::try_from(count)? % orgs.len()];
             let (engine, event) = (self.engine.clone(), event(org, scheduled));
             callers.spawn(async move { engine.publish(event).await });
             count += 1;

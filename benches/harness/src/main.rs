@@ -8,6 +8,7 @@
 mod bare;
 mod engine;
 mod ledger;
+mod neighbours;
 mod receiver;
 mod report;
 mod scenario;

@@ -3,7 +3,7 @@
 //! `/ok/<n>` answers at once, `/stall/<n>` after 20 seconds, `/stats` tells what came in since the
 //! last `/reset`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -33,6 +33,8 @@ pub(crate) struct Stats {
     pub(crate) distinct: u64,
     /// Milliseconds from scheduled to received on endpoints that answer at once: p50, p95, p99.
     pub(crate) latency_ms: [f64; 3],
+    /// Requests of each path, in the order of paths.
+    pub(crate) by_path: Vec<u64>,
     /// CPU seconds of the receiver.
     pub(crate) cpu: f64,
 }
@@ -40,6 +42,7 @@ pub(crate) struct Stats {
 #[derive(Debug, Default)]
 struct Seen {
     requests: u64,
+    requests_to: BTreeMap<String, u64>,
     ids: HashMap<String, HashSet<String>>,
     latencies: Vec<f32>,
     cpu: Duration,
@@ -131,6 +134,7 @@ async fn answer(
     {
         let mut seen = lock(&seen);
         seen.requests += 1;
+        *seen.requests_to.entry(path.clone()).or_default() += 1;
         if let Some(id) = id {
             seen.ids.entry(path).or_default().insert(id);
         }
@@ -157,6 +161,7 @@ fn stats(seen: &Mutex<Seen>) -> Vec<u8> {
         requests: seen.requests,
         distinct: seen.ids.values().map(|ids| ids.len() as u64).sum(),
         latency_ms: [50, 95, 99].map(|p| percentile(&seen.latencies, p)),
+        by_path: seen.requests_to.values().copied().collect(),
         cpu: (usage::cpu() - seen.cpu).as_secs_f64(),
     };
     serde_json::to_vec(&stats).unwrap_or_default()

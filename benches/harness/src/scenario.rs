@@ -10,7 +10,7 @@ use icp::store_sql::sqlite::{SqliteStore, Synchronous};
 use crate::engine::Subject;
 use crate::receiver::Receiver;
 use crate::report::{Goal, Report, Row};
-use crate::{Result, bare, ledger, stores, usage};
+use crate::{Result, bare, ledger, neighbours, stores, usage};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -27,6 +27,8 @@ pub(crate) enum Name {
     Backlog,
     /// Memory beside a backlog of 1,000,000.
     Memory,
+    /// Nine quiet organizations beside one with a backlog of 100,000, and ten equal backlogs.
+    Noisy,
     /// Claims and settles of each store, without an engine around it.
     Stores,
 }
@@ -58,6 +60,10 @@ pub(crate) async fn run(only: &[Name], scale: f64, databases: &[String]) -> Resu
     }
     if wanted(Name::Memory) {
         memory(&mut report, scale).await?;
+    }
+    if wanted(Name::Noisy) {
+        neighbours::noisy(&mut report, scaled(100_000, scale), seconds).await?;
+        neighbours::even(&mut report, scaled(20_000, scale)).await?;
     }
     if wanted(Name::Stores) {
         stores(&mut report, scaled(100_000, scale), databases).await?;
@@ -185,6 +191,7 @@ async fn claims(count: u64) -> Result<f64> {
             lease_until: now + Duration::from_secs(60),
             limit: 50,
             per_lane: 5,
+            without: [].into(),
         };
         let claimed = store.claim(claim).await?;
         if round >= 20 {

@@ -58,7 +58,8 @@ async fn work(store: Arc<dyn Store>, count: u64, done: Arc<AtomicU64>) -> Result
     while done.load(Ordering::Relaxed) < count {
         let now = SystemClock.now();
         let lease_until = now + Duration::from_secs(60);
-        let claim = Claim { session, now, lease_until, limit: 100, per_lane: 50 };
+        let claim =
+            Claim { session, now, lease_until, limit: 100, per_lane: 50, without: [].into() };
         let claimed = store.claim(claim).await?.deliveries;
         let settlements: Arc<[Settlement]> = claimed.iter().map(|c| delivered(c, now)).collect();
         if settlements.is_empty() {
@@ -131,7 +132,13 @@ fn item(ids: &ClockIds<SystemClock>, number: u64, now: Timestamp) -> Result<Inge
         None,
         Revision::ZERO,
     );
-    let delivery = NewDelivery { id: DeliveryId::generate(ids), integration, lane, due_at: now };
+    let delivery = NewDelivery {
+        id: DeliveryId::generate(ids),
+        integration,
+        lane,
+        due_at: now,
+        at_once: true,
+    };
     Ok(IngestItem {
         event: Arc::new(event),
         body_hash: [0; 32],
