@@ -33,7 +33,7 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
     let (known, asleep, lanes) = try_join!(
         knows(store, claim.session),
         turn::sleepers(store, claim.now),
-        turn::eligible(store, claim.limit)
+        turn::eligible(store, claim)
     )?;
     if !known {
         let message = "the session is not known any more; open a new one before claiming";
@@ -41,7 +41,7 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
     }
     let mut lanes = if asleep {
         turn::turn_on(store, claim.now).await?;
-        turn::eligible(store, claim.limit).await?
+        turn::eligible(store, claim).await?
     } else {
         lanes
     };
@@ -64,7 +64,7 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
                 return Ok(Claimed { deliveries, next_due, probes, throttled });
             }
         }
-        lanes = turn::eligible(store, claim.limit).await?;
+        lanes = turn::eligible(store, claim).await?;
     }
     let Taking { probes, throttled, .. } = taking;
     let next_due = turn::next_due(store).await?;

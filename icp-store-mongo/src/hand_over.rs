@@ -38,7 +38,10 @@ pub(crate) async fn hand_over(
     for (_, new) in all {
         let Some(seen) = lanes.get(&new.lane.id) else { continue };
         let given = wanted.get(&new.lane.id.to_bytes()).map_or(0, |(_, ids)| ids.len());
-        let fits = left > 0 && !waits.contains(&new.lane.id) && fits(&seen.lane, new, given, now);
+        let fits = left > 0
+            && new.at_once
+            && !waits.contains(&new.lane.id)
+            && fits(&seen.lane, new, given, now);
         if !fits || meters.take(store, &seen.lane, 1, now).await? == 0 {
             // What comes later must not pass this one by.
             if new.due_at <= now {

@@ -59,7 +59,7 @@ fn item(n: u8) -> IngestItem {
         rules: LaneRules::default(),
     };
     let id = DeliveryId::from_bytes([n; 16]);
-    let deliveries = vec![NewDelivery { id, integration, lane, due_at: NOW }];
+    let deliveries = vec![NewDelivery { id, integration, lane, due_at: NOW, at_once: true }];
     let idempotency_window = Duration::from_secs(60);
     IngestItem {
         event: event.into(),
@@ -77,7 +77,14 @@ async fn day(store: &MongoStore) {
     let items = (0..40).map(item).collect();
     store.ingest(Ingest { items, direct: Some(direct), now: NOW }).await.unwrap();
     let lease_until = NOW + Duration::from_secs(9);
-    let claim = Claim { session: SESSION, now: NOW, lease_until, limit: 9, per_lane: 4 };
+    let claim = Claim {
+        session: SESSION,
+        now: NOW,
+        lease_until,
+        limit: 9,
+        per_lane: 4,
+        without: [].into(),
+    };
     let claimed = store.claim(claim).await.unwrap().deliveries;
     assert!(!claimed.is_empty());
     let leases = claimed

@@ -2,6 +2,8 @@
 
 use futures_util::TryStreamExt;
 use futures_util::future::try_join;
+use icp_core::delivery::Claim;
+use icp_core::id::OrgId;
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
@@ -11,13 +13,18 @@ use super::row::{Fields, count, ms};
 use super::store::{LANE, MongoStore};
 
 /// Lanes that may give something, lowest pass first.
-pub(crate) async fn eligible(store: &MongoStore, limit: usize) -> Result<Vec<Seen>, Failure> {
+pub(crate) async fn eligible(store: &MongoStore, claim: &Claim) -> Result<Vec<Seen>, Failure> {
+    let mut wanted = doc! { "turn": { "$exists": true } };
+    if !claim.without.is_empty() {
+        let without: Vec<&str> = claim.without.iter().map(OrgId::as_str).collect();
+        wanted.insert("org", doc! { "$nin": without });
+    }
     let found: Vec<Document> = store
         .light(LANE)
-        .find(doc! { "turn": { "$exists": true } })
+        .find(wanted)
         .sort(doc! { "turn": 1, "_id": 1 })
         .projection(lane::plain())
-        .limit(count(limit.max(1)))
+        .limit(count(claim.limit.max(1)))
         .batch_size(1_000)
         .await?
         .try_collect()

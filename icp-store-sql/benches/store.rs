@@ -83,7 +83,14 @@ async fn claims(backlog: u128) {
     let mut times = Vec::new();
     for _ in 0..1_000 {
         let lease_until = NOW + Duration::from_secs(30);
-        let claim = Claim { session: SESSION, now: NOW, lease_until, limit: 64, per_lane: 16 };
+        let claim = Claim {
+            session: SESSION,
+            now: NOW,
+            lease_until,
+            limit: 64,
+            per_lane: 16,
+            without: [].into(),
+        };
         let (before, spent) = (wall(), cpu());
         let claimed = store.claim(claim).await.unwrap();
         times.push((wall() - before, cpu() - spent));
@@ -152,8 +159,13 @@ fn item(n: u128) -> IngestItem {
         weight: 1,
         rules: LaneRules::default(),
     };
-    let delivery =
-        NewDelivery { id: DeliveryId::from_bytes(id(n)), integration, lane, due_at: NOW };
+    let delivery = NewDelivery {
+        id: DeliveryId::from_bytes(id(n)),
+        integration,
+        lane,
+        due_at: NOW,
+        at_once: true,
+    };
     IngestItem {
         event,
         body_hash: [0; 32],

@@ -46,7 +46,7 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
         // While nothing happens, claims find nothing, and need no turn at the writer for it.
         if self.calm().load(Ordering::Relaxed)
             && let Some(nothing) =
-                read!(self, Scope::Node, "claim", |conn| claim::look(conn, &claim).await)?
+                read!(self, Scope::Node, "claim", |conn| claim::wake::look(conn, &claim).await)?
         {
             return Ok(nothing);
         }
@@ -55,14 +55,15 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
         if leased.is_empty() {
             return Ok(leased.with(&HashMap::new()).0);
         }
-        let read = read!(self, Scope::Node, "claim", |conn| claim::complete(conn, leased).await);
+        let read =
+            read!(self, Scope::Node, "claim", |conn| claim::events::complete(conn, leased).await);
         let (claimed, lost) = read.map_err(|error| {
             let message = "the leases are taken, but their events cannot be read";
             Error::new(Code::StoreUnavailable, message).caused_by(error)
         })?;
         if !lost.is_empty() {
             tracing::error!(icp.deliveries = lost.len(), "deliveries have lost their events");
-            self.settle(claim::give_up(&lost, claim.now)).await?;
+            self.settle(claim::events::give_up(&lost, claim.now)).await?;
         }
         Ok(claimed)
     }

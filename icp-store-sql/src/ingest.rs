@@ -393,7 +393,8 @@ pub(crate) fn sprout(org: &OrgId, new: &NewDelivery, paused: bool) -> Lane {
 
 /// Whether a new delivery can be handed over at once: nothing waits that it would overtake.
 fn fits(lane: &Lane, new: &NewDelivery, now: Timestamp) -> bool {
-    new.due_at <= now
+    new.at_once
+        && new.due_at <= now
         && lane.mode == LaneMode::Parallel
         && lane.room() > 0
         && !lane.paused

@@ -167,7 +167,14 @@ async fn deliver<D: Database>(store: &SqlStore<D>) {
     store.beat(SESSION, NOW).await.unwrap();
     for moment in [NOW, NOW + Duration::from_millis(1_001), NOW + Duration::from_secs(9)] {
         let lease_until = moment + Duration::from_secs(60);
-        let claim = Claim { session: SESSION, now: moment, lease_until, limit: 100, per_lane: 25 };
+        let claim = Claim {
+            session: SESSION,
+            now: moment,
+            lease_until,
+            limit: 100,
+            per_lane: 25,
+            without: [].into(),
+        };
         let claimed = store.claim(claim).await.unwrap().deliveries;
         assert!(claimed.len() > 10, "{}", claimed.len());
         let leases = claimed
@@ -323,7 +330,7 @@ fn item(n: u32) -> IngestItem {
         event: Arc::new(event),
         body_hash: [0; 32],
         idempotency_window: Duration::from_secs(60),
-        deliveries: vec![NewDelivery { id, integration, lane, due_at: NOW }],
+        deliveries: vec![NewDelivery { id, integration, lane, due_at: NOW, at_once: true }],
         outbox: None,
     }
 }

@@ -80,8 +80,13 @@ impl Model {
         let rules = LaneRules { breaker, rate_limit, ..LaneRules::default() };
         let lane = LaneSeed { id, order_key: key, mode, max_in_flight: room, weight: 3, rules };
         let due_at = self.now + Duration::from_secs(delay.into());
-        let new =
-            NewDelivery { id: DeliveryId::from_bytes(self.bits()), integration, lane, due_at };
+        let new = NewDelivery {
+            id: DeliveryId::from_bytes(self.bits()),
+            integration,
+            lane,
+            due_at,
+            at_once: true,
+        };
         let event = Event::restore(
             EventId::from_bytes(self.bits()),
             org,
@@ -128,7 +133,14 @@ impl Model {
 
     async fn claim(&mut self, session: SessionId, limit: usize) -> usize {
         let lease_until = self.now + Duration::from_secs(30);
-        let claim = Claim { session, now: self.now, lease_until, limit, per_lane: limit };
+        let claim = Claim {
+            session,
+            now: self.now,
+            lease_until,
+            limit,
+            per_lane: limit,
+            without: [].into(),
+        };
         let taken = self.store.claim(claim).await.unwrap().deliveries;
         taken.iter().for_each(|claimed| self.lease(&claimed.delivery));
         taken.len()

@@ -120,10 +120,17 @@ async fn claimed(store: &dyn Store, spread: Spread, round: u64) {
     let limit = usize::try_from(BATCH).unwrap();
     // As an engine claims.
     let lease_until = now + Duration::from_secs(60);
-    let claim = Claim { session: SESSION, now, lease_until, limit, per_lane: limit / 4 };
+    let claim = Claim {
+        session: SESSION,
+        now,
+        lease_until,
+        limit,
+        per_lane: limit / 4,
+        without: [].into(),
+    };
     let mut settlements = Vec::new();
     while settlements.len() < limit {
-        let claimed = store.claim(claim).await.unwrap().deliveries;
+        let claimed = store.claim(claim.clone()).await.unwrap().deliveries;
         assert!(!claimed.is_empty());
         settlements.extend(claimed.into_iter().map(|claimed| {
             let delivery = claimed.delivery;
@@ -173,8 +180,13 @@ fn item(n: u64, spread: Spread, now: Timestamp) -> IngestItem {
         weight: 1,
         rules: LaneRules::default(),
     };
-    let delivery =
-        NewDelivery { id: DeliveryId::from_bytes(id(n)), integration, lane, due_at: now };
+    let delivery = NewDelivery {
+        id: DeliveryId::from_bytes(id(n)),
+        integration,
+        lane,
+        due_at: now,
+        at_once: true,
+    };
     IngestItem {
         event: Arc::new(event),
         body_hash: [7; 32],

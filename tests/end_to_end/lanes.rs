@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use icp::delivery::health::BreakerState;
 use icp::delivery::{DeliveryState, LaneState};
+use icp::event::NewEvent;
+use icp::id::OrgId;
 use icp::time::Timestamp;
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
 
-use crate::stage::{Backend, Stage};
+use crate::stage::{Backend, Stage, config, create};
 
 crate::on_every_store! {
     a_failing_receiver_is_left_alone_and_probed,
     a_rate_is_kept_and_costs_no_try,
     another_rate_holds_at_once,
+    an_organization_leaves_room_for_others,
 }
 
 /// When each attempt began, in order.
@@ -83,5 +86,33 @@ async fn another_rate_holds_at_once(backend: Backend) {
     stage.settled(DeliveryState::Delivered, 1).await;
     stage.change("crm", json!({ "rate_limit": null })).await;
     stage.settled(DeliveryState::Delivered, 3).await;
+    stage.end().await;
+}
+
+async fn an_organization_leaves_room_for_others(backend: Backend) {
+    let mut config = config();
+    config.max_in_flight = 8;
+    let engine = backend.builder().config(config).build().unwrap();
+    let stage = Stage::with(backend, engine).await;
+    stage.integration("hang", json!({ "max_in_flight": 100 })).await;
+    stage.receiver.behave("/hang", Reaction::Hang);
+    let other = OrgId::new("beta").unwrap();
+    create(&stage.engine, &other, "organization", None, json!({})).await.unwrap();
+    let spec = stage.spec("swift", json!({}));
+    create(&stage.engine, &other, "integration", Some("swift"), spec).await.unwrap();
+    for n in 0..40 {
+        stage.publish("order.paid", &json!(n)).await;
+    }
+    stage.receiver.wait_for_to("/hang", 6).await;
+    for n in 0..20 {
+        let event = NewEvent::json("beta", "order.paid", &json!(n)).unwrap();
+        stage.engine.publish(event).await.unwrap();
+    }
+    stage.settled(DeliveryState::Delivered, 20).await;
+    let under_way = stage.receiver.seen().count("/hang");
+    assert!((6..8).contains(&under_way), "{under_way} of 8");
+    stage.receiver.behave("/hang", Reaction::OK);
+    stage.receiver.release("/hang");
+    stage.settled(DeliveryState::Delivered, 60).await;
     stage.end().await;
 }

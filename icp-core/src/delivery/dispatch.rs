@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{self, Ending};
+use super::room::Room;
 use super::{Delivery, Lease, Next, Settlement, settle};
 use crate::engine::core::{Core, HeldLease};
 use crate::engine::supervise::panic_message;
@@ -40,11 +40,11 @@ pub(crate) fn may_claim(core: &Core) -> bool {
 }
 
 /// Starts work on a leased delivery; its room is given back when its outcome is recorded.
-pub(crate) fn start(core: &Arc<Core>, work: Work, permit: OwnedSemaphorePermit) {
+pub(crate) fn start(core: &Arc<Core>, work: Work, room: Room) {
     hold(core, &work);
     let core = Arc::clone(core);
     let tasks = core.tasks.clone();
-    tasks.spawn(async move { work_on(&core, &work, permit).await });
+    tasks.spawn(async move { work_on(&core, &work, room).await });
 }
 
 /// Has the lease renewed until its outcome is recorded.
@@ -54,13 +54,13 @@ pub(crate) fn hold(core: &Core, work: &Work) {
 }
 
 /// Makes the attempt and hands its outcome on.
-pub(crate) async fn work_on(core: &Core, work: &Work, permit: OwnedSemaphorePermit) {
+pub(crate) async fn work_on(core: &Core, work: &Work, room: Room) {
     core.metrics.in_flight.inc();
     let settlement = whatever(core, work).await;
     core.metrics.in_flight.dec();
     core.metrics.unsettled.inc();
     // The queue has no bound, so nothing is refused.
-    let outcome = settle::Outcome { settlement, room: Some(permit), waited: work.waited };
+    let outcome = settle::Outcome { settlement, room: Some(room), waited: work.waited };
     let _ = core.settler.push(outcome);
 }
 

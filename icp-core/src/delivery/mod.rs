@@ -5,6 +5,7 @@ mod cancel;
 pub(crate) mod dispatch;
 pub mod health;
 mod lane;
+pub(crate) mod room;
 pub(crate) mod settle;
 mod sight;
 mod state;

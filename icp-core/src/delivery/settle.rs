@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::room::Room;
 use super::{Next, Settle, Settled, Settlement};
 use crate::engine::core::Core;
 use crate::engine::supervise::panic_message;
@@ -23,7 +23,7 @@ pub(crate) struct Outcome {
     pub(crate) settlement: Settlement,
     /// The attempt's room on this node, given back when the outcome is recorded; none where no
     /// attempt was made.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<Room>,
     /// Whether the delivery waited in the store before, so that others of its lane may wait
     /// behind it.
     pub(crate) waited: bool,
@@ -65,8 +65,8 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
     }
     drop(leases);
     drop(rooms);
-    if waited {
-        // Their lanes have room again. Without this, a lane with a backlog would move on with
+    if waited || core.rooms.were_passed_over() {
+        // Their lanes or organizations have room again. Without this, a lane with a backlog would move on with
         // each poll only.
         core.due.notify_one();
     }

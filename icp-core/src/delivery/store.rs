@@ -128,7 +128,7 @@ pub struct SessionBeat {
 }
 
 /// What to claim.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Claim {
     /// Who claims.
     pub session: SessionId,
@@ -140,6 +140,8 @@ pub struct Claim {
     pub limit: usize,
     /// How many of one lane at the most.
     pub per_lane: usize,
+    /// Organizations of which none are wanted.
+    pub without: Arc<[OrgId]>,
 }
 
 /// What was claimed.

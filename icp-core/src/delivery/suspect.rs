@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::dispatch::{self, Work};
+use super::room::Room;
 use super::settle::Outcome;
 use super::{Delivery, Next, Settlement};
 use crate::engine::core::Core;
@@ -26,7 +25,7 @@ pub(crate) fn is_suspect(delivery: &Delivery) -> bool {
 ///
 /// It begins when the store has the others back and not before: were they leased still when it
 /// takes the node down, they would be taken for the cause.
-pub(crate) fn start(core: &Arc<Core>, suspects: Vec<(Work, OwnedSemaphorePermit)>) {
+pub(crate) fn start(core: &Arc<Core>, suspects: Vec<(Work, Room)>) {
     if suspects.is_empty() {
         return;
     }
@@ -64,7 +63,7 @@ pub(crate) async fn settled(core: &Core) {
     }
 }
 
-fn give_back(core: &Core, work: &Work, room: OwnedSemaphorePermit) -> Outcome {
+fn give_back(core: &Core, work: &Work, room: Room) -> Outcome {
     core.metrics.unsettled.inc();
     let settlement = Settlement {
         lease: work.lease(),

@@ -12,7 +12,8 @@ pub struct EngineConfig {
     pub events: EventLimits,
     /// How long an idempotency key is kept. Default 7 days.
     pub idempotency_window: Duration,
-    /// How many attempts this node makes at once, up to 1,000,000. Default 2,048.
+    /// How many attempts this node makes at once, up to 1,000,000. Default 2,048. An organization
+    /// may hold three times what is free: one alone gets three quarters.
     pub max_in_flight: usize,
     /// How many deliveries are claimed in one go. Default 100.
     pub claim_batch: usize,

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::supervise::Duties;
 use crate::access::Organization;
 use crate::delivery::Lease;
+use crate::delivery::room::Rooms;
 use crate::delivery::settle::Outcome;
 use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
@@ -44,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) publisher: Batcher<Incoming, Accepted>,
     pub(crate) settler: Batcher<Outcome, ()>,
     /// Room for attempts on this node.
-    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) rooms: Arc<Rooms>,
     /// At most one delivery that may have taken a process down runs at a time.
     pub(crate) suspects: Arc<Semaphore>,
     /// Says that deliveries may be due.
@@ -116,7 +117,7 @@ impl Core {
             });
             Self {
                 session: Session::new(ids.as_ref(), clock.as_ref()),
-                permits: Arc::new(Semaphore::new(config.max_in_flight)),
+                rooms: Rooms::new(config.max_in_flight),
                 suspects: Arc::new(Semaphore::new(1)),
                 metrics: Metrics::new(),
                 duties: Duties::default(),

@@ -105,8 +105,7 @@ impl Running {
 
     /// Waits until no attempt is under way and every outcome is recorded.
     async fn idle(&self) {
-        let all = u32::try_from(self.core.config.max_in_flight).unwrap_or(u32::MAX);
-        let _ = self.core.permits.acquire_many(all).await;
+        self.core.rooms.emptied().await;
     }
 }
 

@@ -168,6 +168,7 @@ pub(crate) fn delivery(
         integration: integration.id.clone(),
         lane: lane(view, &event.org, integration, event.ordering_key.as_ref()),
         due_at,
+        at_once: core.rooms.has_share_for(&event.org),
     }
 }
 
@@ -221,7 +222,7 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Resul
     let due: usize = items
         .iter()
         .flat_map(|item| &item.deliveries)
-        .filter(|d| d.due_at <= now && d.lane.mode == LaneMode::Parallel)
+        .filter(|d| d.at_once && d.due_at <= now && d.lane.mode == LaneMode::Parallel)
         .count();
     let mut room = room(core, due);
     let direct = room.as_ref().map(|room| Direct {
@@ -275,9 +276,7 @@ fn room(core: &Arc<Core>, wanted: usize) -> Option<OwnedSemaphorePermit> {
     if !core.is_running() || !dispatch::may_claim(core) {
         return None;
     }
-    let count = wanted.min(core.permits.available_permits()).min(1_000);
-    let count = u32::try_from(count).ok().filter(|count| *count > 0)?;
-    Arc::clone(&core.permits).try_acquire_many_owned(count).ok()
+    core.rooms.take(wanted)
 }
 
 fn hand_over(
@@ -292,6 +291,7 @@ fn hand_over(
     for id in leased {
         let Some(new) = item.deliveries.iter().find(|new| new.id == *id) else { continue };
         let Some(permit) = room.split(1) else { continue };
+        let permit = core.rooms.give(&item.event.org, permit);
         let delivery = handed(item, new, direct, now);
         let trusted_until = started + core.config.lease;
         let event = Arc::clone(&item.event);

@@ -93,6 +93,8 @@ pub struct NewDelivery {
     pub lane: LaneSeed,
     /// When it may start.
     pub due_at: Timestamp,
+    /// Whether it may be handed to the publishing node at once; otherwise it waits for a claim.
+    pub at_once: bool,
 }
 
 /// What a lane is made from when its first delivery arrives.

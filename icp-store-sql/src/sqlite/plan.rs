@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::migrate;
+use crate::claim::{eligible, heads, wake};
 use crate::dialect::Dialect;
 use crate::migrate::prepare;
 use crate::statement::{self, Statement, rows};
@@ -38,16 +39,17 @@ const WALKED: [&str; 9] = [
 fn statements() -> Vec<String> {
     let many = |(head, tail): (&str, &str), columns| rows(head, 4, columns, tail);
     let mut all = vec![
-        claim::SLEEPERS.to_owned(),
-        [claim::UNBLOCK.0, claim::UNBLOCK.1].concat(),
-        [claim::WAKE.0, claim::WAKE.1].concat(),
-        claim::eligible_sql(),
-        many((claim::HEADS, &claim::heads_sql(Dialect::Sqlite, claim::PARALLEL)), 1),
-        many((claim::HEADS, &claim::heads_sql(Dialect::Sqlite, claim::FIFO)), 1),
+        wake::SLEEPERS.to_owned(),
+        [wake::UNBLOCK.0, wake::UNBLOCK.1].concat(),
+        [wake::WAKE.0, wake::WAKE.1].concat(),
+        eligible::eligible_sql(""),
+        eligible::eligible_sql(" AND org NOT IN (?, ?)"),
+        many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::PARALLEL)), 1),
+        many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::FIFO)), 1),
         many(claim::LEASE, 1),
-        many((claim::EVENTS, &claim::events_sql()), 2),
-        claim::next_due_sql(Dialect::Sqlite),
-        claim::look_sql(Dialect::Sqlite),
+        many((claim::events::EVENTS, &claim::events::events_sql()), 2),
+        wake::next_due_sql(Dialect::Sqlite),
+        wake::look_sql(Dialect::Sqlite),
         many((ingest::PRESENT, ingest::EVENTS_PRESENT), 2),
         many((ingest::PRESENT, ingest::OUTBOX_PRESENT), 2),
         many(ingest::KEYS, 2),

@@ -98,6 +98,43 @@ pub(super) async fn gives_no_more_than_per_lane(world: World) {
     assert_eq!(claimed.next_due, None, "more is due now");
 }
 
+pub(super) async fn gives_nothing_of_who_is_left_out(world: World) {
+    let session = world.session().await;
+    for org in ["acme", "beta", "gamma", "delta"] {
+        world.fill(org, "hook", 2).await;
+    }
+    let without = |names: &[&str]| names.iter().map(|name| org(name)).collect();
+    let mut left = ["acme", "beta", "gamma"];
+    for count in (0..=3).rev() {
+        let claim = Claim { without: without(&left[..count]), limit: 1, ..claim(session, 9, 0) };
+        let taken = world.claim(claim).await.unwrap().deliveries;
+        assert_eq!(taken.len(), 1, "{count}");
+        assert!(left[..count].iter().all(|name| taken[0].delivery.org != org(name)), "{count}");
+    }
+    left = ["acme", "beta", "delta"];
+    let claim = Claim { without: without(&left), ..claim(session, 99, 0) };
+    let taken = world.claim(claim.clone()).await.unwrap().deliveries;
+    assert!(taken.iter().all(|taken| taken.delivery.org == org("gamma")));
+    let nothing = world.claim(claim).await.unwrap();
+    assert_eq!(nothing.deliveries.len(), 0);
+    assert_eq!(nothing.next_due, None, "what is left out is due all the same");
+    let rest = world.take(session, 99).await;
+    assert_eq!(rest.len() + taken.len(), 4);
+    world.assert_clean().await;
+}
+
+pub(super) async fn what_is_not_for_at_once_waits(world: World) {
+    let session = world.session().await;
+    let mut waits = world.to("acme", "a");
+    waits.at_once = false;
+    let (waiting, behind) = (waits.id, world.to("acme", "a"));
+    let other = world.to("acme", "b");
+    let at_once = other.id;
+    assert_eq!(world.hand_over(session, 9, vec![waits, behind, other]).await, [at_once]);
+    assert_eq!(world.take(session, 1).await[0].delivery.id, waiting, "nothing passed it by");
+    world.assert_clean().await;
+}
+
 pub(super) async fn gives_no_more_than_it_has_room(world: World) {
     let session = world.session().await;
     for _ in 0..5 {

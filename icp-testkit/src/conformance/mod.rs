@@ -231,6 +231,8 @@ registry! {
         many_lanes_gain_nothing,
         idling_is_no_credit,
         gives_no_more_than_per_lane,
+        gives_nothing_of_who_is_left_out,
+        what_is_not_for_at_once_waits,
         gives_no_more_than_it_has_room,
         fifo_goes_one_by_one_in_order,
         fifo_waits_for_its_head,

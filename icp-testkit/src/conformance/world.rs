@@ -159,7 +159,7 @@ impl World {
             weight: 1,
             rules: LaneRules::default(),
         };
-        NewDelivery { id: self.delivery_id(), integration, lane, due_at: at(0) }
+        NewDelivery { id: self.delivery_id(), integration, lane, due_at: at(0), at_once: true }
     }
 
     /// A delivery to `integration` on the fifo lane of `key`.
@@ -276,7 +276,14 @@ impl World {
 }
 
 pub(super) fn claim(session: SessionId, limit: usize, secs: u64) -> Claim {
-    Claim { session, now: at(secs), lease_until: at(secs + 60), limit, per_lane: limit }
+    Claim {
+        session,
+        now: at(secs),
+        lease_until: at(secs + 60),
+        limit,
+        per_lane: limit,
+        without: [].into(),
+    }
 }
 
 pub(super) fn settlement(delivery: &Delivery, next: Next) -> Settlement {

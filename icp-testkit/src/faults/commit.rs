@@ -138,7 +138,7 @@ pub(super) fn item(stage: &Stage, event: Event) -> IngestItem {
         rules: LaneRules::default(),
     };
     let id = DeliveryId::generate(stage.outside.ids());
-    let delivery = NewDelivery { id, integration, lane, due_at: event.received_at };
+    let delivery = NewDelivery { id, integration, lane, due_at: event.received_at, at_once: true };
     IngestItem {
         event: Arc::new(event),
         body_hash: [0; 32],

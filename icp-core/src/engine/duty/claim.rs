@@ -66,15 +66,11 @@ fn may_have_claimed(error: &Error) -> bool {
 
 /// Waits for room for one attempt and takes what else there is, up to a batch.
 async fn room(core: &Arc<Core>, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-    let permits = Arc::clone(&core.permits);
     let mut first = tokio::select! {
         () = stop.cancelled() => return None,
-        permit = permits.acquire_owned() => permit.ok()?,
+        permit = core.rooms.one() => permit?,
     };
-    let more = core.permits.available_permits().min(core.config.claim_batch - 1);
-    if let Ok(more) = u32::try_from(more)
-        && let Ok(rest) = Arc::clone(&core.permits).try_acquire_many_owned(more)
-    {
+    if let Some(rest) = core.rooms.take(core.config.claim_batch - 1) {
         first.merge(rest);
     }
     Some(first)
@@ -92,6 +88,7 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
         lease_until: now + core.config.lease,
         limit,
         per_lane: limit.div_ceil(4).max(1),
+        without: core.rooms.served(limit),
     };
     let claimed = core.store.claim(claim).await?;
     core.metrics.claim_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
@@ -102,6 +99,7 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
     let mut suspects = Vec::new();
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };
+        let permit = core.rooms.give(&claimed.delivery.org, permit);
         let trusted_until = started + core.config.lease;
         let (delivery, event) = (claimed.delivery, claimed.event);
         let work = Work { delivery, event, trusted_until, waited: true };

@@ -76,7 +76,12 @@ impl Deliveries {
         let mut taken: BTreeMap<LaneId, usize> = BTreeMap::new();
         let mut runnable: BTreeMap<OrgId, u32> = BTreeMap::new();
         while claimed.deliveries.len() < claim.limit {
-            let fits = |id: &LaneId| taken.get(id).copied().unwrap_or(0) < claim.per_lane;
+            let wanted = |id: &LaneId| {
+                claim.without.is_empty()
+                    || self.lanes.get(id).is_some_and(|lane| !claim.without.contains(&lane.org))
+            };
+            let fits =
+                |id: &LaneId| taken.get(id).copied().unwrap_or(0) < claim.per_lane && wanted(id);
             let Some(lane) = self.lanes.next(fits).and_then(|id| self.lanes.get(&id)) else {
                 break;
             };

@@ -227,7 +227,8 @@ impl State {
             return false;
         };
         let rows = &mut self.deliveries;
-        if new.due_at > now
+        if !new.at_once
+            || new.due_at > now
             || !rows.knows(direct.session)
             || !rows.is_idle(new.lane.id, new.id, now)
         {

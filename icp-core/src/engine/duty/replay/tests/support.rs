@@ -162,7 +162,8 @@ impl Stage {
     pub(super) async fn settle(&self, next: impl Fn(&Delivery) -> Option<Next>) {
         let now = self.clock.now() + Duration::from_secs(3_600);
         let (session, lease_until) = (self.session, now + Duration::from_secs(60));
-        let claim = Claim { session, now, lease_until, limit: 1_000, per_lane: 1_000 };
+        let claim =
+            Claim { session, now, lease_until, limit: 1_000, per_lane: 1_000, without: [].into() };
         let mut claimed = self.store.claim(claim).await.unwrap().deliveries;
         claimed.sort_by_key(|claimed| claimed.delivery.id);
         let settlements = claimed.into_iter().filter_map(|claimed| {
