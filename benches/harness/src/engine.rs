@@ -21,7 +21,7 @@ use crate::{Result, usage};
 pub(crate) struct Subject {
     pub(crate) engine: Engine,
     pub(crate) orgs: Vec<OrgId>,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Subject {
@@ -29,26 +29,37 @@ impl Subject {
     pub(crate) async fn new(base: &str, stalled: usize, mode: Synchronous) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let engine = open(&folder.path().join("icp.db"), mode).await?;
-        let mut orgs = Vec::new();
-        for number in 0..10 {
-            let org = OrgId::new(format!("org-{number}"))?;
-            let path = if number < stalled { "stall" } else { "ok" };
-            organization(&engine, &org, &format!("{base}/{path}/{number}")).await?;
-            orgs.push(org);
-        }
-        Ok(Self { engine, orgs, _folder: folder })
+        let path = |number| if number < stalled { "stall" } else { "ok" };
+        Self::with(engine, "org", Some(folder), |number| {
+            format!("{base}/{}/{number}", path(number))
+        })
+        .await
     }
 
     /// Ten organizations on the file at `path`, for looking at the store directly.
     pub(crate) async fn at(path: &Path, url: &str) -> Result<Self> {
         let engine = open(path, Synchronous::Normal).await?;
+        Self::with(engine, "org", None, |_| url.to_owned()).await
+    }
+
+    /// Ten organizations of `engine` whose names begin with `prefix`.
+    pub(crate) async fn on(engine: Engine, prefix: &str, base: &str) -> Result<Self> {
+        Self::with(engine, prefix, None, |number| format!("{base}/ok/{number}")).await
+    }
+
+    async fn with(
+        engine: Engine,
+        prefix: &str,
+        folder: Option<tempfile::TempDir>,
+        url: impl Fn(usize) -> String,
+    ) -> Result<Self> {
         let mut orgs = Vec::new();
         for number in 0..10 {
-            let org = OrgId::new(format!("org-{number}"))?;
-            organization(&engine, &org, url).await?;
+            let org = OrgId::new(format!("{prefix}-{number}"))?;
+            organization(&engine, &org, &url(number)).await?;
             orgs.push(org);
         }
-        Ok(Self { engine, orgs, _folder: tempfile::tempdir()? })
+        Ok(Self { engine, orgs, _folder: folder })
     }
 
     pub(crate) async fn start(&self) -> Result<Running> {

@@ -9,6 +9,7 @@ mod bare;
 mod engine;
 mod ledger;
 mod neighbours;
+mod nodes;
 mod receiver;
 mod report;
 mod scenario;
@@ -53,6 +54,9 @@ enum Command {
     /// The receiver that the harness starts beside itself.
     #[command(hide = true)]
     Receiver,
+    /// A node that the harness starts beside itself, on the store it is given.
+    #[command(hide = true)]
+    Node,
 }
 
 fn main() -> ExitCode {
@@ -71,8 +75,15 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if matches!(arguments.command, Some(Command::Receiver)) {
-        return runtime.block_on(receiver::serve()).map(|()| true);
+    match (&arguments.command, arguments.store.first()) {
+        (Some(Command::Receiver), _) => {
+            return runtime.block_on(receiver::serve()).map(|()| true);
+        }
+        (Some(Command::Node), Some(url)) => {
+            return runtime.block_on(nodes::run(url)).map(|()| true);
+        }
+        (Some(Command::Node), None) => return Err("a node needs a store".into()),
+        (None, _) => {}
     }
     let report: Report =
         runtime.block_on(scenario::run(&arguments.only, arguments.scale, &arguments.store))?;

@@ -10,7 +10,7 @@ use icp::store_sql::sqlite::{SqliteStore, Synchronous};
 use crate::engine::Subject;
 use crate::receiver::Receiver;
 use crate::report::{Goal, Report, Row};
-use crate::{Result, bare, ledger, neighbours, stores, usage};
+use crate::{Result, bare, ledger, neighbours, nodes, stores, usage};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -29,6 +29,8 @@ pub(crate) enum Name {
     Memory,
     /// Nine quiet organizations beside one with a backlog of 100,000, and ten equal backlogs.
     Noisy,
+    /// One, two and three nodes on each store that is given.
+    Nodes,
     /// Claims and settles of each store, without an engine around it.
     Stores,
 }
@@ -64,6 +66,11 @@ pub(crate) async fn run(only: &[Name], scale: f64, databases: &[String]) -> Resu
     if wanted(Name::Noisy) {
         neighbours::noisy(&mut report, scaled(100_000, scale), seconds).await?;
         neighbours::even(&mut report, scaled(20_000, scale)).await?;
+    }
+    if wanted(Name::Nodes) {
+        for url in databases {
+            nodes::nodes(&mut report, url, scaled(20_000, scale)).await?;
+        }
     }
     if wanted(Name::Stores) {
         stores(&mut report, scaled(100_000, scale), databases).await?;
