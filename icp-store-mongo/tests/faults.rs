@@ -48,6 +48,14 @@ async fn an_address_that_is_none_is_refused() {
 }
 
 #[tokio::test]
+async fn a_time_limit_of_zero_is_refused() {
+    let hasty = MongoStore::builder(url()).server_selection_timeout(Duration::ZERO);
+    let error = hasty.connect().await.unwrap_err();
+    assert_eq!(error.code(), Code::ConfigInvalid);
+    assert_eq!(error.list()[0].pointer, "/server_selection_timeout");
+}
+
+#[tokio::test]
 async fn a_login_that_is_refused_says_so() {
     let stranger = url().replace("mongodb://", "mongodb://nobody:wrong@");
     let error = refused(&stranger).await;

@@ -78,6 +78,7 @@ async fn bad_settings_are_named() {
         ("", Some(("ICP_STORE_URL", "icp.db")), "`ICP_STORE_URL`"),
         ("", Some(("ICP_STORE_URL", "postgers://db")), "did you mean `postgres`?"),
         ("", Some(("ICP_MAX_IN_FLIGHT", "0")), "max_in_flight"),
+        ("max_body_bytes = 0", None, "max_body"),
         ("", Some(("ICP_CONFIG", "none.toml")), "`none.toml` cannot be read"),
     ] {
         fs::write(folder.path("icp.toml"), file).unwrap();
