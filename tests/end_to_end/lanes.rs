@@ -65,7 +65,8 @@ async fn a_rate_is_kept_and_costs_no_try(backend: Backend) {
     let rate = stage.engine.lane_statuses(&stage.org).await.unwrap().remove(0).rate.unwrap();
     // One comes back every 200 ms.
     let back = stage.engine.now().since(begun).as_millis() / 200;
-    assert!(rate.limit == 2 && u128::from(rate.remaining) <= back, "{rate:?} after {back}");
+    assert_eq!((rate.limit, rate.per_seconds, rate.burst), (5, 1, 2));
+    assert!(u128::from(rate.remaining) <= back, "{rate:?} after {back}");
     stage.settled(DeliveryState::Delivered, 5).await;
     let starts = starts(&stage).await;
     assert!(starts[4].since(begun) >= Duration::from_millis(600), "{begun:?}: {starts:?}");
