@@ -139,6 +139,11 @@ fn table() -> Vec<(&'static str, Indexes)> {
                 ("open", doc! { "open": 1, "next_at": 1, "_id": 1 }, Sparse),
                 ("owner", doc! { "owner": 1 }, Sparse),
                 ("pending", doc! { "pending.id": 1 }, Sparse),
+                (
+                    "ended",
+                    doc! { "org": 1, "ended_at": 1 },
+                    Where(doc! { "ended_at": { "$exists": true } }),
+                ),
             ],
         ),
         (REST, vec![("of_org", doc! { "org": 1, "integration": 1 }, All)]),

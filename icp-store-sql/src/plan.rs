@@ -124,9 +124,10 @@ pub(crate) fn fill(dialect: Dialect) -> Vec<String> {
              SELECT {own}, {past}, 'host', 'note' FROM {all}"
         ),
         format!(
-            "INSERT INTO icp_replay (id, org, state, next_at, job) \
-             SELECT {own}, {org}, 2, 0, '{{}}' FROM {all}"
+            "INSERT INTO icp_replay (id, org, state, next_at, ended_at, job) \
+             SELECT {own}, {org}, 3, 0, {past}, '{{}}' FROM {all}"
         ),
+        format!("INSERT INTO icp_replay_delivery (job, delivery) SELECT {own}, {own} FROM {all}"),
         format!("INSERT INTO icp_session (id, beat, beaten_at) VALUES ({session}, 1, {now})"),
     ]
 }
@@ -276,9 +277,13 @@ async fn prune<D: Database>(store: &SqlStore<D>) {
     let org = store.next_organization(OrgId::new("org-3").ok().as_ref()).await.unwrap().unwrap();
     let before = NOW - Duration::from_secs(90_000);
     let cutoffs = Cutoffs { events: before, deliveries: before, dead_letters: before };
-    for what in
-        [What::Keys, What::Records(cutoffs), What::Audit { before }, What::History { before }]
-    {
+    for what in [
+        What::Keys,
+        What::Records(cutoffs),
+        What::Audit { before },
+        What::History { before },
+        What::Replays { before },
+    ] {
         let prune = Prune { org: org.clone(), what, after: None, limit: 100, now: NOW };
         let pruned = store.prune(&prune).await.unwrap();
         assert!(pruned.by_kind().iter().any(|(_, count)| *count > 0), "{what:?}");

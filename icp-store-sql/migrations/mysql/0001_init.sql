@@ -195,9 +195,11 @@ CREATE TABLE IF NOT EXISTS icp_replay (
     next_at BIGINT NOT NULL,
     owner BINARY(16),
     lease_until BIGINT,
+    ended_at BIGINT,
     job LONGTEXT NOT NULL,
     KEY icp_replay_open (state, next_at),
-    KEY icp_replay_org (org, id)
+    KEY icp_replay_org (org, id),
+    KEY icp_replay_ended (org, ended_at)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS icp_replay_delivery (

@@ -186,10 +186,12 @@ CREATE TABLE IF NOT EXISTS icp_replay (
     next_at BIGINT NOT NULL,
     owner BYTEA,
     lease_until BIGINT,
+    ended_at BIGINT,
     job TEXT COLLATE "C" NOT NULL
 );
 CREATE INDEX IF NOT EXISTS icp_replay_open ON icp_replay (next_at, id) WHERE state < 2;
 CREATE INDEX IF NOT EXISTS icp_replay_org ON icp_replay (org, id);
+CREATE INDEX IF NOT EXISTS icp_replay_ended ON icp_replay (org, ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS icp_replay_delivery (
     job BYTEA NOT NULL,

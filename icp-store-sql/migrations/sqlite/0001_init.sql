@@ -186,10 +186,12 @@ CREATE TABLE icp_replay (
     next_at INTEGER NOT NULL,
     owner BLOB,
     lease_until INTEGER,
+    ended_at INTEGER,
     job TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX icp_replay_open ON icp_replay (next_at, id) WHERE state < 2;
 CREATE INDEX icp_replay_org ON icp_replay (org, id);
+CREATE INDEX icp_replay_ended ON icp_replay (org, ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE icp_replay_delivery (
     job BLOB NOT NULL,

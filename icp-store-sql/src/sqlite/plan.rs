@@ -140,6 +140,10 @@ fn statements() -> Vec<String> {
         many((retention::FORGET_AUDIT, ")"), 1),
         retention::VERSIONS.to_owned(),
         retention::FORGET_VERSION.to_owned(),
+        retention::REPLAYS.to_owned(),
+        retention::LINKS.to_owned(),
+        retention::FORGET_LINKS.to_owned(),
+        retention::FORGET_REPLAY.to_owned(),
     ];
     all.extend(replays());
     all.extend(filters().iter().map(|filter| cancel::lanes_sql(filter, &org())));

@@ -333,6 +333,7 @@ registry! {
         replaced_versions_go_and_the_latest_stays,
         every_organization_is_come_by,
         what_ended_in_any_way_is_removed,
+        ended_replays_go_with_their_links,
     }
     session {
         beats_are_counted,
