@@ -110,6 +110,7 @@ fn table() -> Vec<(&'static str, Indexes)> {
                 ("busy", doc! { "org": 1, "busy": 1 }, Where(doc! { "busy": true })),
                 ("floor", doc! { "busy": 1, "pass": 1 }, Where(doc! { "busy": true })),
                 ("of_org", doc! { "org": 1, "integration": 1, "_id": 1 }, All),
+                ("list", doc! { "org": 1, "_id": 1 }, All),
                 ("in_flight", doc! { "in_flight": 1 }, Where(doc! { "in_flight": { "$gt": 0 } })),
                 ("ill", doc! { "ill": 1 }, Sparse),
             ],

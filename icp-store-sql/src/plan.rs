@@ -265,7 +265,12 @@ async fn page<D: Database>(store: &SqlStore<D>) {
     store.delivery(&org, delivery).await.unwrap();
     store.attempts(&org, delivery).await.unwrap();
     store.event(&org, event).await.unwrap();
-    store.backlogs(&org).await.unwrap();
+    for after in [None, Some(LaneId::from_bytes(id(7)))] {
+        let lanes = store.lanes(&org, PageQuery { after, limit: 50 }).await.unwrap().items;
+        let lanes: Vec<LaneId> = lanes.iter().map(|lane| lane.id).collect();
+        assert!(!lanes.is_empty());
+        store.backlogs(&org, &lanes).await.unwrap();
+    }
     for after in [None, Some(event)] {
         let page = PageQuery { after, limit: 50 };
         store.events(&org, &EventQuery { page, ..EventQuery::default() }).await.unwrap();

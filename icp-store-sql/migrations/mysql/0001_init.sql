@@ -169,7 +169,8 @@ CREATE TABLE IF NOT EXISTS icp_lane (
     KEY icp_lane_due (next_due),
     KEY icp_lane_blocked (blocked_until),
     KEY icp_lane_ill (health(1)),
-    KEY icp_lane_org (org, integration)
+    KEY icp_lane_org (org, integration),
+    KEY icp_lane_list (org, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Why lanes rest, by integration, and by '' for all of an organization, for lanes yet to be made.

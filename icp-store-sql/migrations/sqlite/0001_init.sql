@@ -170,6 +170,7 @@ CREATE INDEX icp_lane_due ON icp_lane (next_due) WHERE next_due IS NOT NULL;
 CREATE INDEX icp_lane_blocked ON icp_lane (blocked_until) WHERE blocked_until IS NOT NULL;
 CREATE INDEX icp_lane_ill ON icp_lane (id) WHERE health IS NOT NULL;
 CREATE INDEX icp_lane_org ON icp_lane (org, integration);
+CREATE INDEX icp_lane_list ON icp_lane (org, id);
 
 CREATE TABLE icp_meter (
     org TEXT NOT NULL,

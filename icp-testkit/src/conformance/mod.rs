@@ -225,7 +225,7 @@ registry! {
     }
     lane {
         is_made_from_its_seed_once,
-        lists_are_ordered_by_id,
+        lists_are_ordered_by_id_and_paged,
         a_backlog_starves_nobody,
         weights_are_honoured,
         many_lanes_gain_nothing,
