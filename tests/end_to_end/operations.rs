@@ -7,6 +7,7 @@ use icp::resource::{Actor, AuditQuery, BulkAction};
 use icp::secret::SecretString;
 use icp::signing::standard::StandardVerifier;
 use icp::signing::{KeyRing, Verifier};
+use icp::store::PageQuery;
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
 
