@@ -1,4 +1,5 @@
 //! What an engine asks all day, heard as it is asked, beside a hundred thousand of everything.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
