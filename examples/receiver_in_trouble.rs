@@ -13,6 +13,7 @@ use icp::event::NewEvent;
 use icp::id::OrgId;
 use icp::resource::{Actor, Draft};
 use icp::secret::{LocalKeys, SystemEntropy};
+use icp::store::PageQuery;
 use icp::store_sql::sqlite::SqliteStore;
 use serde_json::json;
 
@@ -44,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut told = None;
     for _ in 0..500 {
-        for status in engine.lane_statuses(&org).await? {
+        for status in engine.lane_statuses(&org, PageQuery::default()).await?.items {
             if told.replace(status.state) != Some(status.state) {
                 println!("{:?}, {} waiting", status.state, status.waiting);
             }

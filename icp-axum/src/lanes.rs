@@ -17,13 +17,16 @@ use serde::Serialize;
 
 use crate::endpoint::Endpoint;
 use crate::extract::{Params, Query};
-use crate::page::Listing;
+use crate::page::{Listing, Pager};
 use crate::problem::Result;
+
+const LIST: &[&str] = &["limit", "cursor"];
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/api/v1/organizations/{org}/lanes", list)
             .named("listLanes", "Lists the lanes and how they are doing, ordered by id")
+            .query(LIST)
             .answers::<Listing<LaneView>>(200),
         Endpoint::get("/api/v1/organizations/{org}/lanes/metrics", metrics)
             .named("laneMetrics", "Shows how the lanes are doing as OpenMetrics text")
@@ -114,9 +117,10 @@ async fn list(
     params: Params,
     query: Query,
 ) -> Result<Json<Listing<LaneView>>> {
-    query.only(&[])?;
-    let lanes = engine.lane_statuses(&params.org()?).await?;
-    Ok(Json(Listing { items: lanes.into_iter().map(LaneView::from).collect(), next: None }))
+    let query = query.only(LIST)?;
+    let pager = Pager::of(&query)?;
+    let page = engine.lane_statuses(&params.org()?, pager.query()?).await?;
+    Ok(Json(pager.listing(page, |status| status.lane.id, LaneView::from)))
 }
 
 async fn metrics(State(engine): State<Engine>, params: Params, query: Query) -> Result<Response> {

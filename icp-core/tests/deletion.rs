@@ -11,7 +11,7 @@ use icp_core::event::NewEvent;
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::integration::{Binding, Connector, Integration, Outgoing, Preview, Sent};
 use icp_core::resource::{Actor, Draft, Expect};
-use icp_core::store::MemoryStore;
+use icp_core::store::{MemoryStore, PageQuery};
 use icp_core::time::{Timestamp, TokioClock};
 use icp_core::{Engine, EngineConfig};
 use serde_json::{Value, json};
@@ -66,10 +66,26 @@ async fn a_delivery_of_a_resting_integration_ends_with_its_deletion() {
     resources.create(&org, "integration", draft(Some(hook.clone()), spec), &host).await.unwrap();
     engine.publish(NewEvent::json("acme", "a", &json!(1)).unwrap()).await.unwrap();
     resources.switch_off(&org, &hook, "it rests").await.unwrap();
-    assert!(engine.lanes(&org).await.unwrap().iter().all(|lane| lane.paused));
+    assert!(
+        engine
+            .lanes(&org, PageQuery::default())
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .all(|lane| lane.paused)
+    );
 
     resources.delete(&org, "integration", &hook, Expect::Present, &host).await.unwrap();
-    assert!(engine.lanes(&org).await.unwrap().iter().all(|lane| !lane.paused));
+    assert!(
+        engine
+            .lanes(&org, PageQuery::default())
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .all(|lane| !lane.paused)
+    );
     let running = engine.start().await.unwrap();
     // The clock moves on only while nothing has anything to do.
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -147,7 +147,12 @@ impl Stage {
     }
 
     async fn lane(&self) -> LaneStatus {
-        self.engines[0].lane_statuses(&self.org).await.unwrap().remove(0)
+        self.engines[0]
+            .lane_statuses(&self.org, PageQuery::default())
+            .await
+            .unwrap()
+            .items
+            .remove(0)
     }
 
     async fn delivered(&self, count: u64) {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use icp_core::error::{Code, Error, Result};
+use icp_core::error::{Code, Error, Result, Violation};
 use mongodb::bson::doc;
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
@@ -59,7 +59,7 @@ impl Builder {
         self
     }
 
-    /// How long a call waits for a server that takes it. Default: what the address says as
+    /// How long a call waits for a server that takes it; zero is refused. Default: what the address says as
     /// `serverSelectionTimeoutMS`, else 5 s.
     pub fn server_selection_timeout(mut self, timeout: Duration) -> Self {
         self.patience = Some(timeout);
@@ -106,6 +106,11 @@ impl Builder {
     }
 
     async fn reach(self) -> Result<MongoStore, Failure> {
+        if self.patience.is_some_and(|patience| patience.is_zero()) {
+            let pointer = "/server_selection_timeout";
+            let violation = Violation::new(pointer, "out_of_range", "must be longer than zero");
+            return Err(Error::violations(Code::ConfigInvalid, vec![violation]).into());
+        }
         let mut options = ClientOptions::parse(&self.url).await?;
         options.app_name.get_or_insert_with(|| "icp".to_owned());
         options.max_pool_size = self.pool_size.or(options.max_pool_size);

@@ -2,11 +2,12 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use icp_core::delivery::{
     Attempt, Audit, Cancel, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
-    Lane, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled, Sweep, Swept,
+    Lane, LaneId, Lease, Renew, Replay, Rescue, Rescued, SessionBeat, Settle, Settled, Sweep,
+    Swept,
 };
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, OrgId, SessionId};
-use icp_core::store::Page;
+use icp_core::store::{Page, PageQuery};
 use icp_core::time::Timestamp;
 use mongodb::bson::{Document, doc};
 
@@ -76,8 +77,8 @@ impl DeliveryStore for MongoStore {
         told("list attempts", attempts(self, org, delivery).await)
     }
 
-    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
-        told("list lanes", lanes(self, org).await)
+    async fn lanes(&self, org: &OrgId, page: PageQuery<LaneId>) -> Result<Page<Lane>> {
+        told("list lanes", lanes(self, org, page).await)
     }
 
     async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
@@ -267,13 +268,26 @@ async fn attempts(
     Ok(made)
 }
 
-async fn lanes(store: &MongoStore, org: &OrgId) -> Result<Vec<Lane>, Failure> {
-    let found = store.all(LANE, doc! { "org": org.as_str() }, lane::plain()).await?;
+async fn lanes(
+    store: &MongoStore,
+    org: &OrgId,
+    page: PageQuery<LaneId>,
+) -> Result<Page<Lane>, Failure> {
+    let mut filter = doc! { "org": org.as_str() };
+    put(&mut filter, "_id", page.after.map(|after| doc! { "$gt": bin(after.to_bytes()) }));
+    let found: Vec<Document> = store
+        .light(LANE)
+        .find(filter)
+        .sort(doc! { "org": 1, "_id": 1 })
+        .projection(lane::plain())
+        .limit(more_than(page.limit))
+        .await?
+        .try_collect()
+        .await?;
     let mut lanes = found.iter().map(row::lane).collect::<Result<Vec<_>, Failure>>()?;
     let held = place::held(store, org).await?;
     for lane in &mut lanes {
         lane.in_flight = held.get(&lane.id).copied().unwrap_or_default();
     }
-    lanes.sort_by_key(|lane| lane.id);
-    Ok(lanes)
+    Ok(Page::cut(lanes, page.limit))
 }

@@ -110,7 +110,9 @@ async fn day(store: &MongoStore) {
     let query = DeliveryQuery { page: PageQuery::default(), ..DeliveryQuery::default() };
     store.deliveries(&org, &query).await.unwrap();
     store.events(&org, &EventQuery::default()).await.unwrap();
-    store.backlogs(&org).await.unwrap();
+    let lanes = store.lanes(&org, PageQuery::default()).await.unwrap().items;
+    let lanes: Vec<LaneId> = lanes.iter().map(|lane| lane.id).collect();
+    store.backlogs(&org, &lanes).await.unwrap();
     store.lane_totals(NOW).await.unwrap();
     store.counts().await.unwrap();
     store.changes(Revision::ZERO, 10).await.unwrap();

@@ -83,6 +83,7 @@ fn document(job: &ReplayJob, version: i64) -> Result<Document, Failure> {
         "job": kept(job)?,
         "version": version,
     };
+    put(&mut document, "ended_at", job.ended_at.map(ms));
     put(&mut document, "open", job.state.is_open().then_some(true));
     put(&mut document, "owner", job.owner.map(|owner| bin(owner.to_bytes())));
     Ok(document)

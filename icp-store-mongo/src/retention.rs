@@ -14,7 +14,8 @@ use super::commit;
 use super::error::{Failure, told};
 use super::row::{Fields, bin, count, ms};
 use super::stay;
-use super::store::{AUDIT, DELIVERY, EVENT, MongoStore, VERSION};
+use super::step;
+use super::store::{AUDIT, DELIVERY, EVENT, MongoStore, REPLAY, VERSION};
 
 #[async_trait]
 impl RetentionStore for MongoStore {
@@ -32,7 +33,7 @@ async fn next_organization(
     after: Option<&OrgId>,
 ) -> Result<Option<OrgId>, Failure> {
     let mut next = None;
-    for noun in [EVENT, AUDIT] {
+    for noun in [EVENT, AUDIT, REPLAY] {
         let filter =
             after.map_or_else(|| doc! {}, |after| doc! { "org": { "$gt": after.as_str() } });
         let first = store.first(noun, filter, doc! { "org": 1, "_id": 1 }, doc! { "org": 1 });
@@ -65,6 +66,7 @@ async fn prune_some(store: &MongoStore, prune: &Prune) -> Result<Pruned, Failure
             let gone = remove(store, VERSION, old, doc! { "org": 1, "next_at": 1 }, limit).await?;
             Pruned { history: gone, next: again(gone, limit), ..none }
         }
+        What::Replays { before } => replays(store, org, before, limit).await?,
         _ => none,
     })
 }
@@ -106,6 +108,43 @@ async fn first(
         .try_collect()
         .await?;
     Ok(found.into_iter().filter_map(|mut found| found.remove("_id")).collect())
+}
+
+/// Each delivery tells by which replay it was made; those that a job still lists are made first.
+async fn replays(
+    store: &MongoStore,
+    org: &OrgId,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Pruned, Failure> {
+    let old = doc! { "org": org.as_str(), "ended_at": { "$lt": ms(before) } };
+    let order = doc! { "org": 1, "ended_at": 1 };
+    let mut pruned = Pruned::default();
+    let mut room = limit;
+    for job in first(store, REPLAY, old, order, limit).await? {
+        let this = doc! { "_id": job.clone() };
+        let Some(found) = store.light(REPLAY).find_one(this).await? else { continue };
+        if found.contains_key("pending") {
+            step::make(store, &found).await?;
+        }
+        let (made, by_job) = (doc! { "job": job.clone() }, doc! { "job": 1, "_id": 1 });
+        let links = first(store, DELIVERY, made, by_job, room).await?;
+        if !links.is_empty() {
+            let links = doc! { "_id": { "$in": links.clone() } };
+            store.light(DELIVERY).update_many(links, doc! { "$unset": { "job": "" } }).await?;
+        }
+        room -= links.len().min(room);
+        if room > 0 {
+            let done = doc! { "_id": job, "pending": { "$exists": false } };
+            pruned.replays += store.light(REPLAY).delete_one(done).await?.deleted_count;
+            room -= 1;
+        }
+        if room == 0 {
+            pruned.next = Some(String::new());
+            break;
+        }
+    }
+    Ok(pruned)
 }
 
 async fn keys(

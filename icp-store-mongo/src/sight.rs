@@ -7,14 +7,14 @@ use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, doc};
 
 use super::error::{Failure, told};
-use super::row::{self, Fields};
+use super::row::{self, Fields, bin};
 use super::store::{DELIVERY, LANE, MongoStore};
 use super::{lane, meter};
 
 #[async_trait]
 impl LaneStore for MongoStore {
-    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
-        told("list backlogs", backlogs(self, org).await)
+    async fn backlogs(&self, org: &OrgId, lanes: &[LaneId]) -> Result<Vec<LaneBacklog>> {
+        told("list backlogs", backlogs(self, org, lanes).await)
     }
 
     async fn meters(&self, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>> {
@@ -26,14 +26,19 @@ impl LaneStore for MongoStore {
     }
 }
 
-async fn backlogs(store: &MongoStore, org: &OrgId) -> Result<Vec<LaneBacklog>, Failure> {
-    let lanes = store.all(LANE, doc! { "org": org.as_str() }, doc! { "_id": 1 }).await?;
-    let lanes: Vec<Bson> = lanes.iter().filter_map(|lane| lane.get("_id").cloned()).collect();
+async fn backlogs(
+    store: &MongoStore,
+    org: &OrgId,
+    lanes: &[LaneId],
+) -> Result<Vec<LaneBacklog>, Failure> {
+    let lanes: Vec<Bson> = lanes.iter().map(|lane| bin(lane.to_bytes())).collect();
     let found = store
         .aggregate(
             DELIVERY,
             vec![
-                doc! { "$match": { "state": "ready", "lane": { "$in": lanes } } },
+                doc! { "$match": {
+                    "state": "ready", "lane": { "$in": lanes }, "org": org.as_str(),
+                } },
                 doc! { "$group": {
                     "_id": "$lane",
                     "waiting": { "$sum": 1_i64 },

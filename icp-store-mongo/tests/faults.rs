@@ -12,7 +12,7 @@ use icp_core::Code;
 use icp_core::delivery::*;
 use icp_core::event::*;
 use icp_core::id::*;
-use icp_core::store::Store;
+use icp_core::store::{PageQuery, Store};
 use icp_store_mongo::mongodb::IndexModel;
 use icp_store_mongo::mongodb::bson::spec::BinarySubtype;
 use icp_store_mongo::mongodb::bson::{Binary, DateTime, Document, doc};
@@ -45,6 +45,14 @@ async fn an_address_that_is_none_is_refused() {
     for bad in ["", "postgres://localhost/icp", "mongodb://", "mongodb://host:port/"] {
         assert_eq!(refused(bad).await.code(), Code::ConfigInvalid, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_time_limit_of_zero_is_refused() {
+    let hasty = MongoStore::builder(url()).server_selection_timeout(Duration::ZERO);
+    let error = hasty.connect().await.unwrap_err();
+    assert_eq!(error.code(), Code::ConfigInvalid);
+    assert_eq!(error.list()[0].pointer, "/server_selection_timeout");
 }
 
 #[tokio::test]
@@ -294,7 +302,8 @@ async fn places_that_nobody_uses_are_given_back_while_the_lane_is_busy() {
     let (taken, org) = (&claimed[0].delivery, &claimed[0].delivery.org);
     let other = [0, 16].map(|n| DeliveryId::from_bytes(id(n)));
     let other = *other.iter().find(|id| **id != taken.id).unwrap();
-    let in_flight = async || store.lanes(org).await.unwrap()[0].in_flight;
+    let in_flight =
+        async || store.lanes(org, PageQuery::default()).await.unwrap().items[0].in_flight;
     let places = async || {
         let lane = lanes.find_one(doc! {}).await.unwrap().unwrap();
         lane.get_document("held").unwrap().len()

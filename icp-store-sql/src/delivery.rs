@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use icp_core::delivery::{
     Attempt, Audit, Cancel, Claim, Claimed, Delivery, DeliveryQuery, DeliveryState, DeliveryStore,
-    Lane, Lease, Renew, Replay, Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled, Sweep,
-    Swept,
+    Lane, LaneId, Lease, Renew, Replay, Rescue, RescueOf, Rescued, SessionBeat, Settle, Settled,
+    Sweep, Swept,
 };
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{DeliveryId, OrgId, SessionId};
-use icp_core::store::Page;
+use icp_core::store::{Page, PageQuery};
 use icp_core::time::Timestamp;
 use sqlx::Database;
 
@@ -126,8 +126,8 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
         read!(self, Scope::Of(org), "list attempts", |conn| attempts(conn, org, delivery).await)
     }
 
-    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
-        read!(self, Scope::Of(org), "list lanes", |conn| lanes(conn, org).await)
+    async fn lanes(&self, org: &OrgId, page: PageQuery<LaneId>) -> Result<Page<Lane>> {
+        read!(self, Scope::Of(org), "list lanes", |conn| lanes(conn, org, page).await)
     }
 
     async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
@@ -339,8 +339,26 @@ async fn attempts(
     rows.iter().map(row::attempt).collect()
 }
 
-async fn lanes(conn: &mut Conn<'_>, org: &OrgId) -> Result<Vec<Lane>, Failure> {
-    let sql = format!("SELECT {LANE} FROM icp_lane l WHERE l.org = ? ORDER BY l.id");
-    let rows = statement(sql).bind(org.as_str().to_owned()).fetch_all(conn).await?;
-    rows.iter().map(row::lane).collect()
+pub(crate) fn lanes_sql() -> String {
+    format!(
+        "SELECT {LANE} FROM icp_lane l INDEXED BY icp_lane_list \
+         WHERE l.org = ? AND l.id > ? ORDER BY l.id LIMIT ?"
+    )
+}
+
+async fn lanes(
+    conn: &mut Conn<'_>,
+    org: &OrgId,
+    page: PageQuery<LaneId>,
+) -> Result<Page<Lane>, Failure> {
+    // No id is empty, so each is greater.
+    let after = page.after.map_or(Vec::new(), |after| after.to_bytes().to_vec());
+    let rows = statement(lanes_sql())
+        .bind(text(org.as_str()))
+        .bind(after)
+        .bind(row::more_than(page.limit))
+        .fetch_all(conn)
+        .await?;
+    let items = rows.iter().map(row::lane).collect::<Result<_, _>>()?;
+    Ok(Page::cut(items, page.limit))
 }

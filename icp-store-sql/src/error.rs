@@ -1,5 +1,16 @@
 use icp_core::error::{Code, Error};
 
+/// Refuses a time limit that everything would exceed.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) fn above_zero(field: &str, limit: std::time::Duration) -> icp_core::error::Result<()> {
+    if limit.as_millis() > 0 {
+        return Ok(());
+    }
+    let violation =
+        icp_core::error::Violation::new(format!("/{field}"), "out_of_range", "use at least 1 ms");
+    Err(Error::violations(Code::ConfigInvalid, vec![violation]))
+}
+
 /// Either the database failed, or a rule of the store was broken.
 #[derive(Debug)]
 pub(crate) enum Failure {

@@ -1,4 +1,5 @@
 //! What an engine asks all day, heard as it is asked, beside a hundred thousand of everything.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -124,9 +125,10 @@ pub(crate) fn fill(dialect: Dialect) -> Vec<String> {
              SELECT {own}, {past}, 'host', 'note' FROM {all}"
         ),
         format!(
-            "INSERT INTO icp_replay (id, org, state, next_at, job) \
-             SELECT {own}, {org}, 2, 0, '{{}}' FROM {all}"
+            "INSERT INTO icp_replay (id, org, state, next_at, ended_at, job) \
+             SELECT {own}, {org}, 3, 0, {past}, '{{}}' FROM {all}"
         ),
+        format!("INSERT INTO icp_replay_delivery (job, delivery) SELECT {own}, {own} FROM {all}"),
         format!("INSERT INTO icp_session (id, beat, beaten_at) VALUES ({session}, 1, {now})"),
     ]
 }
@@ -271,7 +273,12 @@ async fn page<D: Database>(store: &SqlStore<D>) {
     store.delivery(&org, delivery).await.unwrap();
     store.attempts(&org, delivery).await.unwrap();
     store.event(&org, event).await.unwrap();
-    store.backlogs(&org).await.unwrap();
+    for after in [None, Some(LaneId::from_bytes(id(7)))] {
+        let lanes = store.lanes(&org, PageQuery { after, limit: 50 }).await.unwrap().items;
+        let lanes: Vec<LaneId> = lanes.iter().map(|lane| lane.id).collect();
+        assert!(!lanes.is_empty());
+        store.backlogs(&org, &lanes).await.unwrap();
+    }
     for after in [None, Some(event)] {
         let page = PageQuery { after, limit: 50 };
         store.events(&org, &EventQuery { page, ..EventQuery::default() }).await.unwrap();
@@ -283,9 +290,13 @@ async fn prune<D: Database>(store: &SqlStore<D>) {
     let org = store.next_organization(OrgId::new("org-3").ok().as_ref()).await.unwrap().unwrap();
     let before = NOW - Duration::from_secs(90_000);
     let cutoffs = Cutoffs { events: before, deliveries: before, dead_letters: before };
-    for what in
-        [What::Keys, What::Records(cutoffs), What::Audit { before }, What::History { before }]
-    {
+    for what in [
+        What::Keys,
+        What::Records(cutoffs),
+        What::Audit { before },
+        What::History { before },
+        What::Replays { before },
+    ] {
         let prune = Prune { org: org.clone(), what, after: None, limit: 100, now: NOW };
         let pruned = store.prune(&prune).await.unwrap();
         assert!(pruned.by_kind().iter().any(|(_, count)| *count > 0), "{what:?}");

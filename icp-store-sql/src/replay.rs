@@ -114,8 +114,8 @@ async fn create(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<ReplayJob, Failu
         return Ok(made);
     }
     statement(
-        "INSERT INTO icp_replay (id, org, state, next_at, owner, lease_until, job) \
-         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO icp_replay (id, org, state, next_at, owner, lease_until, ended_at, job) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
     )
     .bind(job.id.to_bytes().to_vec())
     .bind(text(job.org.as_str()))
@@ -123,6 +123,7 @@ async fn create(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<ReplayJob, Failu
     .bind(job.next_at.as_millis())
     .bind(job.owner.map(|owner| owner.to_bytes().to_vec()))
     .bind(job.lease_until.map(Timestamp::as_millis))
+    .bind(job.ended_at.map(Timestamp::as_millis))
     .bind(serde_json::to_string(job)?)
     .execute(conn)
     .await?;
@@ -130,7 +131,7 @@ async fn create(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<ReplayJob, Failu
 }
 
 pub(crate) const SAVE: &str = "UPDATE icp_replay SET state = ?, next_at = ?, owner = ?, \
-     lease_until = ?, job = ? WHERE id = ?";
+     lease_until = ?, ended_at = ?, job = ? WHERE id = ?";
 
 pub(crate) async fn save(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<(), Failure> {
     statement(SAVE)
@@ -138,6 +139,7 @@ pub(crate) async fn save(conn: &mut Conn<'_>, job: &ReplayJob) -> Result<(), Fai
         .bind(job.next_at.as_millis())
         .bind(job.owner.map(|owner| owner.to_bytes().to_vec()))
         .bind(job.lease_until.map(Timestamp::as_millis))
+        .bind(job.ended_at.map(Timestamp::as_millis))
         .bind(serde_json::to_string(job)?)
         .bind(job.id.to_bytes().to_vec())
         .execute(conn)

@@ -30,7 +30,8 @@ impl<D: Database> RetentionStore for SqlStore<D> {
 pub(crate) const NEXT_ORG: &str = "SELECT min(org) FROM (\
      SELECT min(org) AS org FROM icp_event WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_idempotency WHERE org > ?1 \
-     UNION ALL SELECT min(org) FROM icp_audit WHERE org > ?1) v";
+     UNION ALL SELECT min(org) FROM icp_audit WHERE org > ?1 \
+     UNION ALL SELECT min(org) FROM icp_replay WHERE org > ?1) v";
 
 async fn next_org(conn: &mut Conn<'_>, after: Option<&OrgId>) -> Result<Option<OrgId>, Failure> {
     // No id is empty, so each is greater.
@@ -48,6 +49,7 @@ async fn one_batch(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure
         What::Keys => keys(conn, prune).await,
         What::Audit { before } => audit(conn, prune, before).await,
         What::History { before } => history(conn, prune, before).await,
+        What::Replays { before } => replays(conn, prune, before).await,
         _ => {
             Err(Error::new(Code::Unsupported, "this store cannot prune that; use a newer one")
                 .into())
@@ -281,6 +283,44 @@ async fn history(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Resul
     if let Some(last) = found.last().filter(|_| found.len() == prune.limit) {
         let (kind, id): (&str, &str) = (last.try_get(0)?, last.try_get(1)?);
         pruned.next = Some(serde_json::to_string(&(kind, id, last.try_get::<i64>(2)?))?);
+    }
+    Ok(pruned)
+}
+
+pub(crate) const REPLAYS: &str =
+    "SELECT id FROM icp_replay WHERE org = ? AND ended_at < ? ORDER BY ended_at LIMIT ?";
+pub(crate) const LINKS: &str =
+    "SELECT delivery FROM icp_replay_delivery WHERE job = ? ORDER BY delivery LIMIT ?";
+pub(crate) const FORGET_LINKS: &str =
+    "DELETE FROM icp_replay_delivery WHERE job = ? AND delivery <= ?";
+pub(crate) const FORGET_REPLAY: &str = "DELETE FROM icp_replay WHERE id = ?";
+
+/// The links first: the job is what tells whose they are.
+async fn replays(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<Pruned, Failure> {
+    let found = statement(REPLAYS)
+        .bind(text(prune.org.as_str()))
+        .bind(before.as_millis())
+        .bind(limit(prune))
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut pruned = Pruned::default();
+    let mut room = limit(prune);
+    for job in &found {
+        let job = row::bytes(job, 0)?.to_vec();
+        let links = statement(LINKS).bind(job.clone()).bind(room).fetch_all(&mut *conn).await?;
+        if let Some(last) = links.last() {
+            let last = row::bytes(last, 0)?.to_vec();
+            statement(FORGET_LINKS).bind(job.clone()).bind(last).execute(&mut *conn).await?;
+        }
+        room -= i64::try_from(links.len()).unwrap_or(room);
+        if room > 0 {
+            pruned.replays += statement(FORGET_REPLAY).bind(job).execute(&mut *conn).await?;
+            room -= 1;
+        }
+        if room == 0 {
+            pruned.next = Some(String::new());
+            break;
+        }
     }
     Ok(pruned)
 }

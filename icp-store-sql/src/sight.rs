@@ -11,13 +11,13 @@ use crate::link::Conn;
 use crate::rescue::WAITING;
 use crate::row::{self, LANE};
 use crate::scope::Scope;
-use crate::statement::statement;
+use crate::statement::{exact, statement, values};
 use crate::store::{SqlStore, read};
 
 #[async_trait]
 impl<D: Database> LaneStore for SqlStore<D> {
-    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
-        read!(self, Scope::Of(org), "list backlogs", |conn| backlogs(conn, org).await)
+    async fn backlogs(&self, org: &OrgId, lanes: &[LaneId]) -> Result<Vec<LaneBacklog>> {
+        read!(self, Scope::Of(org), "list backlogs", |conn| backlogs(conn, org, lanes).await)
     }
 
     async fn meters(&self, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>> {
@@ -29,19 +29,32 @@ impl<D: Database> LaneStore for SqlStore<D> {
     }
 }
 
-pub(crate) const BACKLOGS: &str = "SELECT l.id, \
+pub(crate) const BACKLOGS: (&str, &str) = (
+    "WITH v (id) AS (VALUES ",
+    ") SELECT l.id, \
      (SELECT count(*) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0), \
      (SELECT min(d.due_at) FROM icp_delivery d WHERE d.lane = l.id AND d.state = 0) \
-     FROM icp_lane l WHERE l.org = ?";
+     FROM v CROSS JOIN icp_lane l ON l.id = v.id WHERE l.org = ?",
+);
 
-async fn backlogs(conn: &mut Conn<'_>, org: &OrgId) -> Result<Vec<LaneBacklog>, Failure> {
-    let rows = statement(BACKLOGS).bind(org.as_str().to_owned()).fetch_all(conn).await?;
+async fn backlogs(
+    conn: &mut Conn<'_>,
+    org: &OrgId,
+    lanes: &[LaneId],
+) -> Result<Vec<LaneBacklog>, Failure> {
     let mut backlogs = Vec::new();
-    for found in &rows {
-        let Some(first_due) = row::maybe_time(found, 2)? else { continue };
-        let lane = LaneId::from_bytes(row::bytes(found, 0)?);
-        let waiting = found.try_get::<i64>(1)?.cast_unsigned();
-        backlogs.push(LaneBacklog { lane, waiting, first_due });
+    for chunk in exact(lanes) {
+        let mut query = values(BACKLOGS.0, chunk.len(), 1, BACKLOGS.1);
+        for lane in chunk {
+            query.bind(lane.to_bytes().to_vec());
+        }
+        query.bind(org.shared());
+        for found in &query.fetch_all(&mut *conn).await? {
+            let Some(first_due) = row::maybe_time(found, 2)? else { continue };
+            let lane = LaneId::from_bytes(row::bytes(found, 0)?);
+            let waiting = found.try_get::<i64>(1)?.cast_unsigned();
+            backlogs.push(LaneBacklog { lane, waiting, first_due });
+        }
     }
     Ok(backlogs)
 }

@@ -48,6 +48,8 @@ async fn what_keeps_a_store_from_opening_is_told_without_secrets() {
     }
     let prefixed = MySqlStore::builder(&url).table_prefix("x; DROP TABLE y").open().await;
     assert_eq!(prefixed.unwrap_err().code(), Code::ConfigInvalid);
+    let hasty = MySqlStore::builder(&url).acquire_timeout(Duration::ZERO).open().await;
+    assert_eq!(hasty.unwrap_err().list()[0].pointer, "/acquire_timeout");
 }
 
 #[tokio::test(flavor = "multi_thread")]

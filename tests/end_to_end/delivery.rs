@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::event::NewEvent;
+use icp::store::PageQuery;
 use icp::time::Timestamp;
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
@@ -163,7 +164,7 @@ async fn retry_after_holds_up_the_whole_lane(backend: Backend) {
     let first = stage.receiver.wait_for_to("/crm", 1).await.remove(0);
     stage
         .until(async || {
-            let lanes = stage.engine.lanes(&stage.org).await.unwrap();
+            let lanes = stage.engine.lanes(&stage.org, PageQuery::default()).await.unwrap().items;
             lanes.into_iter().find_map(|lane| lane.blocked_until)
         })
         .await;

@@ -6,6 +6,7 @@ use icp::delivery::health::BreakerState;
 use icp::delivery::{DeliveryState, LaneState};
 use icp::event::NewEvent;
 use icp::id::OrgId;
+use icp::store::PageQuery;
 use icp::time::Timestamp;
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
@@ -40,7 +41,9 @@ async fn a_failing_receiver_is_left_alone_and_probed(backend: Backend) {
     for n in 0..5 {
         stage.publish("order.paid", &json!(n)).await;
     }
-    let status = async || stage.engine.lane_statuses(&stage.org).await.unwrap().remove(0);
+    let status = async || {
+        stage.engine.lane_statuses(&stage.org, PageQuery::default()).await.unwrap().items.remove(0)
+    };
     let open = async || Some(status().await).filter(|lane| lane.state == LaneState::Open);
     let open = stage.until(open).await;
     assert_eq!((open.breaker, open.waiting, open.lane.in_flight), (BreakerState::Open, 5, 0));
@@ -65,10 +68,19 @@ async fn a_rate_is_kept_and_costs_no_try(backend: Backend) {
     let events = (0..5).map(|n| stage.event("order.paid", &json!(n))).collect();
     let begun = stage.engine.now();
     assert!(stage.engine.publish_batch(events).await.iter().all(Result::is_ok));
-    let rate = stage.engine.lane_statuses(&stage.org).await.unwrap().remove(0).rate.unwrap();
+    let rate = stage
+        .engine
+        .lane_statuses(&stage.org, PageQuery::default())
+        .await
+        .unwrap()
+        .items
+        .remove(0)
+        .rate
+        .unwrap();
     // One comes back every 200 ms.
     let back = stage.engine.now().since(begun).as_millis() / 200;
-    assert!(rate.limit == 2 && u128::from(rate.remaining) <= back, "{rate:?} after {back}");
+    assert_eq!((rate.limit, rate.per_seconds, rate.burst), (5, 1, 2));
+    assert!(u128::from(rate.remaining) <= back, "{rate:?} after {back}");
     stage.settled(DeliveryState::Delivered, 5).await;
     let starts = starts(&stage).await;
     assert!(starts[4].since(begun) >= Duration::from_millis(600), "{begun:?}: {starts:?}");

@@ -7,6 +7,7 @@ use icp::resource::{Actor, AuditQuery, BulkAction};
 use icp::secret::SecretString;
 use icp::signing::standard::StandardVerifier;
 use icp::signing::{KeyRing, Verifier};
+use icp::store::PageQuery;
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
 
@@ -112,7 +113,7 @@ async fn a_paused_organization_delivers_nothing(backend: Backend) {
     stage.publish("order.paid", &json!(1)).await;
     let waiting = stage.only(DeliveryState::Ready).await;
     assert_eq!((waiting.tries, waiting.epoch), (0, 0), "not even handed over");
-    assert!(engine.lanes(org).await.unwrap()[0].paused);
+    assert!(engine.lanes(org, PageQuery::default()).await.unwrap().items[0].paused);
     engine.resume_organization(org, &host).await.unwrap();
     stage.only(DeliveryState::Delivered).await;
     stage.end().await;

@@ -12,6 +12,7 @@ use icp::integration::http::HttpConnector;
 use icp::resource::{Actor, Expect, Revision};
 use icp::signing::standard::StandardVerifier;
 use icp::signing::{KeyRing, Verifier};
+use icp::store::PageQuery;
 use icp::trial::{Sample, TestOf, TestOutcome, TestReport};
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ async fn assert_nothing_is_stored(stage: &Stage, head: Revision) {
     assert!(stage.deliveries().await.is_empty());
     let events = stage.engine.events(&stage.org, &EventQuery::default()).await.unwrap();
     assert!(events.items.is_empty());
-    assert!(stage.engine.lanes(&stage.org).await.unwrap().is_empty());
+    assert!(stage.engine.lanes(&stage.org, PageQuery::default()).await.unwrap().items.is_empty());
     assert_eq!(stage.backend.store.head().await.unwrap(), head);
 }
 

@@ -4,7 +4,7 @@
 //! The servers are the tests' own, started by `scripts/services` on ports of their own, so that
 //! those of other tests live on. `ICP_RESTART_ROUNDS` says how often each is killed; without it
 //! that is three times.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod server;
 

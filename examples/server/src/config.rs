@@ -14,6 +14,9 @@ use crate::location::Location;
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "icp.toml";
 
+/// A day: longer than any attempt takes.
+const LONGEST_SHUTDOWN: u64 = 86_400;
+
 const PREFIX: &str = "ICP_";
 /// Names the file itself, and is read by the command line.
 const FILE: &str = "ICP_CONFIG";
@@ -45,7 +48,8 @@ pub(crate) struct Config {
     pub(crate) max_body_bytes: usize,
     /// How many attempts are made at once. Default 2,048.
     pub(crate) max_in_flight: usize,
-    /// How many seconds attempts under way have to end when the server stops. Default 30.
+    /// How many seconds attempts under way have to end when the server stops, up to 86,400; 0
+    /// breaks them off. Default 30.
     pub(crate) shutdown_seconds: u64,
     /// What is logged, as `level` or `target=level` joined by commas. Default `info`.
     pub(crate) log: String,
@@ -152,6 +156,10 @@ impl Config {
         let (has_url, has_file) = (has("store_url"), has("database"));
         let config: Self =
             read(table, "the environment", |field| format!("{PREFIX}{}", field.to_uppercase()))?;
+        if config.shutdown_seconds > LONGEST_SHUTDOWN {
+            let message = format!("`shutdown_seconds` must be at most {LONGEST_SHUTDOWN}");
+            return Err(refused(message));
+        }
         config.in_one_place(has_url, has_file)
     }
 

@@ -49,6 +49,35 @@ async fn a_delivery_is_called_off_and_replayed() {
 }
 
 #[tokio::test]
+async fn lanes_are_listed_page_by_page() {
+    let api = Api::with_orders().await;
+    let lanes = "/api/v1/organizations/acme/lanes";
+    let integrations = "/api/v1/organizations/acme/integrations";
+    for n in 0..4 {
+        let target = json!({"kind": "http", "url": "http://127.0.0.1:9/"});
+        let spec = json!({"events": ["order.*"], "target": target});
+        api.post(integrations, json!({"id": format!("more-{n}"), "spec": spec})).await.expect(201);
+    }
+    let event = json!({"type": "order.paid", "data": 1});
+    api.post("/api/v1/organizations/acme/events", event).await.expect(202);
+    let all = api.get(lanes).await.expect(200);
+    let all: Vec<_> = all["items"].as_array().unwrap().iter().map(|l| l["id"].clone()).collect();
+    assert_eq!(all.len(), 5);
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    for left in [3, 1] {
+        let page = api.get(&format!("{lanes}?limit=2{cursor}")).await.expect(200);
+        found.extend(page["items"].as_array().unwrap().iter().map(|l| l["id"].clone()));
+        assert_eq!(found.len(), 5 - left);
+        assert!(page["items"].as_array().unwrap().iter().all(|l| l["waiting"] == 1), "{page}");
+        cursor = format!("&cursor={}", page["next"].as_str().unwrap());
+    }
+    let page = api.get(&format!("{lanes}?limit=2{cursor}")).await.expect(200);
+    found.push(page["items"][0]["id"].clone());
+    assert_eq!((found, &page["next"]), (all, &Value::Null));
+    api.get(&format!("{MANY}?limit=2{cursor}")).await.problem(400, "cursor_invalid");
+}
+
+#[tokio::test]
 async fn a_failed_delivery_is_a_dead_letter_with_its_attempt() {
     let api = Api::with_orders().await;
     let id = api.attempted().await;

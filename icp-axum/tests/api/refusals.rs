@@ -55,7 +55,7 @@ const CASES: &[Case] = &[
     ("GET", "/api/v1/organizations?cursor=eA", "", "", 400, "cursor_invalid", "", "next"),
     ("GET", "/api/v1/organizations/acme/integrations?label=team", "", "", 400, "query_invalid", "/label", "key:value"),
     ("GET", "/api/v1/organizations/acme/audit?id=a%20b", "", "", 400, "query_invalid", "/id", ""),
-    ("GET", "/api/v1/organizations/acme/lanes?limit=1", "", "", 400, "query_invalid", "/limit", ""),
+    ("GET", "/api/v1/organizations/acme/lanes?limit=0", "", "", 400, "query_invalid", "/limit", ""),
     ("POST", EVENTS, JSON, r#"{"data":1}"#, 400, "event_invalid", "/type", "is missing"),
     ("POST", EVENTS, JSON, r#"{"type":"a.b"}"#, 400, "event_invalid", "/data", "is missing"),
     ("POST", EVENTS, JSON, r#"{"type":"a.b","data":1,"ordring_key":"x"}"#, 400, "event_invalid", "/ordring_key", "did you mean `ordering_key`?"),

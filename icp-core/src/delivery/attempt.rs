@@ -238,10 +238,10 @@ async fn judged(
             block_lane_until: None,
         },
         Judgement::Failed(failure) => {
-            if failure.hint == Hint::Gone {
-                if let Err(error) = switch_off(core, work, view, bound).await {
-                    report(work, &error);
-                }
+            if failure.hint == Hint::Gone
+                && let Err(error) = switch_off(core, work, view, bound).await
+            {
+                report(work, &error);
             }
             failed(core, work, bound, failure, Some(&sent), started, now).await
         }

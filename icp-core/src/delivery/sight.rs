@@ -14,8 +14,9 @@ use crate::time::Timestamp;
 /// [`DeliveryStore`](super::DeliveryStore).
 #[async_trait]
 pub trait LaneStore: std::fmt::Debug + Send + Sync + 'static {
-    /// What waits in the lanes of an organization; lanes in which nothing waits may be left out.
-    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>>;
+    /// What waits in these lanes of an organization, up to 1,000, each named once; lanes in which
+    /// nothing waits, and those of others, are left out.
+    async fn backlogs(&self, org: &OrgId, lanes: &[LaneId]) -> Result<Vec<LaneBacklog>>;
 
     /// What the organization's integrations have used of their rates; those that have used
     /// nothing may be left out.

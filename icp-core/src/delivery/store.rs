@@ -107,8 +107,8 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// The attempts of a delivery of the organization, oldest first.
     async fn attempts(&self, org: &OrgId, delivery: DeliveryId) -> Result<Vec<Attempt>>;
 
-    /// The lanes of an organization, ordered by id.
-    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>>;
+    /// Lanes of an organization, ordered by id.
+    async fn lanes(&self, org: &OrgId, page: PageQuery<LaneId>) -> Result<Page<Lane>>;
 
     /// How many deliveries are in each state, over all organizations, at some moment of the
     /// call; states without deliveries may be left out. For metrics and ledgers.

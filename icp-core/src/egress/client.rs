@@ -50,7 +50,8 @@ const OWN_HEADERS: [header::HeaderName; 6] = [
 /// HTTP/1.1, and HTTP/2 where TLS negotiates it. A connection is reused only under a policy with
 /// the same [`fingerprint`](AddressPolicy::fingerprint) and for the same scheme, host and port. A
 /// request is sent again only if a reused connection was found closed before any byte of it was
-/// written.
+/// written. A peer that vanished without a word is told from a slow one by HTTP/2 pings, see
+/// [`keep_alive`](ClientBuilder::keep_alive).
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -65,6 +66,14 @@ struct Inner {
     max_headers: usize,
     max_idle_per_host: usize,
     idle_timeout: Duration,
+    keep_alive: KeepAlive,
+}
+
+/// When a quiet HTTP/2 connection is pinged, and how long the peer has to answer.
+#[derive(Clone, Copy)]
+struct KeepAlive {
+    interval: Duration,
+    timeout: Duration,
 }
 
 impl Client {
@@ -78,6 +87,10 @@ impl Client {
             max_headers: DEFAULT_MAX_HEADERS,
             max_idle_per_host: 64,
             idle_timeout: Duration::from_secs(50),
+            keep_alive: KeepAlive {
+                interval: Duration::from_secs(10),
+                timeout: Duration::from_secs(5),
+            },
         }
     }
 
@@ -170,6 +183,8 @@ impl Inner {
                     .pool_idle_timeout(self.idle_timeout)
                     .pool_max_idle_per_host(self.max_idle_per_host)
                     .http1_max_buf_size(usize::from(MAX_HEAD_BYTES))
+                    .http2_keep_alive_interval(self.keep_alive.interval)
+                    .http2_keep_alive_timeout(self.keep_alive.timeout)
                     .http2_max_header_list_size(u32::from(MAX_HEAD_BYTES));
                 // Saying the default aloud would cost an allocation for each response.
                 if self.max_headers != DEFAULT_MAX_HEADERS {
@@ -299,6 +314,11 @@ fn classify(error: &(dyn StdError + 'static), timings: &mut Timings) -> EgressEr
             class = FailureClass::Reset;
             message = "the connection closed before the answer was complete".to_owned();
         }
+        // Hyper keeps no time of its own here but that of a ping.
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout) {
+            class = FailureClass::Reset;
+            message = "the peer no longer answers on this connection".to_owned();
+        }
         if let Some(cause) = cause.downcast_ref::<io::Error>() {
             let tls =
                 cause.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>);
@@ -325,6 +345,7 @@ pub struct ClientBuilder {
     max_headers: usize,
     max_idle_per_host: usize,
     idle_timeout: Duration,
+    keep_alive: KeepAlive,
 }
 
 impl ClientBuilder {
@@ -372,12 +393,29 @@ impl ClientBuilder {
         self
     }
 
+    /// After how long without a sign of the peer an HTTP/2 connection is pinged, and how long the
+    /// answer may take before the connection is closed and its requests fail; default 10 s and
+    /// 5 s.
+    ///
+    /// Only a connection with a request under way is pinged, as many servers take pings of idle
+    /// ones for abuse; one that was idle for longer than the interval is pinged with its next
+    /// request. So a peer that vanished costs that request at the most the answer's time, and
+    /// the next one opens a new connection.
+    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.keep_alive = KeepAlive { interval, timeout };
+        self
+    }
+
     /// The client.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] when an extra root is not a certificate, or no certificate is
-    /// trusted at all though the system's were asked for.
+    /// [`Code::ConfigInvalid`] when an extra root is not a certificate, no certificate is
+    /// trusted at all though the system's were asked for, or a time of
+    /// [`keep_alive`](Self::keep_alive) is zero.
     pub fn build(self) -> BuildResult<Client> {
+        if self.keep_alive.interval.is_zero() || self.keep_alive.timeout.is_zero() {
+            return Err(Error::new(Code::ConfigInvalid, "use times of keep-alive above zero"));
+        }
         let tls = TlsConnector::from(Arc::new(tls_config(self.native_roots, self.extra_roots)?));
         let parts = Parts { resolver: self.resolver, dialer: self.dialer, tls };
         Ok(Client {
@@ -387,6 +425,7 @@ impl ClientBuilder {
                 max_headers: self.max_headers,
                 max_idle_per_host: self.max_idle_per_host,
                 idle_timeout: self.idle_timeout,
+                keep_alive: self.keep_alive,
             }),
         })
     }

@@ -35,7 +35,8 @@ pub enum FailureClass {
     Tls,
     /// A limit of [`Timeouts`](super::Timeouts) was reached.
     Timeout(Phase),
-    /// The peer closed the connection before the response was complete.
+    /// The connection ended before the response was complete: the peer closed it, or answered no
+    /// more pings on it.
     Reset,
     /// The peer's answer is not HTTP, or its head is larger than the limit.
     Protocol,

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The limits of one call; each is enforced by itself, `total` over all of them.
 ///
 /// In documents each is a whole number of milliseconds: `connect_ms`, `headers_ms`, `body_ms`,
-/// `total_ms`. Zero means the phase fails at once, not that it is unlimited.
+/// `total_ms`. Zero means the phase fails at once, not that it is unlimited; an integration's
+/// target refuses it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
@@ -30,6 +31,19 @@ pub struct Timeouts {
     #[serde(rename = "total_ms", with = "millis")]
     #[schemars(with = "u64")]
     pub total: Duration,
+}
+
+impl Timeouts {
+    /// Every limit with its name in documents.
+    #[must_use]
+    pub const fn fields(&self) -> [(&'static str, Duration); 4] {
+        [
+            ("connect_ms", self.connect),
+            ("headers_ms", self.headers),
+            ("body_ms", self.body),
+            ("total_ms", self.total),
+        ]
+    }
 }
 
 impl Default for Timeouts {

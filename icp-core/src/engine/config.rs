@@ -10,7 +10,7 @@ use crate::retention::Retention;
 pub struct EngineConfig {
     /// What events may be. Default: bodies of 1 MiB, due times of 366 days ahead.
     pub events: EventLimits,
-    /// How long an idempotency key is kept. Default 7 days.
+    /// How long an idempotency key is kept, up to 3,660 days. Default 7 days.
     pub idempotency_window: Duration,
     /// How many attempts this node makes at once, up to 1,000,000. Default 2,048. An organization
     /// may hold three times what is free: one alone gets three quarters.
@@ -19,25 +19,26 @@ pub struct EngineConfig {
     pub claim_batch: usize,
     /// How many outcomes are recorded in one go. Default 200.
     pub settle_batch: usize,
-    /// How long an outcome may wait for others before it is recorded. Default 5 ms. Together with
-    /// `settle_batch` this bounds what is sent twice after a crash.
+    /// How long an outcome may wait for others before it is recorded, up to 10 s; 0 does not wait.
+    /// Default 5 ms. Together with `settle_batch` this bounds what is sent twice after a crash.
     pub settle_linger: Duration,
     /// How many events are taken in by one transaction. Default 256.
     pub publish_batch: usize,
-    /// How long a transaction waits for more events where many come in at the same time. Default
-    /// 1 ms; a publisher that is alone does not wait.
+    /// How long a transaction waits for more events where many come in at the same time, up to
+    /// 10 s; 0 does not wait. Default 1 ms; a publisher that is alone does not wait.
     pub publish_linger: Duration,
     /// How many events may wait for their transaction before more are refused as overloaded.
     /// Default 10,000.
     pub publish_queue: usize,
-    /// How long a lease is valid before it is renewed or lost. Default 60 s.
+    /// How long a lease is valid before it is renewed or lost, up to a day. Default 60 s.
     pub lease: Duration,
-    /// How long one attempt may take at the very most, whatever its integration says. Default
-    /// 150 s.
+    /// How long one attempt may take at the very most, whatever its integration says; up to an
+    /// hour. Default 150 s.
     pub attempt_deadline: Duration,
-    /// How often this node shows that it lives. Default 2 s.
+    /// How often this node shows that it lives. This and each interval below is more than zero and
+    /// at most a day. Default 2 s.
     pub beat: Duration,
-    /// After how many missed beats a node is taken for dead. Default 5.
+    /// After how many missed beats a node is taken for dead, 2 to 1,000. Default 5.
     pub missed_beats: u32,
     /// With how many rescues a delivery is poison. Default 3.
     pub max_rescues: u32,
@@ -96,6 +97,11 @@ impl Default for EngineConfig {
 /// More attempts at once than a process has sockets for.
 const MOST_IN_FLIGHT: usize = 1_000_000;
 
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longer than anything is gained by waiting for company.
+const LONGEST_LINGER: Duration = Duration::from_secs(10);
+
 impl EngineConfig {
     pub(super) fn validate(&self) -> Result<()> {
         let mut violations = Vec::new();
@@ -114,27 +120,23 @@ impl EngineConfig {
         check((1..=1_000).contains(&self.settle_batch), "settle_batch", "use 1 to 1000");
         check((1..=1_000).contains(&self.publish_batch), "publish_batch", "use 1 to 1000");
         check(self.publish_queue > 0, "publish_queue", positive);
-        check(self.missed_beats >= 2, "missed_beats", "must be at least 2");
+        check(self.events.max_body > 0, "events/max_body", positive);
+        check((2..=1_000).contains(&self.missed_beats), "missed_beats", "use 2 to 1000");
         check(self.max_rescues > 0, "max_rescues", positive);
         check(self.index_capacity > 0, "index_capacity", positive);
-        for (field, value) in [
-            ("attempt_deadline", self.attempt_deadline),
-            ("beat", self.beat),
-            ("poll", self.poll),
-            ("feed", self.feed),
-            ("sweep", self.sweep),
-            ("relay", self.relay),
-            ("replay", self.replay),
-            ("prune", self.prune),
-        ] {
-            check(!value.is_zero(), field, "must be longer than zero");
+        for (field, value, most, message) in self.times() {
+            check(!value.is_zero() && value <= most, field, message);
+        }
+        for (field, value) in
+            [("settle_linger", self.settle_linger), ("publish_linger", self.publish_linger)]
+        {
+            check(value <= LONGEST_LINGER, field, "use at most 10 seconds");
         }
         for (field, value) in self.retention.fields() {
-            let hour = Duration::from_secs(3_600);
-            check(value >= hour, &format!("retention/{field}"), "must be at least one hour");
+            check(value >= HOUR, &format!("retention/{field}"), "must be at least one hour");
         }
         check(
-            self.lease >= self.beat * self.missed_beats,
+            self.lease >= self.beat.saturating_mul(self.missed_beats),
             "lease",
             "must not be shorter than `beat` times `missed_beats`",
         );
@@ -142,5 +144,77 @@ impl EngineConfig {
             return Ok(());
         }
         Err(Error::violations(Code::ConfigInvalid, violations).during("build engine"))
+    }
+
+    /// The times that cannot be zero, each with its longest.
+    fn times(&self) -> [(&'static str, Duration, Duration, &'static str); 10] {
+        let day = "must be longer than zero and at most one day";
+        [
+            ("attempt_deadline", self.attempt_deadline, HOUR, "use up to one hour, but not zero"),
+            ("beat", self.beat, DAY, day),
+            ("poll", self.poll, DAY, day),
+            ("feed", self.feed, DAY, day),
+            ("sweep", self.sweep, DAY, day),
+            ("relay", self.relay, DAY, day),
+            ("replay", self.replay, DAY, day),
+            ("prune", self.prune, DAY, day),
+            ("lease", self.lease, DAY, day),
+            (
+                "idempotency_window",
+                self.idempotency_window,
+                DAY * 3_660,
+                "use up to 3660 days, but not zero",
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointers(change: impl FnOnce(&mut EngineConfig)) -> Vec<String> {
+        let mut config = EngineConfig::default();
+        change(&mut config);
+        let Err(error) = config.validate() else { return Vec::new() };
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        error.list().iter().map(|found| found.pointer.clone()).collect()
+    }
+
+    #[test]
+    fn times_are_neither_zero_nor_absurd() {
+        type Field = fn(&mut EngineConfig) -> &mut Duration;
+        let fields: [(&str, Field, Duration); 9] = [
+            ("/attempt_deadline", |c| &mut c.attempt_deadline, HOUR),
+            ("/poll", |c| &mut c.poll, DAY),
+            ("/feed", |c| &mut c.feed, DAY),
+            ("/sweep", |c| &mut c.sweep, DAY),
+            ("/relay", |c| &mut c.relay, DAY),
+            ("/replay", |c| &mut c.replay, DAY),
+            ("/prune", |c| &mut c.prune, DAY),
+            ("/lease", |c| &mut c.lease, DAY),
+            ("/idempotency_window", |c| &mut c.idempotency_window, DAY * 3_660),
+        ];
+        for (pointer, field, most) in fields {
+            for bad in [Duration::ZERO, most + Duration::from_millis(1), Duration::MAX] {
+                let found = pointers(|config| *field(config) = bad);
+                assert_eq!(found.first().map(String::as_str), Some(pointer), "{bad:?}");
+            }
+            assert!(pointers(|config| *field(config) = most).is_empty(), "{pointer}");
+        }
+        let lingers: [Field; 2] = [|c| &mut c.settle_linger, |c| &mut c.publish_linger];
+        for field in lingers {
+            assert!(pointers(|config| *field(config) = Duration::ZERO).is_empty());
+            assert_eq!(pointers(|config| *field(config) = Duration::MAX).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_lease_outlives_the_beats_of_its_node() {
+        assert_eq!(pointers(|config| config.beat = Duration::ZERO), ["/beat"]);
+        assert_eq!(pointers(|config| config.beat = Duration::MAX), ["/beat", "/lease"]);
+        assert_eq!(pointers(|config| config.missed_beats = u32::MAX), ["/missed_beats", "/lease"]);
+        assert_eq!(pointers(|config| config.lease = Duration::from_secs(9)), ["/lease"]);
+        assert_eq!(pointers(|config| config.events.max_body = 0), ["/events/max_body"]);
     }
 }

@@ -31,14 +31,14 @@ pub use supervise::DutyState;
 use self::core::Core;
 use crate::access::ApiKeyRecord;
 use crate::delivery::{
-    Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, Lane, LaneStatus, Replay,
+    Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, Lane, LaneId, LaneStatus, Replay,
 };
 use crate::error::{Code, Error, Result};
 use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent, Published};
 use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
 use crate::resource::{Actor, Resources};
-use crate::store::{Page, Store, StoreInfo};
-use crate::telemetry::{Metrics, lane};
+use crate::store::{Page, PageQuery, Store, StoreInfo};
+use crate::telemetry::Metrics;
 use crate::time::{Clock, Timestamp};
 use crate::trial::{self, CurlCommand, Sample, TestOf, TestReport};
 
@@ -182,23 +182,27 @@ impl Engine {
         self.core.store.attempts(org, id).await
     }
 
-    /// The lanes of an organization.
+    /// The lanes of an organization, ordered by id. Each ordering key has one, so they may be many.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
-        self.core.store.lanes(org).await
+    pub async fn lanes(&self, org: &OrgId, page: PageQuery<LaneId>) -> Result<Page<Lane>> {
+        self.core.store.lanes(org, page).await
     }
 
-    /// How the lanes of an organization are doing: what waits and for how long, whether their
-    /// breakers are open, what is left of their rates, and when they will be done.
+    /// How the lanes of an organization are doing, ordered by id: what waits and for how long,
+    /// whether their breakers are open, what is left of their rates, and when they will be done.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn lane_statuses(&self, org: &OrgId) -> Result<Vec<LaneStatus>> {
-        sight::statuses(&self.core, org).await
+    pub async fn lane_statuses(
+        &self,
+        org: &OrgId,
+        page: PageQuery<LaneId>,
+    ) -> Result<Page<LaneStatus>> {
+        sight::statuses(&self.core, org, page).await
     }
 
     /// The same as metrics, in OpenMetrics text form: what waits in each lane and for how long, what
@@ -212,7 +216,7 @@ impl Engine {
     ///
     /// Those of the store.
     pub async fn lane_metrics(&self, org: &OrgId) -> Result<String> {
-        Ok(lane::render(&self.lane_statuses(org).await?))
+        sight::metrics(&self.core, org).await
     }
 
     /// Delivers an ended delivery once more: a new delivery with the same `webhook-id`, linked

@@ -31,6 +31,7 @@ pub const KIND: &str = "http";
 /// How much of an answer's body is read and kept, in bytes.
 pub const KEPT_BODY: usize = 16 * 1024;
 
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(120);
 const KEPT_HEADERS: usize = 32;
 const KEPT_VALUE: usize = 1024;
 /// How many headers a signed request has before any of the integration's own.
@@ -52,7 +53,7 @@ pub struct HttpTarget {
     /// Fixed header fields. Fields that the engine sets cannot be set here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// How long the parts of a request may take.
+    /// How long the parts of a request may take, each 1 to 120,000 milliseconds.
     #[serde(default)]
     pub timeouts: Timeouts,
 }
@@ -182,10 +183,11 @@ impl HttpTarget {
                 violations.push(Violation::new(pointer, "header_invalid", message));
             }
         }
-        let longest = Duration::from_secs(120);
-        if self.timeouts.total.is_zero() || self.timeouts.total > longest {
-            let pointer = format!("{at}/timeouts/total_ms");
-            violations.push(Violation::new(pointer, "out_of_range", "use 1 to 120000"));
+        for (field, timeout) in self.timeouts.fields() {
+            if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
+                let pointer = format!("{at}/timeouts/{field}");
+                violations.push(Violation::new(pointer, "out_of_range", "use 1 to 120000"));
+            }
         }
         violations
     }

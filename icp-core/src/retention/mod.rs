@@ -62,6 +62,13 @@ impl Retention {
         ]
     }
 
+    /// How long replays are kept from their end, with which deliveries they made: as long as what
+    /// they are about.
+    #[must_use]
+    pub fn replays(&self) -> Duration {
+        self.events.max(self.deliveries)
+    }
+
     /// The moments before which records are removed.
     #[must_use]
     pub fn cutoffs(&self, now: Timestamp) -> Cutoffs {

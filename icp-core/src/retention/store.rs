@@ -9,8 +9,8 @@ use crate::time::Timestamp;
 /// Removes what is older than it is to be kept, a little at a time.
 #[async_trait]
 pub trait RetentionStore: Debug + Send + Sync + 'static {
-    /// The first organization after `after` that has events, idempotency keys or audit rows,
-    /// deleted organizations included.
+    /// The first organization after `after` that has events, idempotency keys, audit rows or
+    /// replays, deleted organizations included.
     async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>>;
 
     /// Looks at up to `limit` records of one organization, from where `after` says, and removes
@@ -22,6 +22,9 @@ pub trait RetentionStore: Debug + Send + Sync + 'static {
     ///   noted on it. One that is ready or leased never is.
     /// - An event that was received before its cutoff is removed once it has no delivery left,
     ///   unless a live idempotency key answers with it.
+    ///
+    /// With [`What::Replays`] the records looked at are jobs, and links to the deliveries they
+    /// made: the links of a job go first, and it goes once it has none. The deliveries stay.
     ///
     /// With [`What::History`] a version is removed where the next one was made before the cutoff;
     /// the latest version of each resource stays.
@@ -61,6 +64,11 @@ pub enum What {
         /// The moment.
         before: Timestamp,
     },
+    /// Replays that ended before a moment, with which deliveries they made.
+    Replays {
+        /// The moment.
+        before: Timestamp,
+    },
 }
 
 /// The moments before which records are removed.
@@ -97,6 +105,8 @@ pub struct Pruned {
     pub audit: u64,
     /// Versions of resources.
     pub history: u64,
+    /// Replays, their links not counted.
+    pub replays: u64,
     /// Where to go on, in a form that only the store reads; nothing at the end.
     pub next: Option<String>,
 }
@@ -104,7 +114,7 @@ pub struct Pruned {
 impl Pruned {
     /// What was removed, by the name of its kind.
     #[must_use]
-    pub const fn by_kind(&self) -> [(&'static str, u64); 6] {
+    pub const fn by_kind(&self) -> [(&'static str, u64); 7] {
         [
             ("event", self.events),
             ("delivery", self.deliveries),
@@ -112,6 +122,7 @@ impl Pruned {
             ("idempotency_key", self.keys),
             ("audit", self.audit),
             ("history", self.history),
+            ("replay", self.replays),
         ]
     }
 }

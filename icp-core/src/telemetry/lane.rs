@@ -30,17 +30,17 @@ struct Gauges {
     drained_in: Family<Labels, Gauge>,
 }
 
-/// Writes `lanes` as OpenMetrics text. Lanes of ordering keys are left out while they have nothing
-/// to do.
+/// Writes `lanes` as OpenMetrics text.
 pub(crate) fn render(lanes: &[LaneStatus]) -> String {
     let gauges = Gauges::default();
-    for status in lanes.iter().filter(|status| shown(status)) {
+    for status in lanes {
         gauges.set(status);
     }
     text(&gauges.registry())
 }
 
-fn shown(status: &LaneStatus) -> bool {
+/// Whether a lane is told of: those of ordering keys are left out while they have nothing to do.
+pub(crate) fn is_shown(status: &LaneStatus) -> bool {
     status.lane.order_key.is_none() || status.waiting > 0 || status.lane.in_flight > 0
 }
 

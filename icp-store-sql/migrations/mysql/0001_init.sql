@@ -169,7 +169,8 @@ CREATE TABLE IF NOT EXISTS icp_lane (
     KEY icp_lane_due (next_due),
     KEY icp_lane_blocked (blocked_until),
     KEY icp_lane_ill (health(1)),
-    KEY icp_lane_org (org, integration)
+    KEY icp_lane_org (org, integration),
+    KEY icp_lane_list (org, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Why lanes rest, by integration, and by '' for all of an organization, for lanes yet to be made.
@@ -195,9 +196,11 @@ CREATE TABLE IF NOT EXISTS icp_replay (
     next_at BIGINT NOT NULL,
     owner BINARY(16),
     lease_until BIGINT,
+    ended_at BIGINT,
     job LONGTEXT NOT NULL,
     KEY icp_replay_open (state, next_at),
-    KEY icp_replay_org (org, id)
+    KEY icp_replay_org (org, id),
+    KEY icp_replay_ended (org, ended_at)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS icp_replay_delivery (

@@ -170,6 +170,7 @@ CREATE INDEX IF NOT EXISTS icp_lane_due ON icp_lane (next_due) WHERE next_due IS
 CREATE INDEX IF NOT EXISTS icp_lane_blocked ON icp_lane (blocked_until) WHERE blocked_until IS NOT NULL;
 CREATE INDEX IF NOT EXISTS icp_lane_ill ON icp_lane (id) WHERE health IS NOT NULL;
 CREATE INDEX IF NOT EXISTS icp_lane_org ON icp_lane (org, integration);
+CREATE INDEX IF NOT EXISTS icp_lane_list ON icp_lane (org, id);
 
 CREATE TABLE IF NOT EXISTS icp_meter (
     org TEXT COLLATE "C" NOT NULL,
@@ -186,10 +187,12 @@ CREATE TABLE IF NOT EXISTS icp_replay (
     next_at BIGINT NOT NULL,
     owner BYTEA,
     lease_until BIGINT,
+    ended_at BIGINT,
     job TEXT COLLATE "C" NOT NULL
 );
 CREATE INDEX IF NOT EXISTS icp_replay_open ON icp_replay (next_at, id) WHERE state < 2;
 CREATE INDEX IF NOT EXISTS icp_replay_org ON icp_replay (org, id);
+CREATE INDEX IF NOT EXISTS icp_replay_ended ON icp_replay (org, ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS icp_replay_delivery (
     job BYTEA NOT NULL,

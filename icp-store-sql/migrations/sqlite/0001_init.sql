@@ -170,6 +170,7 @@ CREATE INDEX icp_lane_due ON icp_lane (next_due) WHERE next_due IS NOT NULL;
 CREATE INDEX icp_lane_blocked ON icp_lane (blocked_until) WHERE blocked_until IS NOT NULL;
 CREATE INDEX icp_lane_ill ON icp_lane (id) WHERE health IS NOT NULL;
 CREATE INDEX icp_lane_org ON icp_lane (org, integration);
+CREATE INDEX icp_lane_list ON icp_lane (org, id);
 
 CREATE TABLE icp_meter (
     org TEXT NOT NULL,
@@ -186,10 +187,12 @@ CREATE TABLE icp_replay (
     next_at INTEGER NOT NULL,
     owner BLOB,
     lease_until INTEGER,
+    ended_at INTEGER,
     job TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX icp_replay_open ON icp_replay (next_at, id) WHERE state < 2;
 CREATE INDEX icp_replay_org ON icp_replay (org, id);
+CREATE INDEX icp_replay_ended ON icp_replay (org, ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE icp_replay_delivery (
     job BLOB NOT NULL,

@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions as _, Executor as _, MySqlPool};
 
 use super::migrate::Database;
 use super::{MySqlStore, Server};
+use crate::error::above_zero;
 use crate::held::{Limit, PATIENCE, is_alive};
 use crate::migrate::{Migrations, prepare};
 use crate::names::Names;
@@ -143,6 +144,7 @@ impl Builder {
             Origin::Pool(pool) => return Ok(pool.clone()),
             Origin::Url(url) => url,
         };
+        above_zero("acquire_timeout", self.acquire_timeout)?;
         // The fault is left out, as it may quote the password.
         let named = ["mysql://", "mariadb://"].iter().any(|scheme| url.starts_with(scheme));
         let options: Option<MySqlConnectOptions> = url.parse().ok().filter(|_| named);

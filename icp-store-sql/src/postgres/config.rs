@@ -13,6 +13,7 @@ use super::listen::Ear;
 use super::migrate::{Schema, Source};
 use super::wall::{self, RowSecurity};
 use super::{PostgresStore, Server};
+use crate::error::above_zero;
 use crate::held::{Limit, PATIENCE, is_alive};
 use crate::migrate::{Migrations, prepare};
 use crate::names::Names;
@@ -94,8 +95,8 @@ impl Builder {
         self
     }
 
-    /// How long a call waits for a connection. Default 5 s. Without effect on a pool of the
-    /// host's.
+    /// How long a call waits for a connection, at least 1 ms. Default 5 s. Without effect on a
+    /// pool of the host's.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
@@ -112,8 +113,8 @@ impl Builder {
         self
     }
 
-    /// How long the server works on one statement, in whole milliseconds. Default: as it says.
-    /// Without effect on a pool of the host's.
+    /// How long the server works on one statement, in whole milliseconds, at least one. Default:
+    /// as it says. Without effect on a pool of the host's.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = Some(timeout);
         self
@@ -236,6 +237,10 @@ impl Builder {
         // The driver takes the address of any server.
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(refused(sqlx::Error::Configuration("another scheme".into())));
+        }
+        above_zero("acquire_timeout", self.acquire_timeout)?;
+        if let Some(timeout) = self.statement_timeout {
+            above_zero("statement_timeout", timeout)?;
         }
         let options: PgConnectOptions = url.parse().map_err(refused)?;
         let options = options

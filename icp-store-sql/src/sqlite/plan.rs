@@ -71,7 +71,7 @@ fn statements() -> Vec<String> {
         meter::FORGET.to_owned(),
         many(health::HEALTH, 4),
         many((health::LANES, &health::lanes_sql()), 1),
-        sight::BACKLOGS.to_owned(),
+        many(sight::BACKLOGS, 1),
         sight::METERS.to_owned(),
         sight::noted_sql(),
         sight::first_due_sql(),
@@ -91,6 +91,7 @@ fn statements() -> Vec<String> {
         many(rescue::EXPIRE, 1),
         rescue::asleep_sql(),
         delivery::one_sql(),
+        delivery::lanes_sql(),
         delivery::ATTEMPTS.to_owned(),
         session::CLOSE.to_owned(),
         event::one_sql(),
@@ -142,6 +143,10 @@ fn statements() -> Vec<String> {
         many((retention::FORGET_AUDIT, ")"), 1),
         retention::VERSIONS.to_owned(),
         retention::FORGET_VERSION.to_owned(),
+        retention::REPLAYS.to_owned(),
+        retention::LINKS.to_owned(),
+        retention::FORGET_LINKS.to_owned(),
+        retention::FORGET_REPLAY.to_owned(),
     ];
     all.extend(replays());
     all.extend(filters().iter().map(|filter| cancel::lanes_sql(filter, &org())));

@@ -59,6 +59,19 @@ async fn what_keeps_a_store_from_opening_is_told_without_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn time_limits_of_zero_are_refused() {
+    let builder = || PostgresStore::builder("postgres://localhost/b");
+    for (builder, pointer) in [
+        (builder().acquire_timeout(Duration::ZERO), "/acquire_timeout"),
+        (builder().statement_timeout(Duration::from_micros(999)), "/statement_timeout"),
+    ] {
+        let error = builder.open().await.unwrap_err();
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        assert_eq!(error.list()[0].pointer, pointer);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_that_need_quotes_are_refused() {
     for builder in [
         PostgresStore::builder(&server()).schema("a\"b"),

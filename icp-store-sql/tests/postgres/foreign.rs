@@ -88,6 +88,7 @@ async fn reads(store: &PostgresStore) -> Result<Vec<(&'static str, u64)>> {
     let made = ReplayDeliveries { job, page };
     let scan = ReplayScan { range: range(), after: None, limit: 9, bytes: 999 };
     let groups = GroupQuery { integration, limit: 9 };
+    let lane = LaneId::from_bytes(id(N));
     let crm = name("crm");
     Ok(vec![
         ("event", u64::from(store.event(&org, event_id()).await?.is_some())),
@@ -97,8 +98,8 @@ async fn reads(store: &PostgresStore) -> Result<Vec<(&'static str, u64)>> {
         ("deliveries of an event", many(&store.deliveries(&org, &of_event).await?)),
         ("deliveries of an integration", many(&store.deliveries(&org, &of_one).await?)),
         ("attempts", store.attempts(&org, dead).await?.len() as u64),
-        ("lanes", store.lanes(&org).await?.len() as u64),
-        ("backlogs", store.backlogs(&org).await?.len() as u64),
+        ("lanes", many(&store.lanes(&org, PageQuery::default()).await?)),
+        ("backlogs", store.backlogs(&org, &[lane]).await?.len() as u64),
         ("meters", store.meters(&org).await?.len() as u64),
         ("cancel_some", store.cancel_some(filter(None)).await?.matched),
         ("letters", store.letters(&org, &[dead]).await?.len() as u64),
@@ -168,9 +169,13 @@ async fn writes(store: &PostgresStore) {
         store.erase(&Erase { org: acme(), target, limit: 9, now: NOW }).await.ok();
     }
     let cutoffs = Cutoffs { events: before, deliveries: before, dead_letters: before };
-    for what in
-        [What::Records(cutoffs), What::Keys, What::Audit { before }, What::History { before }]
-    {
+    for what in [
+        What::Records(cutoffs),
+        What::Keys,
+        What::Audit { before },
+        What::History { before },
+        What::Replays { before },
+    ] {
         store.prune(&prune(what)).await.ok();
     }
     for effect in [

@@ -91,7 +91,7 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
              max_in_flight, paused, allowed) VALUES ({one}, '{org}', 'crm', 0, 1, {n}, 1, 0, 9, 0, 9);
          INSERT INTO icp_rest VALUES ('{org}', 'erp', 1);
          INSERT INTO icp_meter VALUES ('{org}', 'crm', 1);
-         INSERT INTO icp_replay VALUES ({one}, '{org}', 2, {now}, NULL, NULL, '{job}');
+         INSERT INTO icp_replay VALUES ({one}, '{org}', 2, {now}, NULL, NULL, {now}, '{job}');
          INSERT INTO icp_replay_delivery VALUES ({one}, {one});
          INSERT INTO icp_history VALUES
              ({n}, '{org}', 'integration', 'crm', NULL, '{{}}', '{{}}', 'null', 1, {now}, {now}, 0);

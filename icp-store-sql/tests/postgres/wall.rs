@@ -7,6 +7,7 @@ use icp_core::delivery::*;
 use icp_core::event::*;
 use icp_core::id::*;
 use icp_core::resource::*;
+use icp_core::store::PageQuery;
 use icp_store_sql::postgres::{PostgresStore, publish_in};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -181,7 +182,7 @@ async fn what_an_operation_has_to_know_of_all_organizations_it_is_told() {
     crate::rows::write(&walled.scratch.url, "globex", 7_000).await;
     let store = walled.builder().open().await.unwrap();
     store.ingest(batch(0..1)).await.unwrap();
-    let lane = store.lanes(&event(0).org).await.unwrap().remove(0);
+    let lane = store.lanes(&event(0).org, PageQuery::default()).await.unwrap().items.remove(0);
     assert_eq!(lane.pass, 7_000, "the pass of globex's lane");
     let note = Note {
         org: event(0).org.clone(),

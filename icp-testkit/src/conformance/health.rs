@@ -471,7 +471,13 @@ pub(super) async fn backlogs_and_totals_are_told(world: World) {
     later.due_at = at(70);
     world.put("acme", later).await;
     world.fill("beta", "hook", 1).await;
-    let backlogs = world.backlogs(&org("acme")).await.unwrap();
+    let all: Vec<_> = world.lanes(&org("acme")).await.unwrap().iter().map(|l| l.id).collect();
+    let foreign = world.lanes(&org("beta")).await.unwrap()[0].id;
+    let asked = [all[0], foreign];
+    let some = world.backlogs(&org("acme"), &asked).await.unwrap();
+    assert_eq!(some.iter().map(|backlog| backlog.lane).collect::<Vec<_>>(), [all[0]]);
+    assert_eq!(world.backlogs(&org("acme"), &[]).await.unwrap(), []);
+    let backlogs = world.backlogs(&org("acme"), &all).await.unwrap();
     assert_eq!(backlogs.len(), 2);
     let status = |lane: Lane| {
         let backlog = backlogs.iter().find(|backlog| backlog.lane == lane.id).copied();

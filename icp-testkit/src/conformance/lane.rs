@@ -2,6 +2,7 @@ use icp_core::delivery::{Claim, DeliveryState, LaneId, LaneMode, Next, Settle};
 use icp_core::event::NewDelivery;
 use icp_core::id::SessionId;
 use icp_core::resource::Effect;
+use icp_core::store::PageQuery;
 
 use super::world::{World, at, call_off, claim, ids, org, res, retry, settlement};
 
@@ -30,13 +31,32 @@ pub(super) async fn is_made_from_its_seed_once(world: World) {
     assert_eq!(only(&world).await.weight, 1, "a seed does not overwrite");
 }
 
-pub(super) async fn lists_are_ordered_by_id(world: World) {
-    for integration in ["a", "b", "c", "d"] {
-        world.fill("acme", integration, 1).await;
+pub(super) async fn lists_are_ordered_by_id_and_paged(world: World) {
+    for key in ["a", "b", "c", "d", "e"] {
+        world.put("acme", world.in_order("acme", "hook", key)).await;
+        world.put("other", world.in_order("other", "hook", key)).await;
     }
-    let ids: Vec<_> = world.lanes(&org("acme")).await.unwrap().iter().map(|l| l.id).collect();
-    assert!(ids.is_sorted());
-    assert_eq!(ids.len(), 4);
+    let (mut ids, mut sizes, mut after) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = PageQuery { after, limit: 2 };
+        let page = world.store().lanes(&org("acme"), page).await.unwrap();
+        sizes.push(page.items.len());
+        ids.extend(page.items.iter().map(|lane| lane.id));
+        after = ids.last().copied();
+        assert!(page.items.iter().all(|lane| lane.org == org("acme")));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    let mut expected: Vec<_> = ["a", "b", "c", "d", "e"]
+        .map(|key| LaneId::of(&org("acme"), &res("hook"), Some(key)))
+        .into();
+    expected.sort();
+    assert_eq!(ids, expected);
+    let page = PageQuery { after, limit: 2 };
+    let end = world.store().lanes(&org("acme"), page).await.unwrap();
+    assert_eq!((end.items, end.more), (vec![], false));
 }
 
 pub(super) async fn a_backlog_starves_nobody(world: World) {

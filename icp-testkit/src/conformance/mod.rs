@@ -225,7 +225,7 @@ registry! {
     }
     lane {
         is_made_from_its_seed_once,
-        lists_are_ordered_by_id,
+        lists_are_ordered_by_id_and_paged,
         a_backlog_starves_nobody,
         weights_are_honoured,
         many_lanes_gain_nothing,
@@ -335,6 +335,7 @@ registry! {
         replaced_versions_go_and_the_latest_stays,
         every_organization_is_come_by,
         what_ended_in_any_way_is_removed,
+        ended_replays_go_with_their_links,
     }
     session {
         beats_are_counted,

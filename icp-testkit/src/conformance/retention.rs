@@ -1,8 +1,12 @@
 use icp_core::delivery::{DeliveryState, Next};
 use icp_core::event::Ingested;
 use icp_core::id::{DeliveryId, OrgId};
+use icp_core::replay::{
+    NewReplay, ReplayChange, ReplayClaim, ReplayDeliveries, ReplayJob, ReplayNext, ReplayStep,
+};
 use icp_core::resource::{AuditQuery, Expect};
 use icp_core::retention::{Cutoffs, Prune, Pruned, What};
+use icp_core::store::PageQuery;
 
 use super::letter::dead;
 use super::world::{World, at, change, deletion, org, res, retry, why, write};
@@ -25,6 +29,7 @@ async fn prune(world: &World, org_name: &str, what: What, secs: u64, limit: usiz
         sum.keys += pruned.keys;
         sum.audit += pruned.audit;
         sum.history += pruned.history;
+        sum.replays += pruned.replays;
         after = pruned.next;
         if after.is_none() {
             return sum;
@@ -158,12 +163,89 @@ pub(super) async fn every_organization_is_come_by(world: World) {
     world.fill("b", "hook", 1).await;
     world.fill("d", "hook", 1).await;
     world.write(write(vec![change("c", "a", Expect::Absent)], 1)).await.unwrap();
+    world.create_replay(super::replay::job(&world, "e", 0)).await.unwrap();
     let (mut found, mut after): (Vec<OrgId>, Option<OrgId>) = (vec![], None);
     while let Some(next) = world.next_organization(after.as_ref()).await.unwrap() {
         found.push(next.clone());
         after = Some(next);
     }
-    assert_eq!(found, [org("b"), org("c"), org("d")]);
+    assert_eq!(found, [org("b"), org("c"), org("d"), org("e")]);
+}
+
+/// Replays what `old` names in one step, with which the job ends at 10 seconds.
+async fn replayed(world: &World, org_name: &str, old: &[DeliveryId]) -> ReplayJob {
+    let job = super::replay::job(world, org_name, 0);
+    world.create_replay(job.clone()).await.unwrap();
+    let claim = ReplayClaim { session: world.session_id(), now: at(0), lease_until: at(60) };
+    let job = world.claim_replay(claim).await.unwrap().job.unwrap();
+    let mut items = Vec::new();
+    for id in old {
+        let row = world.delivery(&job.org, *id).await.unwrap().unwrap();
+        let new = world.to(org_name, "hook");
+        items.push(NewReplay { event: row.event, replay_of: Some(row.id), new });
+    }
+    let step = ReplayStep {
+        job: job.id,
+        fence: job.fence,
+        from: job.cursor,
+        to: items.last().map(|item| item.event),
+        examined: items.len() as u64,
+        skipped: 0,
+        items,
+        error: None,
+        next: ReplayNext::Done,
+        now: at(10),
+    };
+    world.step_replay(&step).await.unwrap()
+}
+
+async fn made(world: &World, job: &ReplayJob) -> usize {
+    let query = ReplayDeliveries { job: job.id, page: PageQuery { after: None, limit: 100 } };
+    world.replay_deliveries(&job.org, &query).await.unwrap().items.len()
+}
+
+pub(super) async fn ended_replays_go_with_their_links(world: World) {
+    let session = world.session().await;
+    let mut old = world.fill("acme", "hook", 5).await;
+    let others = world.fill("other", "hook", 2).await;
+    for claimed in world.take(session, 9).await {
+        world.finish(&claimed.delivery, Next::Delivered, 5).await;
+    }
+    old.sort();
+    let ended = replayed(&world, "acme", &old).await;
+    let other = replayed(&world, "other", &others).await;
+    let open = world.create_replay(super::replay::job(&world, "acme", 0)).await.unwrap();
+    let called_off = world.create_replay(super::replay::job(&world, "acme", 0)).await.unwrap();
+    let called_off = world
+        .change_replay(&org("acme"), called_off.id, ReplayChange::Cancel, at(20))
+        .await
+        .unwrap();
+    assert_eq!((made(&world, &ended).await, ended.progress.created), (5, 5));
+
+    let gone = prune(&world, "acme", What::Replays { before: at(10) }, 99, 2).await;
+    assert_eq!((gone, made(&world, &ended).await), (Pruned::default(), 5));
+    let some = Prune {
+        org: org("acme"),
+        what: What::Replays { before: at(11) },
+        after: None,
+        limit: 2,
+        now: at(99),
+    };
+    let some = world.prune(&some).await.unwrap();
+    assert_eq!((some.replays, some.next.is_some(), made(&world, &ended).await), (0, true, 3));
+    let gone = prune(&world, "acme", What::Replays { before: at(11) }, 99, 2).await;
+    assert_eq!(gone, Pruned { replays: 1, ..Pruned::default() });
+    assert_eq!(world.replay_job(&org("acme"), ended.id).await.unwrap(), None);
+    assert_eq!(made(&world, &ended).await, 0);
+    world.assert_clean().await;
+
+    let gone = prune(&world, "acme", What::Replays { before: at(99) }, 99, 100).await;
+    assert_eq!(gone.replays, 1);
+    assert_eq!(world.replay_job(&org("acme"), called_off.id).await.unwrap(), None);
+    assert_eq!(world.replay_job(&org("acme"), open.id).await.unwrap(), Some(open));
+    assert_eq!((made(&world, &other).await, other.progress.created), (2, 2));
+    let taken = world.take_at(session, 99, 20).await;
+    assert_eq!(taken.len(), 7, "what was replayed is delivered all the same");
 }
 
 pub(super) async fn what_ended_in_any_way_is_removed(world: World) {

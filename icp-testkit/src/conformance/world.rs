@@ -7,14 +7,15 @@ use std::time::Duration;
 use icp_core::delivery::health::LaneRules;
 use icp_core::delivery::{
     Attempt, AttemptOutcome, AttemptTimings, Cancel, Claim, ClaimedDelivery, Delivery, EndReason,
-    LaneId, LaneMode, Lease, Next, Settle, Settled, Settlement,
+    Lane, LaneId, LaneMode, Lease, Next, Settle, Settled, Settlement,
 };
+use icp_core::error::Result;
 use icp_core::event::{
     Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery, TraceContext,
 };
 use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
 use icp_core::resource::{Actor, Change, Effect, Expect, Record, Revision, Write};
-use icp_core::store::Store;
+use icp_core::store::{PageQuery, Store};
 use icp_core::time::Timestamp;
 
 use super::Fixture;
@@ -99,6 +100,19 @@ impl World {
 
     pub(super) fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.fixture.store)
+    }
+
+    /// All lanes of an organization.
+    pub(super) async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
+        let (mut lanes, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.fixture.store.lanes(org, PageQuery { after, limit: 1_000 }).await?;
+            after = page.items.last().map(|lane| lane.id);
+            lanes.extend(page.items);
+            if !page.more {
+                return Ok(lanes);
+            }
+        }
     }
 
     fn bits(&self) -> [u8; 16] {

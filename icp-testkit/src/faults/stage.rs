@@ -12,7 +12,7 @@ use icp_core::event::{NewEvent, Published};
 use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::resource::{Actor, Draft};
 use icp_core::secret::LocalKeys;
-use icp_core::store::Store;
+use icp_core::store::{PageQuery, Store};
 use icp_core::time::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -181,7 +181,7 @@ impl Stage {
                 return;
             }
             if Instant::now() >= deadline {
-                let lanes = direct.lanes(&self.org).await.unwrap();
+                let lanes = direct.lanes(&self.org, PageQuery::default()).await.unwrap().items;
                 panic!("of {least} deliveries or more: {audit:#?} {lanes:#?}");
             }
             direct.sweep(Sweep { now: self.outside.now(), limit: 1_000 }).await.unwrap();

@@ -16,7 +16,7 @@ use icp_core::letter::*;
 use icp_core::replay::*;
 use icp_core::resource::*;
 use icp_core::retention::*;
-use icp_core::store::{Page, Store, StoreInfo};
+use icp_core::store::{Page, PageQuery, Store, StoreInfo};
 use icp_core::time::Timestamp;
 
 /// A call of a store that is about to be made; nothing happens before it is awaited.
@@ -109,12 +109,12 @@ through! {
         delivery(org: &OrgId, id: DeliveryId) -> Option<Delivery>;
         deliveries(org: &OrgId, query: &DeliveryQuery) -> Page<Delivery>;
         attempts(org: &OrgId, delivery: DeliveryId) -> Vec<Attempt>;
-        lanes(org: &OrgId) -> Vec<Lane>;
+        lanes(org: &OrgId, page: PageQuery<LaneId>) -> Page<Lane>;
         counts() -> Vec<(DeliveryState, u64)>;
         audit() -> Audit;
     }
     LaneStore {
-        backlogs(org: &OrgId) -> Vec<LaneBacklog>;
+        backlogs(org: &OrgId, lanes: &[LaneId]) -> Vec<LaneBacklog>;
         meters(org: &OrgId) -> Vec<(ResourceId, health::Meter)>;
         lane_totals(now: Timestamp) -> LaneTotals;
     }

@@ -50,6 +50,7 @@ fn every_fault_is_named() {
         ("allow_loopback = \"yes\"", None, "icp.toml: `allow_loopback`"),
         ("synchronous = \"off\"", None, "expected `full` or `normal`"),
         ("max_in_flight = -1", None, "icp.toml: `max_in_flight`"),
+        ("shutdown_seconds = 86401", None, "`shutdown_seconds` must be at most 86400"),
         ("listen", None, "icp.toml is not toml"),
         ("store_url = 5", None, "icp.toml: `store_url`"),
         (

@@ -62,7 +62,16 @@ pub(crate) struct Server {
 impl Server {
     /// Waits until the server says where it listens, and with which key.
     pub(crate) async fn start(folder: &Folder, environment: &[(&str, &str)]) -> Self {
-        let mut child = folder.command(environment).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::start_logging(folder, environment, Stdio::inherit()).await
+    }
+
+    /// As [`start`](Self::start), with what is logged going to `log`.
+    pub(crate) async fn start_logging(
+        folder: &Folder,
+        environment: &[(&str, &str)],
+        log: impl Into<Stdio>,
+    ) -> Self {
+        let mut child = folder.command(environment).stderr(log).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut said = String::new();
         let read = async {

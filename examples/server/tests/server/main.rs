@@ -27,6 +27,23 @@ async fn a_published_event_arrives_signed_and_the_server_stops_in_peace() {
 }
 
 #[tokio::test]
+async fn the_development_switch_shows_in_the_log() {
+    let warning = "DEVELOPMENT: addresses are not guarded";
+    for (environment, shows) in
+        [(&[LOOPBACK][..], true), (&[("ICP_ALLOW_LOOPBACK", "false")], false), (&[], false)]
+    {
+        let folder = Folder::new();
+        let log = fs::File::create(folder.path("log")).unwrap();
+        let server = Server::start_logging(&folder, environment, log).await;
+        let logged = fs::read_to_string(folder.path("log")).unwrap();
+        assert_eq!(logged.contains(warning), shows, "{environment:?}: {logged}");
+        let line = logged.lines().find(|line| line.contains(warning));
+        assert_eq!(line.is_some_and(|line| line.contains(" WARN ")), shows, "{logged}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_restart_keeps_the_data_and_does_not_show_the_key_again() {
     let (folder, mut receiver) = (Folder::new(), Receiver::start().await);
     let first = Server::start(&folder, &[LOOPBACK]).await;
@@ -78,6 +95,7 @@ async fn bad_settings_are_named() {
         ("", Some(("ICP_STORE_URL", "icp.db")), "`ICP_STORE_URL`"),
         ("", Some(("ICP_STORE_URL", "postgers://db")), "did you mean `postgres`?"),
         ("", Some(("ICP_MAX_IN_FLIGHT", "0")), "max_in_flight"),
+        ("max_body_bytes = 0", None, "max_body"),
         ("", Some(("ICP_CONFIG", "none.toml")), "`none.toml` cannot be read"),
     ] {
         fs::write(folder.path("icp.toml"), file).unwrap();

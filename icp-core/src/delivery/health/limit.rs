@@ -80,13 +80,22 @@ impl RateLimit {
 pub struct Meter(i64);
 
 /// What is left of a rate.
+///
+/// `limit` within `per_seconds` is the quota and its window, as in the IETF draft on RateLimit
+/// header fields. As requests are spread over the window, what may go at a moment is bounded by
+/// `burst` and not by what is left of the quota.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct RateStatus {
-    /// How many requests may go at once after a rest.
+    /// How many requests the integration may send in `per_seconds`.
     pub limit: u32,
-    /// How many may go now.
+    /// The window, in seconds.
+    pub per_seconds: u32,
+    /// How many may go at once after a rest.
+    pub burst: u32,
+    /// How many of `burst` may go now.
     pub remaining: u32,
-    /// When all may go again.
+    /// When all of `burst` may go at once again.
     pub reset: Timestamp,
 }
 
@@ -140,7 +149,13 @@ impl Meter {
     #[must_use]
     pub fn status(self, limit: &RateLimit, now: Timestamp) -> RateStatus {
         let reset = ceiling(self.0).max(now);
-        RateStatus { limit: limit.burst.max(1), remaining: self.room(limit, now), reset }
+        RateStatus {
+            limit: limit.requests,
+            per_seconds: limit.per_seconds,
+            burst: limit.burst.max(1),
+            remaining: self.room(limit, now),
+            reset,
+        }
     }
 }
 

@@ -234,15 +234,16 @@ fn settings_out_of_range_are_named() {
 }
 
 #[test]
-fn a_rate_is_told_as_limit_remaining_and_reset() {
+fn a_rate_is_told_with_its_quota_and_what_may_go_now() {
     let limit = RateLimit { requests: 60, per_seconds: 60, burst: 3 };
     let fresh = Meter::default();
-    let status = |limit, remaining, reset| RateStatus { limit, remaining, reset };
-    assert_eq!(fresh.status(&limit, at(0)), status(3, 3, at(0)));
+    let status =
+        |remaining, reset| RateStatus { limit: 60, per_seconds: 60, burst: 3, remaining, reset };
+    assert_eq!(fresh.status(&limit, at(0)), status(3, at(0)));
     let used = fresh.used(&limit, 3, at(0));
-    assert_eq!(used.status(&limit, at(0)), status(3, 0, at(3)));
+    assert_eq!(used.status(&limit, at(0)), status(0, at(3)));
     assert_eq!(used.blocks_until(&limit, at(0)), Some(at(1)));
-    assert_eq!(used.status(&limit, at(1)), status(3, 1, at(3)));
+    assert_eq!(used.status(&limit, at(1)), status(1, at(3)));
     assert_eq!(used.blocks_until(&limit, at(1)), None);
     assert_eq!(Meter::from_micros(used.as_micros()), used);
 }

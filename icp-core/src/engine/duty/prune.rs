@@ -65,7 +65,8 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
         0 => What::Keys,
         1 => What::Records(kept.cutoffs(now)),
         2 => What::Audit { before: now - kept.audit },
-        _ => What::History { before: now - kept.history },
+        3 => What::History { before: now - kept.history },
+        _ => What::Replays { before: now - kept.replays() },
     };
     let prune = Prune { org, what, after: walk.after.take(), limit: BATCH, now };
     let pruned = core.store.prune(&prune).await?;
@@ -79,7 +80,7 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     Ok(true)
 }
 
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 
 /// How long the organization's records are kept; by the engine's setting where it was deleted.
 async fn kept(core: &Core, org: &OrgId) -> Result<Retention> {

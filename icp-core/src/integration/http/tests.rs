@@ -124,6 +124,26 @@ fn statuses_are_judged_by_table() {
 }
 
 #[test]
+fn every_timeout_is_bounded() {
+    let connector = HttpConnector::new(capture().0);
+    let judge = |timeouts: serde_json::Value| {
+        let target = json!({ "kind": "http", "url": "https://example.com/", "timeouts": timeouts });
+        let violations = connector.validate(&target, "", &AddressPolicy::strict());
+        violations.into_iter().map(|found| found.pointer).collect::<Vec<_>>()
+    };
+    for field in ["connect_ms", "headers_ms", "body_ms", "total_ms"] {
+        for bad in [0, 120_001, u64::MAX] {
+            assert_eq!(judge(json!({ field: bad })), [format!("/timeouts/{field}")], "{bad}");
+        }
+        for fine in [1, 120_000] {
+            assert!(judge(json!({ field: fine })).is_empty(), "{field} {fine}");
+        }
+    }
+    let both = judge(json!({ "connect_ms": 0, "body_ms": 0 }));
+    assert_eq!(both, ["/timeouts/connect_ms", "/timeouts/body_ms"]);
+}
+
+#[test]
 fn bad_targets_are_refused_with_pointers() {
     let connector = HttpConnector::new(capture().0);
     for (target, pointer, code) in [

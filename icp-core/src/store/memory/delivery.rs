@@ -12,7 +12,7 @@ use crate::delivery::{
 };
 use crate::error::{Code, Error, Result};
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
-use crate::store::Page;
+use crate::store::{Page, PageQuery};
 use crate::time::Timestamp;
 
 pub(super) const FIRST: DeliveryId = DeliveryId::from_bytes([0; 16]);
@@ -406,9 +406,15 @@ impl DeliveryStore for MemoryStore {
         Ok(made.map(|(_, attempt)| attempt.clone()).collect())
     }
 
-    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
+    async fn lanes(&self, org: &OrgId, page: PageQuery<LaneId>) -> Result<Page<Lane>> {
         let state = self.lock();
-        Ok(state.deliveries.lanes.iter().filter(|lane| lane.org == *org).cloned().collect())
+        let lanes = state.deliveries.lanes.iter();
+        let items = lanes
+            .filter(|lane| lane.org == *org && page.after.is_none_or(|after| lane.id > after))
+            .take(page.limit.saturating_add(1))
+            .cloned()
+            .collect();
+        Ok(Page::cut(items, page.limit))
     }
 
     async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {

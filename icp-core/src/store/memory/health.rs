@@ -70,10 +70,10 @@ impl Deliveries {
 
 #[async_trait]
 impl LaneStore for MemoryStore {
-    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
+    async fn backlogs(&self, org: &OrgId, lanes: &[LaneId]) -> Result<Vec<LaneBacklog>> {
         let state = self.lock();
         let rows = &state.deliveries;
-        let lanes = rows.lanes.iter().filter(|lane| lane.org == *org);
+        let lanes = lanes.iter().filter_map(|id| rows.lanes.get(id)).filter(|l| l.org == *org);
         let backlog = |lane: &Lane| {
             let mut ready = rows.ready_of(lane.id).map(|(_, due, _)| *due);
             let first_due = ready.next()?;

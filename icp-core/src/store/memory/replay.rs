@@ -39,6 +39,36 @@ impl Replays {
         });
         ReplayClaimed { job, next_at: None }
     }
+
+    pub(super) fn next_org(&self, after: Option<&OrgId>) -> Option<OrgId> {
+        let orgs = self.jobs.values().map(|job| &job.org);
+        orgs.filter(|org| after.is_none_or(|after| *org > after)).min().cloned()
+    }
+
+    /// Removes up to `limit` links and jobs; answers how many jobs, and how many of both.
+    pub(super) fn prune(&mut self, org: &OrgId, before: Timestamp, limit: usize) -> (u64, usize) {
+        let ended = |job: &&ReplayJob| {
+            job.org == *org && job.state.is_final() && job.ended_at.is_some_and(|at| at < before)
+        };
+        let old: Vec<_> = self.jobs.values().filter(ended).map(|job| job.id).collect();
+        let (mut jobs, mut removed) = (0, 0);
+        for id in old {
+            let first = (id, DeliveryId::from_bytes([0; 16]));
+            let links = self.made.range(first..).take_while(|(job, _)| *job == id);
+            let links: Vec<_> = links.take(limit - removed).copied().collect();
+            removed += links.len();
+            links.iter().for_each(|link| {
+                self.made.remove(link);
+            });
+            if removed == limit {
+                break;
+            }
+            self.jobs.remove(&id);
+            jobs += 1;
+            removed += 1;
+        }
+        (jobs, removed)
+    }
 }
 
 impl State {

@@ -72,7 +72,11 @@ fn again(removed: usize, limit: usize) -> Option<String> {
 impl RetentionStore for MemoryStore {
     async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>> {
         let state = self.lock();
-        let found = [state.events.next_org(after), state.resources.next_org(after)];
+        let found = [
+            state.events.next_org(after),
+            state.resources.next_org(after),
+            state.replays.next_org(after),
+        ];
         Ok(found.into_iter().flatten().min())
     }
 
@@ -93,6 +97,10 @@ impl RetentionStore for MemoryStore {
             What::History { before } => {
                 let gone = state.resources.prune_history(org, before, limit);
                 Pruned { history: gone as u64, next: again(gone, limit), ..none }
+            }
+            What::Replays { before } => {
+                let (replays, looked_at) = state.replays.prune(org, before, limit);
+                Pruned { replays, next: again(looked_at, limit), ..none }
             }
         })
     }

@@ -13,8 +13,11 @@ fn security(schema: Option<&str>, prefix: &str) -> RowSecurity {
 
 #[test]
 fn each_statement_that_needs_all_lanes_asks_the_function() {
-    let of_all = "FROM icp_lane WHERE runnable = 1 AND paused = 0)";
-    for sql in [crate::lane::APPLY.0, &crate::lane::look_up_sql(), crate::claim::wake::WAKE.0] {
+    let of_all = "FROM icp_lane WHERE runnable = 1 AND paused = 0";
+    let claims = [crate::claim::wake::WAKE.0, crate::claim::wake::UNBLOCK.0];
+    let applies = [crate::lane::APPLY.0, &crate::lane::look_up_sql()];
+    for sql in claims.into_iter().chain(applies) {
+        assert!(sql.contains(FLOOR), "{sql}");
         assert_eq!(sql.matches("min(pass)").count(), sql.matches(FLOOR).count(), "{sql}");
         let said = say(sql);
         assert!(said.contains("(SELECT icp_floor())") && !said.contains(of_all), "{said}");

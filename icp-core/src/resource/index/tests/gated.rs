@@ -16,7 +16,7 @@ use crate::resource::{
     AuditEntry, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision, Write,
 };
 use crate::retention::{Prune, Pruned, RetentionStore};
-use crate::store::{MemoryStore, Page, Store, StoreInfo};
+use crate::store::{MemoryStore, Page, PageQuery, Store, StoreInfo};
 use crate::time::Timestamp;
 
 /// Delegates to a [`MemoryStore`]; while it is shut, pages of resources are read and counted at
@@ -144,8 +144,8 @@ impl EventStore for GatedStore {
 
 #[async_trait]
 impl LaneStore for GatedStore {
-    async fn backlogs(&self, org: &OrgId) -> Result<Vec<LaneBacklog>> {
-        self.inner.backlogs(org).await
+    async fn backlogs(&self, org: &OrgId, lanes: &[LaneId]) -> Result<Vec<LaneBacklog>> {
+        self.inner.backlogs(org, lanes).await
     }
 
     async fn meters(&self, org: &OrgId) -> Result<Vec<(ResourceId, Meter)>> {
@@ -215,8 +215,8 @@ impl DeliveryStore for GatedStore {
         self.inner.attempts(org, delivery).await
     }
 
-    async fn lanes(&self, org: &OrgId) -> Result<Vec<Lane>> {
-        self.inner.lanes(org).await
+    async fn lanes(&self, org: &OrgId, page: PageQuery<LaneId>) -> Result<Page<Lane>> {
+        self.inner.lanes(org, page).await
     }
 
     async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>> {
