@@ -87,14 +87,14 @@ impl Changes {
 }
 
 /// The lowest pass of all lanes that can be claimed from, as the statements that need it say it.
-#[cfg(feature = "postgres")]
-pub(crate) const FLOOR: &str = "(SELECT min(pass) FROM icp_lane WHERE runnable = 1 AND paused = 0)";
+pub(crate) const FLOOR: &str = "(SELECT min(pass) FROM icp_lane \
+    WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL)";
 
 pub(crate) const APPLY: (&str, &str) = (
     "UPDATE icp_lane AS l SET
         in_flight = MAX(0, l.in_flight - v.column2),
         pass = CASE WHEN v.column3 = 1 AND l.runnable = 0
-            THEN MAX(l.pass, coalesce((SELECT min(pass) FROM icp_lane
+            THEN MAX(l.pass, coalesce((SELECT min(pass) FROM icp_lane \
                 WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL), l.pass))
             ELSE l.pass END,
         next_due = CASE WHEN l.runnable = 1 OR v.column3 = 1 THEN NULL

@@ -13,7 +13,7 @@ fn security(schema: Option<&str>, prefix: &str) -> RowSecurity {
 
 #[test]
 fn each_statement_that_needs_all_lanes_asks_the_function() {
-    let of_all = "FROM icp_lane WHERE runnable = 1 AND paused = 0)";
+    let of_all = "FROM icp_lane WHERE runnable = 1";
     for sql in [crate::lane::APPLY.0, &crate::lane::look_up_sql(), crate::claim::WAKE.0] {
         assert_eq!(sql.matches("min(pass)").count(), sql.matches(FLOOR).count(), "{sql}");
         let said = say(sql);
