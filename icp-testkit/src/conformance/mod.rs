@@ -295,6 +295,8 @@ registry! {
         a_step_is_written_once,
         a_stale_fence_writes_nothing,
         racing_steps_write_one_batch,
+        racing_jobs_make_one_of_each,
+        a_job_and_a_round_make_one,
         a_resting_or_cancelled_job_takes_no_step,
         an_ended_job_changes_no_more,
         what_was_replayed_meanwhile_is_left_out,
