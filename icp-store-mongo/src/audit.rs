@@ -86,10 +86,10 @@ async fn fan_out_wrong(store: &MongoStore) -> Result<u64, Failure> {
         "input": "$made", "as": "d", "cond": { "$and": [first, stays] },
     } };
     let listing = doc! { "pending.id": { "$exists": true } };
-    let jobs = store.all(REPLAY, listing, doc! { "pending.id": 1 }).await?;
+    let jobs = store.all(REPLAY, listing, doc! { "pending.event": 1 }).await?;
     let listed = jobs.iter().flat_map(|job| job.documents("pending"));
-    let listed: Vec<Bson> = listed.filter_map(|listed| listed.get("id").cloned()).collect();
-    let settled = doc! { "pending": { "$exists": false }, "further": { "$nin": listed } };
+    let listed: Vec<Bson> = listed.filter_map(|listed| listed.get("event").cloned()).collect();
+    let settled = doc! { "pending": { "$exists": false }, "_id": { "$nin": listed } };
     let found = store
         .aggregate(
             EVENT,

@@ -25,7 +25,7 @@ use super::{lease, place, queue, turn};
 const ROUNDS: usize = 8;
 
 /// How many lanes are looked at together at the least; twice as many with each further look.
-const LANES: usize = 4;
+const LANES: usize = 2;
 
 pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, Failure> {
     // Claims of one process would be after the same lanes; they take turns until they have theirs.

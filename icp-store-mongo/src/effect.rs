@@ -108,6 +108,7 @@ async fn rule(
 ) -> Result<(), Failure> {
     let mut fresh = false;
     let kept = lane::rules(&rules)?;
+    let floor = lane::floor(store).await?;
     change(store, org, integration, "rules_at", stamp, doc! {}, |seen| {
         if seen.lane.rules == rules {
             return Ok(Document::new());
@@ -115,7 +116,12 @@ async fn rule(
         fresh = true;
         seen.lane.change_rules(rules);
         let kept = kept.clone().map_or("$$REMOVE".into(), |kept| doc! { "$literal": kept }.into());
-        Ok(doc! { "rules": Bson::clone(&kept), "blocked_until": "$$REMOVE" })
+        let blocked = doc! { "$gt": ["$blocked_until", Bson::Null] };
+        Ok(doc! {
+            "rules": Bson::clone(&kept),
+            "pass": { "$cond": [blocked, { "$max": ["$pass", floor] }, "$pass"] },
+            "blocked_until": "$$REMOVE",
+        })
     })
     .await?;
     if fresh {

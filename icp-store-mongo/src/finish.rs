@@ -39,12 +39,22 @@ pub(crate) async fn all(store: &MongoStore, which: Which, limit: usize) -> Resul
 
 /// Makes the deliveries that events still list.
 pub(crate) async fn events(store: &MongoStore, which: Which, limit: usize) -> Result<(), Failure> {
-    let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
     let mut open = doc! { "pending.id": { "$exists": true } };
     if which == Which::Left {
         let age = doc! { "$subtract": ["$$NOW", { "$toDate": "$since" }] };
         open.insert("$expr", doc! { "$gte": [{ "$ifNull": [age, PATIENCE] }, PATIENCE] });
     }
+    make(store, open, limit).await
+}
+
+/// Makes the deliveries that these events still list.
+pub(crate) async fn these(store: &MongoStore, events: Vec<Bson>) -> Result<(), Failure> {
+    let open = doc! { "_id": { "$in": events }, "pending.id": { "$exists": true } };
+    make(store, open, usize::MAX).await
+}
+
+async fn make(store: &MongoStore, open: Document, limit: usize) -> Result<(), Failure> {
+    let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
     let found: Vec<Document> = store
         .light(EVENT)
         .find(open)

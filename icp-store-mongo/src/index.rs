@@ -19,6 +19,8 @@ enum Part {
     Where(Document),
     /// Those that have the field, of which no two have the same.
     Unique,
+    /// Those that match, of which no two have the same.
+    UniqueWhere(Document),
 }
 
 /// Creates what is missing; several nodes may do so at once.
@@ -48,6 +50,10 @@ fn model(name: &str, keys: Document, part: Part) -> IndexModel {
             options.sparse = Some(true);
             options.unique = Some(true);
         }
+        Part::UniqueWhere(filter) => {
+            options.partial_filter_expression = Some(filter);
+            options.unique = Some(true);
+        }
     }
     IndexModel::builder().keys(keys).options(options).build()
 }
@@ -55,7 +61,7 @@ fn model(name: &str, keys: Document, part: Part) -> IndexModel {
 type Indexes = Vec<(&'static str, Document, Part)>;
 
 fn table() -> Vec<(&'static str, Indexes)> {
-    use Part::{All, Sparse, Unique, Where};
+    use Part::{All, Sparse, Unique, UniqueWhere, Where};
     let ready = || Where(doc! { "state": "ready" });
     vec![
         (
@@ -98,6 +104,11 @@ fn table() -> Vec<(&'static str, Indexes)> {
                 ("notices", doc! { "notices._id": 1 }, Sparse),
                 ("owed", doc! { "owed.src": 1 }, Sparse),
                 ("repeat", doc! { "repeat.id": 1 }, Sparse),
+                (
+                    "follows",
+                    doc! { "event": 1, "integration": 1, "replay_of": 1, "follows": 1 },
+                    UniqueWhere(doc! { "follows": { "$exists": true } }),
+                ),
                 ("stir", doc! { "stir": 1 }, Sparse),
             ],
         ),

@@ -9,7 +9,7 @@ use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::error::Failure;
-use super::finish::{self, Which};
+use super::finish;
 use super::row::{Fields, bins, ms};
 use super::store::{EVENT, MongoStore, OUTBOX};
 
@@ -30,6 +30,8 @@ struct Holder {
     body_hash: Vec<u8>,
     /// Whether its time is over, so that another may take the key.
     is_over: bool,
+    /// Whether its deliveries are still to be made.
+    is_open: bool,
 }
 
 impl Known {
@@ -42,6 +44,13 @@ impl Known {
         let keys: Vec<Bson> = batch.items.iter().filter_map(live_key).map(Bson::from).collect();
         let (outbox, keys) =
             try_join(present(store, OUTBOX, rows), holders(store, keys, batch.now)).await?;
+        // Whoever is told that an event was taken in may rely on its deliveries, though the call
+        // that took it in was broken off.
+        let open = keys.values().filter(|held| held.is_open && !held.is_over);
+        let open = bins(open.map(|held| held.event), EventId::to_bytes);
+        if !open.is_empty() {
+            finish::these(store, open).await?;
+        }
         let over = keys.iter().filter(|(_, held)| held.is_over);
         let lapsed = over.map(|(key, _)| key.clone()).collect();
         Ok(Self { events: HashSet::new(), outbox, keys, lapsed })
@@ -59,7 +68,7 @@ impl Known {
             try_join(Self::besides_events(store, batch), present(store, EVENT, ids)).await?;
         if !events.is_empty() {
             // A call before this one may have been broken off after the insert.
-            finish::events(store, Which::All, usize::MAX).await?;
+            finish::these(store, bins(events.iter().copied(), EventId::to_bytes)).await?;
         }
         known.events = events;
         Ok(known)
@@ -102,7 +111,9 @@ impl Known {
                 let lives = now + item.idempotency_window > now;
                 if let Some(key) = key.filter(|_| lives) {
                     let body_hash = item.body_hash.to_vec();
-                    self.keys.insert(key, Holder { event: event.id, body_hash, is_over: false });
+                    let holder =
+                        Holder { event: event.id, body_hash, is_over: false, is_open: false };
+                    self.keys.insert(key, holder);
                 }
                 Ingested::Accepted { leased: Vec::new() }
             }
@@ -140,13 +151,14 @@ async fn holders(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let fields = doc! { "live_key": 1, "key_until": 1, "body_hash": 1 };
+    let fields = doc! { "live_key": 1, "key_until": 1, "body_hash": 1, "pending.id": 1 };
     let found = store.all(EVENT, doc! { "live_key": { "$in": keys } }, fields).await?;
     let holder = |found: &Document| {
         let holder = Holder {
             event: EventId::from_bytes(found.id("_id")?),
             body_hash: found.bytes("body_hash")?.to_vec(),
             is_over: found.time("key_until")? <= now,
+            is_open: found.contains_key("pending"),
         };
         Ok((found.text("live_key")?.to_owned(), holder))
     };

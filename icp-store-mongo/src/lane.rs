@@ -87,16 +87,16 @@ impl Change {
             Some(due) => doc! { "$min": ["$next_due", due] }.into(),
             None => "$next_due".into(),
         };
-        let blocked = doc! { "$max": ["$blocked_until", self.block] };
+        // A block that is over is left for the next claim, which lifts the pass with it.
+        let block = self.block.filter(|until| *until > ms(now));
+        let blocked = doc! { "$max": ["$blocked_until", block] };
         let mut set = doc! {
             "pass": pass,
             "runnable": wakes.clone(),
             "next_due": {
                 "$cond": [wakes, "$$REMOVE", { "$ifNull": [earliest, "$$REMOVE"] }]
             },
-            "blocked_until": {
-                "$cond": [{ "$gt": [blocked.clone(), ms(now)] }, blocked, "$$REMOVE"]
-            },
+            "blocked_until": { "$ifNull": [blocked, "$$REMOVE"] },
         };
         if self.wake || self.due.is_some() {
             set.insert("wakes", doc! { "$add": ["$wakes", 1_i64] });
@@ -140,14 +140,11 @@ pub(crate) fn finish() -> Bson {
     let later = doc! {
         "$max": ["$blocked_until", { "$cond": ["$runnable", Bson::Null, "$next_due"] }]
     };
+    let idles = doc! { "$or": [{ "$not": ["$runnable"] }, rests.clone(), blocked.clone()] };
     let works = doc! { "$or": ["$runnable", { "$gt": ["$next_due", Bson::Null] }] };
     doc! { "$set": {
-        "busy": { "$cond": [{ "$and": ["$runnable", { "$not": [rests.clone()] }] }, true, "$$REMOVE"] },
-        "turn": { "$cond": [
-            { "$or": [{ "$not": ["$runnable"] }, rests.clone(), blocked.clone(), full] },
-            "$$REMOVE",
-            "$pass",
-        ] },
+        "busy": { "$cond": [idles.clone(), "$$REMOVE", true] },
+        "turn": { "$cond": [{ "$or": [idles, full] }, "$$REMOVE", "$pass"] },
         "alarm": { "$cond": [
             rests,
             "$$REMOVE",
@@ -192,7 +189,7 @@ pub(crate) fn statement(filter: Document, mut stages: Vec<Bson>) -> Statement {
     Statement { filter, change: stages.into() }
 }
 
-/// The lowest pass of lanes that run, where one of the changes wakes a lane.
+/// The lowest pass of busy lanes, where one of the changes wakes a lane.
 pub(crate) async fn floor_for<'a>(
     store: &MongoStore,
     mut changes: impl Iterator<Item = &'a Change>,
@@ -200,7 +197,7 @@ pub(crate) async fn floor_for<'a>(
     if changes.any(|change| change.wake) { floor(store).await } else { Ok(None) }
 }
 
-/// The lowest pass of lanes that run: where a lane that wakes starts at the least.
+/// The lowest pass of busy lanes: where a lane that wakes, or is unblocked, starts at the least.
 pub(crate) async fn floor(store: &MongoStore) -> Result<Option<i64>, Failure> {
     let lowest = store
         .light(LANE)
@@ -211,7 +208,7 @@ pub(crate) async fn floor(store: &MongoStore) -> Result<Option<i64>, Failure> {
     Ok(lowest.and_then(|lane| lane.maybe_int("pass")))
 }
 
-/// How many lanes that run each organization has.
+/// How many busy lanes each organization has: those that run, and neither rest nor are blocked.
 pub(crate) async fn busy(
     store: &MongoStore,
     orgs: BTreeSet<&str>,

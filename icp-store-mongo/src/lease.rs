@@ -1,16 +1,16 @@
 //! Leases of what a claim has picked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::try_join;
 use icp_core::delivery::{Claim, ClaimedDelivery, Delivery, DeliveryState, Lease};
 use icp_core::event::Event;
 use icp_core::id::{DeliveryId, EventId};
-use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, doc};
 
-use super::batch::{Lasts, Miss, Statement};
+use super::batch::{Lasts, Statement};
 use super::error::{Failure, corrupt};
 use super::place;
 use super::row::{self, Fields, bin, bins, ms};
@@ -43,15 +43,15 @@ async fn lease(
     picked: Vec<Delivery>,
 ) -> Result<Vec<Delivery>, Failure> {
     let token = ObjectId::new();
-    let statements: Vec<_> = picked.iter().map(|row| lease_one(row, claim, token)).collect();
+    let statements = lease_some(&picked, claim, token);
     let mut won = None;
-    match store.update(DELIVERY, &statements, Miss::Counted, Lasts::Yes).await {
-        Ok(outcome) if outcome.matched == statements.len() => {}
+    match store.update_sets(DELIVERY, statements.clone(), Lasts::Yes).await {
+        Ok(leased) if leased == picked.len() => {}
         Ok(_) => won = Some(winners(store, &picked, token).await?),
         Err(failure) if failure.is_transient() => {
             // The outcome is unknown until it is read; what is not leased by then may be lost to
             // a write still under way, which the guard of this one then stops.
-            store.update(DELIVERY, &statements, Miss::Counted, Lasts::Yes).await?;
+            store.update_sets(DELIVERY, statements, Lasts::Yes).await?;
             won = Some(winners(store, &picked, token).await?);
         }
         Err(failure) => return Err(failure),
@@ -75,26 +75,33 @@ async fn lease(
     Ok(leased)
 }
 
-fn lease_one(row: &Delivery, claim: &Claim, token: ObjectId) -> Statement {
-    Statement {
-        filter: doc! {
-            "_id": bin(row.id.to_bytes()),
-            "state": "ready",
-            "epoch": i64::from(row.epoch),
-            "lane": bin(row.lane.to_bytes()),
-        },
-        change: doc! {
-            "$set": {
-                "state": "leased",
-                "owner": bin(claim.session.to_bytes()),
-                "lease_until": ms(claim.lease_until),
-                "updated_at": ms(claim.now),
-                "claim": token,
-            },
-            "$inc": { "epoch": 1_i64, "tries": 1_i64 },
-        }
-        .into(),
+/// Leases are alike but for what guards them.
+fn lease_some(picked: &[Delivery], claim: &Claim, token: ObjectId) -> Vec<Statement> {
+    let mut alike: BTreeMap<([u8; 16], u32), Vec<Bson>> = BTreeMap::new();
+    for row in picked {
+        let ids = alike.entry((row.lane.to_bytes(), row.epoch)).or_default();
+        ids.push(bin(row.id.to_bytes()));
     }
+    let change = doc! {
+        "$set": {
+            "state": "leased",
+            "owner": bin(claim.session.to_bytes()),
+            "lease_until": ms(claim.lease_until),
+            "updated_at": ms(claim.now),
+            "claim": token,
+        },
+        "$inc": { "epoch": 1_i64, "tries": 1_i64 },
+    };
+    let statements = alike.into_iter().map(|((lane, epoch), ids)| Statement {
+        filter: doc! {
+            "_id": { "$in": ids },
+            "state": "ready",
+            "epoch": i64::from(epoch),
+            "lane": bin(lane),
+        },
+        change: change.clone().into(),
+    });
+    statements.collect()
 }
 
 /// The lease that a ready delivery is taken by.

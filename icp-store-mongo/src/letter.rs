@@ -292,10 +292,13 @@ async fn judge_one(
     judgement: &Judgement,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    if matches!(judgement.verdict, Verdict::Retry { .. })
-        && is_carried_on(store, judgement.delivery).await?
-    {
-        return Ok(false);
+    let mut follows = 0;
+    if matches!(judgement.verdict, Verdict::Retry { .. }) {
+        let states = repeats(store, judgement.delivery).await?;
+        if states.iter().copied().any(carries_on) {
+            return Ok(false);
+        }
+        follows = count(states.len());
     }
     let change = match &judgement.verdict {
         Verdict::Plan { due_at } => doc! { "$set": { "judge_at": ms(*due_at) } },
@@ -305,7 +308,9 @@ async fn judge_one(
             "$unset": { "judge_at": "" },
         },
         Verdict::Retry { id } => doc! {
-            "$set": { "repeat": { "id": bin(id.to_bytes()), "at": ms(now) } },
+            "$set": {
+                "repeat": { "id": bin(id.to_bytes()), "at": ms(now), "follows": follows },
+            },
             "$unset": { "judge_at": "" },
         },
         _ => return Ok(false),
@@ -318,14 +323,16 @@ async fn judge_one(
     Ok(store.lasting(DELIVERY).update_one(as_seen, change).await?.matched_count > 0)
 }
 
-async fn is_carried_on(store: &MongoStore, id: DeliveryId) -> Result<bool, Failure> {
+/// The states of the deliveries that repeat one.
+async fn repeats(store: &MongoStore, id: DeliveryId) -> Result<Vec<DeliveryState>, Failure> {
     let letter = doc! { "_id": bin(id.to_bytes()) };
     let found = store.all(DELIVERY, letter, doc! { "event": 1 }).await?;
     let successors = successors(store, &found).await?;
-    Ok(successors.values().flat_map(BTreeMap::values).copied().any(carries_on))
+    Ok(successors.values().flat_map(BTreeMap::values).copied().collect())
 }
 
-/// Makes the deliveries of rounds that letters are waiting for.
+/// Makes the deliveries of rounds that letters are waiting for. Where a replay was quicker, what it
+/// made stands for the round.
 pub(crate) async fn finish_repeats(store: &MongoStore, limit: usize) -> Result<(), Failure> {
     let found: Vec<Document> = store
         .light(DELIVERY)
@@ -346,7 +353,9 @@ pub(crate) async fn finish_repeats(store: &MongoStore, limit: usize) -> Result<(
         let old = row::delivery(found)?;
         if there.contains(&old.event) {
             let new = Delivery { round: old.round + 1, ..delivery::repeated(&old, id, now) };
-            made.push(row::delivery_document(&new, found.flag("fifo")));
+            let mut made_one = row::delivery_document(&new, found.flag("fifo"));
+            made_one.insert("follows", repeat.int("follows")?);
+            made.push(made_one);
             changes.of(old.lane).wake = true;
             latest = latest.max(now);
         }

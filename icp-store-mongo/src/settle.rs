@@ -221,13 +221,16 @@ pub(crate) async fn renew(store: &MongoStore, renew: &Renew) -> Result<Vec<Lease
         return Ok(Vec::new());
     }
     let until: Bson = doc! { "$set": { "lease_until": ms(renew.until) } }.into();
-    let statements: Vec<_> = renew
-        .leases
-        .iter()
-        .map(|lease| Statement { filter: held(*lease), change: until.clone() })
-        .collect();
-    let outcome = store.update(DELIVERY, &statements, Miss::Counted, Lasts::Yes).await?;
-    if outcome.matched == statements.len() {
+    let mut alike: BTreeMap<u32, Vec<Bson>> = BTreeMap::new();
+    for lease in &*renew.leases {
+        alike.entry(lease.epoch).or_default().push(bin(lease.delivery.to_bytes()));
+    }
+    let statements = alike.into_iter().map(|(epoch, ids)| Statement {
+        filter: doc! { "_id": { "$in": ids }, "state": "leased", "epoch": i64::from(epoch) },
+        change: until.clone(),
+    });
+    let renewed = store.update_sets(DELIVERY, statements.collect(), Lasts::Yes).await?;
+    if renewed == renew.leases.len() {
         return Ok(Vec::new());
     }
     let ids = bins(renew.leases.iter().map(|lease| lease.delivery), DeliveryId::to_bytes);

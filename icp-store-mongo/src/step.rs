@@ -1,8 +1,14 @@
 //! Steps of replays: each is committed by its job, which lists the deliveries that follow.
+//!
+//! Jobs that look at the same event at once list the same repeat, each under an id of its own. So
+//! each row keeps as `follows` how many others repeated the same delivery before, which a unique
+//! index lets no second one say: the first insert decides, and a job that is late counts what it
+//! listed as left out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::TryStreamExt;
+use icp_core::delivery::LaneId;
 use icp_core::error::Result;
 use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId};
 use icp_core::replay::{NewReplay, ReplayJob, ReplayStep};
@@ -25,9 +31,9 @@ pub(crate) async fn take_step(store: &MongoStore, step: &ReplayStep) -> Result<R
         job.admit(step)?;
         let made = admitted(store, &step.items).await?;
         let wanted: Vec<lane::Wanted<'_>> =
-            made.iter().map(|item| (&job.org, &item.new.integration, &item.new.lane)).collect();
+            made.iter().map(|(new, _)| (&job.org, &new.new.integration, &new.new.lane)).collect();
         lane::ensure(store, &wanted, &HashMap::new()).await?;
-        let pending: Vec<Document> = made.iter().map(|item| listed(item, step.now)).collect();
+        let pending: Vec<Document> = made.iter().map(|made| listed(made, step.now)).collect();
         job.advance(step, made.len() as u64);
         if swap(store, &job, version, pending).await? {
             let made = find(store, step.job).await?;
@@ -37,38 +43,47 @@ pub(crate) async fn take_step(store: &MongoStore, step: &ReplayStep) -> Result<R
     Err(contended().into())
 }
 
+/// An item, and how many deliveries have repeated the same one before.
+type Admitted<'a> = (&'a NewReplay, i64);
+
 /// The items whose events nobody else has replayed meanwhile.
 async fn admitted<'a>(
     store: &MongoStore,
     items: &'a [NewReplay],
-) -> Result<Vec<&'a NewReplay>, Failure> {
+) -> Result<Vec<Admitted<'a>>, Failure> {
     let ids = bins(items.iter().map(|item| item.event), EventId::to_bytes);
-    let fields = doc! { "event": 1, "integration": 1 };
+    let fields = doc! { "event": 1, "integration": 1, "replay_of": 1 };
     let mut newest: HashMap<(EventId, ResourceId), DeliveryId> = HashMap::new();
+    let mut repeats: HashMap<DeliveryId, i64> = HashMap::new();
     let of_events = doc! { "event": { "$in": ids.clone() } };
     for row in store.all(DELIVERY, of_events, fields).await? {
         let id = DeliveryId::from_bytes(row.id("_id")?);
         let key = (EventId::from_bytes(row.id("event")?), row.named("integration")?);
         newest.entry(key).and_modify(|newest| *newest = id.max(*newest)).or_insert(id);
+        if let Some(old) = row.maybe_id("replay_of") {
+            *repeats.entry(DeliveryId::from_bytes(old)).or_default() += 1;
+        }
     }
     let there = store.all(EVENT, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }).await?;
     let there = there.iter().map(|event| event.id("_id").map(EventId::from_bytes));
-    let there = there.collect::<Result<Vec<_>>>()?;
+    let there = there.collect::<Result<HashSet<_>>>()?;
     let mut admitted = Vec::with_capacity(items.len());
     for item in items {
         let key = (item.event, item.new.integration.clone());
         if there.contains(&item.event) && newest.get(&key).copied() == item.replay_of {
             newest.insert(key, item.new.id);
-            admitted.push(item);
+            let before = item.replay_of.and_then(|old| repeats.get(&old).copied());
+            admitted.push((item, before.unwrap_or_default()));
         }
     }
     Ok(admitted)
 }
 
 /// A delivery that is still to be made, as its job lists it.
-fn listed(item: &NewReplay, now: Timestamp) -> Document {
+fn listed((item, follows): &Admitted<'_>, now: Timestamp) -> Document {
     let mut listed = ingest::pending(&item.new);
     listed.insert("event", bin(item.event.to_bytes()));
+    listed.insert("follows", *follows);
     listed.insert("at", ms(now));
     put(&mut listed, "replay_of", item.replay_of.map(|id| bin(id.to_bytes())));
     listed
@@ -97,32 +112,85 @@ pub(crate) async fn finish_step(store: &MongoStore, id: ReplayId) -> Result<(), 
     }
 }
 
-/// Makes the deliveries that a job lists, but for those whose events were pruned since, and counts
-/// these as left out.
+/// Makes the deliveries that a job lists, but for those whose events were pruned since or that
+/// another job was quicker with, and counts these as left out.
 pub(crate) async fn make(store: &MongoStore, job: &Document) -> Result<(), Failure> {
-    let (id, org) = (job.get("_id").cloned(), job.named::<OrgId>("org")?);
     let listed = job.documents("pending");
     let events = listed.iter().map(|listed| listed.id("event").map(EventId::from_bytes));
     let there = stay::keep(store, events.collect::<Result<Vec<_>>>()?.into_iter()).await?;
-    let mut rows = Vec::new();
-    let mut further: BTreeMap<[u8; 16], Vec<Bson>> = BTreeMap::new();
+    let mut rows = Vec::with_capacity(listed.len());
+    for pending in &listed {
+        if there.contains(&EventId::from_bytes(pending.id("event")?)) {
+            rows.push(row_of(job, pending)?);
+        }
+    }
+    let known = batch::insert(store.light(DELIVERY), &rows).await?;
+    for late in late(store, &rows, &known).await?.into_iter().rev() {
+        rows.remove(late);
+    }
+    count_further(store, &rows).await?;
     let mut changes = Changes::default();
     let mut latest = Timestamp::EPOCH;
-    for pending in &listed {
-        let (event, now) = (EventId::from_bytes(pending.id("event")?), pending.time("at")?);
-        if !there.contains(&event) {
-            continue;
-        }
-        let mut row = ingest::listed_row(pending, &org, event, now)?;
-        row.replay_of = pending.maybe_id("replay_of").map(DeliveryId::from_bytes);
-        if row.replay_of.is_none() {
-            further.entry(event.to_bytes()).or_default().push(bin(row.id.to_bytes()));
-        }
-        changes.of(row.lane).ready(row.due_at, now);
+    for row in &rows {
+        let now = row.time("created_at")?;
+        changes.of(LaneId::from_bytes(row.id("lane")?)).ready(row.time("due_at")?, now);
         latest = latest.max(now);
-        let mut document = row::delivery_document(&row, pending.flag("fifo"));
-        put(&mut document, "job", id.clone());
-        rows.push(document);
+    }
+    changes.apply(store, latest).await?;
+    let same = doc! {
+        "_id": job.get("_id"), "version": job.get("version"), "pending": { "$exists": true },
+    };
+    let mut done = doc! { "$unset": { "pending": "" } };
+    let gone = count(listed.len() - rows.len());
+    if gone > 0 {
+        let less = doc! { "job.progress.created": -gone, "job.progress.skipped": gone };
+        done.insert("$inc", less);
+    }
+    store.light(REPLAY).update_one(same, done).await?;
+    Ok(())
+}
+
+fn row_of(job: &Document, pending: &Document) -> Result<Document, Failure> {
+    let (event, now) = (EventId::from_bytes(pending.id("event")?), pending.time("at")?);
+    let mut row = ingest::listed_row(pending, &job.named::<OrgId>("org")?, event, now)?;
+    row.replay_of = pending.maybe_id("replay_of").map(DeliveryId::from_bytes);
+    let mut document = row::delivery_document(&row, pending.flag("fifo"));
+    put(&mut document, "job", job.get("_id").cloned());
+    document.insert("follows", pending.int("follows")?);
+    Ok(document)
+}
+
+/// Which of the rows that are `known` were not made, as another one has their place.
+async fn late(
+    store: &MongoStore,
+    rows: &[Document],
+    known: &BTreeSet<usize>,
+) -> Result<Vec<usize>, Failure> {
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let fields = ["event", "integration", "replay_of", "follows"];
+    let place = |row: &Document| fields.map(|field| row.get(field).cloned());
+    let events: Vec<Bson> =
+        known.iter().filter_map(|at| rows.get(*at)?.get("event").cloned()).collect();
+    let holders = doc! { "event": { "$in": events }, "follows": { "$exists": true } };
+    let wanted: Document = fields.iter().map(|field| ((*field).to_owned(), 1.into())).collect();
+    let holders = store.all(DELIVERY, holders, wanted).await?;
+    let is_late = |at: &usize| {
+        let row = rows.get(*at);
+        row.is_some_and(|row| {
+            let taken = holders.iter().find(|holder| place(holder) == place(row));
+            taken.is_some_and(|taken| taken.get("_id") != row.get("_id"))
+        })
+    };
+    Ok(known.iter().copied().filter(is_late).collect())
+}
+
+/// Counts what repeats nothing into the fan-out of its event.
+async fn count_further(store: &MongoStore, rows: &[Document]) -> Result<(), Failure> {
+    let mut further: BTreeMap<[u8; 16], Vec<Bson>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| !row.contains_key("replay_of")) {
+        further.entry(row.id("event")?).or_default().extend(row.get("_id").cloned());
     }
     let counted: Vec<Statement> = further
         .into_iter()
@@ -134,15 +202,5 @@ pub(crate) async fn make(store: &MongoStore, job: &Document) -> Result<(), Failu
     if !counted.is_empty() {
         store.update(EVENT, &counted, Miss::Counted, Lasts::No).await?;
     }
-    batch::insert(store.light(DELIVERY), &rows).await?;
-    changes.apply(store, latest).await?;
-    let same = doc! { "_id": id, "version": job.get("version"), "pending": { "$exists": true } };
-    let mut done = doc! { "$unset": { "pending": "" } };
-    let gone = count(listed.len() - rows.len());
-    if gone > 0 {
-        let less = doc! { "job.progress.created": -gone, "job.progress.skipped": gone };
-        done.insert("$inc", less);
-    }
-    store.light(REPLAY).update_one(same, done).await?;
     Ok(())
 }

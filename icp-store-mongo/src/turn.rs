@@ -54,26 +54,23 @@ fn over(now: Timestamp) -> Document {
     doc! { "$or": [{ "alarm": over.clone() }, { "blocked_until": over }] }
 }
 
-/// Turns on lanes whose time has come.
+/// Turns on lanes whose time has come. What they missed while they slept, or were blocked, is no
+/// claim to more: they start where the busy ones are by then.
 pub(crate) async fn turn_on(store: &MongoStore, now: Timestamp) -> Result<(), Failure> {
     let floor = lane::floor(store).await?;
-    let due = doc! { "$lte": ["$next_due", ms(now)] };
-    let due = doc! { "$and": [{ "$gt": ["$next_due", Bson::Null] }, due] };
-    let mut stages: Vec<Document> = Vec::new();
-    let pass: Bson = match floor {
-        Some(floor) => {
-            doc! { "$cond": [due.clone(), { "$max": ["$pass", floor] }, "$pass"] }.into()
-        }
-        None => "$pass".into(),
+    let has_come = |field: &str| {
+        doc! { "$and": [{ "$gt": [field, Bson::Null] }, { "$lte": [field, ms(now)] }] }
     };
-    stages.push(doc! { "$set": {
-        "pass": pass,
+    let (due, free) = (has_come("$next_due"), has_come("$blocked_until"));
+    let starts = doc! { "$or": [due.clone(), free.clone()] };
+    let mut stages = vec![doc! { "$set": {
+        "pass": { "$cond": [starts, { "$max": ["$pass", floor] }, "$pass"] },
         "runnable": { "$or": ["$runnable", due.clone()] },
         "next_due": { "$cond": [due, "$$REMOVE", { "$ifNull": ["$next_due", "$$REMOVE"] }] },
-        "blocked_until": { "$cond": [
-            { "$gt": ["$blocked_until", ms(now)] }, "$blocked_until", "$$REMOVE",
-        ] },
-    } });
+        "blocked_until": {
+            "$cond": [free, "$$REMOVE", { "$ifNull": ["$blocked_until", "$$REMOVE"] }]
+        },
+    } }];
     stages.extend(lane::finish().as_document().cloned());
     store.light(LANE).update_many(over(now), stages).await?;
     Ok(())

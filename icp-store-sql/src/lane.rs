@@ -87,9 +87,8 @@ impl Changes {
 }
 
 /// The lowest pass of all lanes that can be claimed from, as the statements that need it say it.
-#[cfg(feature = "postgres")]
 pub(crate) const FLOOR: &str = "(SELECT min(pass) FROM icp_lane \
-     WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL)";
+    WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL)";
 
 pub(crate) const APPLY: (&str, &str) = (
     "UPDATE icp_lane AS l SET

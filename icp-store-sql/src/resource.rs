@@ -12,13 +12,14 @@ use sqlx::Database;
 
 use crate::dialect::Dialect;
 use crate::error::Failure;
+use crate::lane::{self, FLOOR};
 use crate::link::{Conn, Row};
+use crate::meter;
 use crate::rest::{self, Why};
 use crate::row::{self, more_than};
 use crate::scope::Scope;
 use crate::statement::{Statement, statement};
 use crate::store::{SqlStore, commit, read};
-use crate::{lane, meter};
 
 const RECORD: &str = "SELECT h.org, h.kind, h.id, h.name, h.labels, h.spec, h.status, h.revision, \
      h.version, h.created_at, h.updated_at, h.deleted FROM ";
@@ -351,11 +352,13 @@ async fn take_effect(conn: &mut Conn<'_>, org: &OrgId, effect: &Effect) -> Resul
         }
         Effect::Rules { integration, rules } => {
             lane::lock_of(conn, org, Some(integration)).await?;
-            let changed = statement(
-                "UPDATE icp_lane SET rules = ?1, health = NULL, blocked_until = NULL, \
+            let changed = statement(format!(
+                "UPDATE icp_lane SET rules = ?1, health = NULL, \
+                 pass = CASE WHEN blocked_until IS NULL THEN pass \
+                    ELSE MAX(pass, coalesce({FLOOR}, pass)) END, blocked_until = NULL, \
                  allowed = CASE WHEN fifo = 1 THEN 1 ELSE max_in_flight END \
                  WHERE org = ?2 AND integration = ?3 AND rules IS DISTINCT FROM ?1",
-            )
+            ))
             .bind(row::rules_text(rules)?)
             .bind(org.as_str().to_owned())
             .bind(integration.as_str().to_owned())

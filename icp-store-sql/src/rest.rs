@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use icp_core::id::{OrgId, ResourceId};
 
 use crate::error::Failure;
-use crate::lane;
+use crate::lane::{self, FLOOR};
 use crate::link::Conn;
 use crate::statement::{padded, statement, text, values};
 
@@ -66,8 +66,7 @@ fn change_sql(why: Why<'_>) -> String {
         "UPDATE icp_lane AS l SET \
          runnable = CASE WHEN {goes_on} AND EXISTS (SELECT 1 FROM icp_delivery d \
             WHERE d.lane = l.id AND d.state = 0) THEN 1 ELSE l.runnable END, \
-         pass = CASE WHEN {goes_on} THEN MAX(l.pass, coalesce((SELECT min(pass) FROM icp_lane \
-            WHERE runnable = 1 AND paused = 0 AND blocked_until IS NULL), l.pass)) ELSE l.pass END, \
+         pass = CASE WHEN {goes_on} THEN MAX(l.pass, coalesce({FLOOR}, l.pass)) ELSE l.pass END, \
          paused = l.paused & ~?1 | ?2 WHERE l.org = ?3 {}",
         why.integration()
     )

@@ -373,6 +373,20 @@ pub(super) async fn changed_rules_begin_afresh(world: World) {
     world.assert_clean().await;
 }
 
+pub(super) async fn changed_rules_are_no_credit(world: World) {
+    let session = world.session().await;
+    opened(&world, session).await;
+    world.fill("beta", "hook", 200).await;
+    assert_eq!(world.take_at(session, 100, 5).await.len(), 100, "all of the other");
+    rule(&world, LaneRules::off(), 6).await;
+    let mut free = 0;
+    for _ in 0..20 {
+        let taken = world.take_at(session, 1, 6).await;
+        free += taken.iter().filter(|claimed| claimed.delivery.org == org("acme")).count();
+    }
+    assert!((9..=11).contains(&free), "{free} of 20");
+}
+
 fn limited(requests: u32, per_seconds: u32, burst: u32) -> LaneRules {
     let rate_limit = Some(RateLimit { requests, per_seconds, burst });
     LaneRules { rate_limit, ..LaneRules::default() }

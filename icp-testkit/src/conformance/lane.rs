@@ -240,6 +240,20 @@ pub(super) async fn a_block_holds_the_whole_lane(world: World) {
     world.assert_clean().await;
 }
 
+pub(super) async fn a_block_is_no_credit(world: World) {
+    let session = blocked(&world, 40).await;
+    world.fill("acme", "hook", 50).await;
+    world.fill("beta", "hook", 200).await;
+    assert_eq!(world.take_at(session, 100, 1).await.len(), 100, "all of the other");
+    let mut free = 0;
+    for _ in 0..20 {
+        let taken = world.take_at(session, 1, 40).await;
+        free += taken.iter().filter(|claimed| claimed.delivery.org == org("acme")).count();
+    }
+    assert!((9..=11).contains(&free), "{free} of 20");
+    world.assert_clean().await;
+}
+
 async fn only_of(world: &World, integration: &str) -> icp_core::delivery::Lane {
     let lanes = world.lanes(&org("acme")).await.unwrap();
     lanes.into_iter().find(|lane| lane.integration == res(integration)).unwrap()

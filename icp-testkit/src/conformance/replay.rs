@@ -3,6 +3,7 @@ use icp_core::delivery::{Delivery, DeliveryState, Next};
 use icp_core::error::Result;
 use icp_core::event::{Event, NewDelivery};
 use icp_core::id::{DeliveryId, SessionId};
+use icp_core::letter::{Judgement, Verdict};
 use icp_core::replay::{
     EventRange, NewReplay, ReplayChange, ReplayClaim, ReplayDeliveries, ReplayJob, ReplayNext,
     ReplayProgress, ReplayQuery, ReplayRequest, ReplayScan, ReplayState, ReplayStep, Standing,
@@ -231,6 +232,77 @@ pub(super) async fn racing_steps_write_one_batch(world: World) {
     let done = race(steps).await;
     assert_eq!(done.iter().filter(|answer| answer.is_ok()).count(), 1);
     assert_eq!(made(&world, &job).await.len(), 1);
+    world.assert_clean().await;
+}
+
+/// Jobs that sessions of their own have claimed.
+async fn several(world: &World) -> Vec<ReplayJob> {
+    let mut jobs = Vec::new();
+    for _ in 0..6 {
+        jobs.push(claimed(world).await.1);
+    }
+    jobs
+}
+
+pub(super) async fn racing_jobs_make_one_of_each(world: World) {
+    let mut old = dead(&world).await;
+    for round in 0..3 {
+        let further = format!("further_{round}");
+        let jobs = several(&world).await;
+        let steps = jobs.iter().map(|job| {
+            let fresh = world.to("acme", &further);
+            let fresh = NewReplay { event: old.event, replay_of: None, new: fresh };
+            let step = step(job, vec![again(&old, world.to("acme", "hook")), fresh]);
+            let store = world.store();
+            async move { store.step_replay(&step).await.unwrap() }
+        });
+        let after = race(steps).await;
+        assert_eq!(after.iter().map(|job| job.progress.created).sum::<u64>(), 2);
+        assert!(after.iter().all(|job| job.progress.created + job.progress.skipped == 3));
+        let mut listed = Vec::new();
+        for job in &after {
+            assert_eq!(reread(&world, job).await, *job);
+            listed.extend(made(&world, job).await);
+        }
+        assert_eq!(listed.len(), 2);
+        let all = world.deliveries(&old.org, &Default::default()).await.unwrap().items;
+        assert_eq!(all.len(), 3 + 2 * round);
+        let events = world.events(&old.org, &Default::default()).await.unwrap();
+        assert_eq!(events.items[0].fan_out, 2 + u32::try_from(round).unwrap());
+        world.assert_clean().await;
+        // What was made may be repeated in turn.
+        let session = world.session().await;
+        for claimed in world.take_at(session, 2, 10).await {
+            let row = claimed.delivery;
+            world.finish(&row, Next::Dead { reason: why("exhausted") }, 11).await;
+            if row.replay_of == Some(old.id) {
+                old = world.read(&row).await;
+            }
+        }
+    }
+}
+
+pub(super) async fn a_job_and_a_round_make_one(world: World) {
+    let old = dead(&world).await;
+    let jobs = several(&world).await;
+    let racers = jobs.iter().enumerate().map(|(turn, job)| {
+        let (store, delivery, id) = (world.store(), old.id, world.delivery_id());
+        let step = step(job, vec![again(&old, world.to("acme", "hook"))]);
+        let judgement = Judgement { delivery, seen: None, verdict: Verdict::Retry { id } };
+        async move {
+            if turn % 2 == 0 {
+                store.judge(&[judgement], at(10)).await.unwrap();
+            } else {
+                store.step_replay(&step).await.unwrap();
+            }
+        }
+    });
+    race(racers).await;
+    let all = world.deliveries(&old.org, &Default::default()).await.unwrap().items;
+    assert_eq!(all.len(), 2);
+    assert_eq!(all.iter().filter(|row| row.replay_of == Some(old.id)).count(), 1);
+    let taken = world.take_at(world.session().await, 5, 10).await;
+    assert_eq!(taken.len(), 1);
     world.assert_clean().await;
 }
 
