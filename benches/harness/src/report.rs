@@ -53,10 +53,10 @@ impl Goal {
         Self { what: what.into(), measured, bound: Bound::AtLeast(at_least) }
     }
 
-    fn met(&self) -> bool {
+    fn met(&self, slack: f64) -> bool {
         match self.bound {
-            Bound::AtMost(most) => self.measured <= most,
-            Bound::AtLeast(least) => self.measured >= least,
+            Bound::AtMost(most) => self.measured <= most * slack,
+            Bound::AtLeast(least) => self.measured >= least / slack,
         }
     }
 }
@@ -116,8 +116,9 @@ impl Report {
         self.rows.iter().filter_map(|row| row.ledger.as_ref()).any(|ledger| !ledger.closes())
     }
 
-    pub(crate) fn misses_a_goal(&self) -> bool {
-        self.goals.iter().any(|goal| !goal.met())
+    /// Whether a figure is beyond its bound by more than the factor `slack`.
+    pub(crate) fn misses_a_goal(&self, slack: f64) -> bool {
+        self.goals.iter().any(|goal| !goal.met(slack))
     }
 
     #[expect(clippy::print_stdout, reason = "the result of the program")]
@@ -142,7 +143,7 @@ impl Report {
             println!("{note}");
         }
         for goal in &self.goals {
-            let verdict = if goal.met() { "met" } else { "MISSED" };
+            let verdict = if goal.met(1.0) { "met" } else { "MISSED" };
             let bound = match goal.bound {
                 Bound::AtMost(most) => format!("at most {most:.2}"),
                 Bound::AtLeast(least) => format!("at least {least:.2}"),
