@@ -61,6 +61,7 @@ fn may_have_claimed(error: &Error) -> bool {
             | Code::StoreFull
             | Code::StoreLocked
             | Code::StoreReadOnly
+            | Code::StoreCorrupt
     )
 }
 
