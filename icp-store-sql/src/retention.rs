@@ -87,25 +87,36 @@ async fn records(conn: &mut Conn<'_>, prune: &Prune, cutoffs: &Cutoffs) -> Resul
         next: old.last().filter(|_| more).map(|id| EventId::from_bytes(*id).to_string()),
         ..Pruned::default()
     };
-    deliveries(conn, prune, cutoffs, &old, &mut pruned).await?;
+    if deliveries(conn, prune, cutoffs, &old, &mut pruned).await? {
+        // The same events once more, until nothing of theirs is left that has to go.
+        let again = || EventId::from_bytes([0; 16]).to_string();
+        pruned.next = Some(prune.after.clone().unwrap_or_else(again));
+    }
     pruned.events = events(conn, prune, cutoffs, &old).await?;
     Ok(pruned)
 }
 
-/// Its last parameters are the organization and the cutoffs of dead ones and of others.
+/// Its last parameters are the organization, the cutoffs of dead ones and of others, and the limit.
 pub(crate) const DELIVERIES: (&str, &str) = (
     "SELECT d.id, d.event, d.state, CASE WHEN d.replay_of IS NULL THEN 1 ELSE 0 END \
      FROM icp_delivery d INDEXED BY icp_delivery_event WHERE d.event IN (VALUES ",
-    ") AND d.org = ? AND d.state > 1 AND d.updated_at < CASE WHEN d.state = 3 THEN ? ELSE ? END",
+    ") AND d.org = ? AND d.state > 1 AND d.updated_at < CASE WHEN d.state = 3 THEN ? ELSE ? END \
+     LIMIT ?",
 );
 
+/// For each event that is looked at, so many deliveries are removed by one transaction at the most:
+/// an event may have thousands, and their rows are locked meanwhile.
+const OF_AN_EVENT: usize = 10;
+
+/// Answers whether there may be more.
 async fn deliveries(
     conn: &mut Conn<'_>,
     prune: &Prune,
     cutoffs: &Cutoffs,
     events: &[[u8; 16]],
     pruned: &mut Pruned,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
+    let most = prune.limit.saturating_mul(OF_AN_EVENT);
     let mut gone = Vec::new();
     let mut of_event: BTreeMap<[u8; 16], i64> = BTreeMap::new();
     for chunk in padded(events) {
@@ -117,7 +128,8 @@ async fn deliveries(
         query
             .bind(prune.org.shared())
             .bind(cutoffs.dead_letters.as_millis())
-            .bind(cutoffs.deliveries.as_millis());
+            .bind(cutoffs.deliveries.as_millis())
+            .bind(i64::try_from(most - gone.len()).unwrap_or(i64::MAX));
         for found in query.fetch_all(&mut *conn).await? {
             gone.push(row::bytes(&found, 0)?);
             let dead = row::state(found.try_get(2)?)? == DeliveryState::Dead;
@@ -139,7 +151,7 @@ async fn deliveries(
         script.bind(prune.org.shared());
     }
     script.execute(conn).await?;
-    Ok(())
+    Ok(gone.len() >= most)
 }
 
 pub(crate) const COUNT: (&str, &str) = (

@@ -40,7 +40,8 @@ pub struct Prune {
     pub what: What,
     /// The answer's `next` of the call before; nothing for the first.
     pub after: Option<String>,
-    /// How many records are looked at, at least one.
+    /// How many records are looked at, at least one. Of the deliveries of that many events a store
+    /// that locks what it removes takes a part, and has the rest asked for again.
     pub limit: usize,
     /// The engine's time.
     pub now: Timestamp,

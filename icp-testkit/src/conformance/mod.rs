@@ -331,6 +331,7 @@ registry! {
     }
     retention {
         old_deliveries_go_with_their_events,
+        an_event_with_many_deliveries_goes_bit_by_bit,
         what_has_not_ended_stays_with_its_event,
         dead_letters_have_their_own_time,
         an_event_stays_for_its_time_and_its_key,

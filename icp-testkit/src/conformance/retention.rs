@@ -60,6 +60,21 @@ pub(super) async fn old_deliveries_go_with_their_events(world: World) {
     world.assert_clean().await;
 }
 
+pub(super) async fn an_event_with_many_deliveries_goes_bit_by_bit(world: World) {
+    let session = world.session().await;
+    let events = [world.new_event("acme"), world.new_event("acme"), world.new_event("acme")];
+    for (event, count) in events.iter().zip([1, 35, 2]) {
+        let to = (0..count).map(|n| world.to("acme", &format!("hook-{n}"))).collect();
+        world.ingest_items(vec![world.item(event, to)], 0).await;
+    }
+    for claimed in world.take(session, 99).await {
+        world.finish(&claimed.delivery, Next::Delivered, 10).await;
+    }
+    let gone = prune(&world, "acme", records(50, 50, 50), 99, 1).await;
+    assert_eq!((gone.deliveries, gone.events), (38, 3));
+    world.assert_clean().await;
+}
+
 pub(super) async fn what_has_not_ended_stays_with_its_event(world: World) {
     let session = world.session().await;
     world.fill("acme", "hook", 3).await;

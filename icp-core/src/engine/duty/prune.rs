@@ -1,7 +1,7 @@
-//! Removes what is older than it is to be kept. Every `prune`, in small batches with pauses.
+//! Removes what is older than it is to be kept. Every `prune`, from organization to organization,
+//! in small batches with pauses; however much there is, it goes on until it is through.
 //!
-//! It goes from organization to organization and begins again from the first. Several nodes may
-//! do so at once: what one has removed, the others do not find.
+//! Several nodes may do so at once: what one has removed, the others do not find.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::telemetry::Removed;
 /// How many records one transaction looks at.
 const BATCH: usize = 100;
 
-/// How many batches a tick takes at the most.
-const BATCHES: usize = 100;
-
 /// What others may write in between.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The same, where nothing was removed.
+const BREATH: Duration = Duration::from_millis(2);
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut walk = Walk::default();
     while pause(&stop, core.config.prune).await {
-        for _ in 0..BATCHES {
+        loop {
             match step(&core, &mut walk).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -37,7 +37,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                     break;
                 }
             }
-            if !pause(&stop, PAUSE).await {
+            if !pause(&stop, if walk.removed { PAUSE } else { BREATH }).await {
                 return;
             }
         }
@@ -50,6 +50,8 @@ pub(crate) struct Walk {
     org: Option<OrgId>,
     kind: usize,
     after: Option<String>,
+    /// Whether the batch before removed something.
+    removed: bool,
 }
 
 /// Prunes one batch; answers whether the walk goes on, or is through with every organization.
@@ -70,6 +72,7 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     };
     let prune = Prune { org, what, after: walk.after.take(), limit: BATCH, now };
     let pruned = core.store.prune(&prune).await?;
+    walk.removed = pruned.by_kind().iter().any(|(_, count)| *count > 0);
     for (kind, count) in pruned.by_kind() {
         core.metrics.pruned.get_or_create(&Removed { kind }).inc_by(count);
     }
