@@ -260,7 +260,7 @@ async fn three_nodes_keep_to_one_rate() {
     let status = stage.lane().await;
     assert_eq!(status.state, LaneState::Throttled);
     let left = status.rate.unwrap();
-    assert_eq!((left.limit, left.remaining), (3, 0));
+    assert_eq!((left.limit, left.burst, left.remaining), (10, 3, 0));
     assert!(status.drained_in.unwrap() > Duration::ZERO);
     stage.delivered(50).await;
     let seen = stage.seen();

@@ -1,7 +1,8 @@
 //! Takes leases away from nodes that show no more life. Every `beat`.
 //!
 //! Whether another node lives is judged by this node's own monotonic clock alone: a session is
-//! dead when its beat has stood still for `missed_beats` beats. No wall clocks are compared.
+//! dead when its beat has stood still for `missed_beats` beats, as far as this node was there to see
+//! it. No wall clocks are compared.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     }
 }
 
-/// When each session's beat was last seen to change.
+/// Each session's beat, and for how long it was seen to stand still.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     sessions: HashMap<SessionId, (u64, Duration)>,
@@ -36,35 +37,41 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The sessions whose beat has stood still for `patience`.
+    /// The sessions whose beat has stood still for `missed` times `beat`.
     ///
-    /// Where this node itself was frozen for long, what it saw before says nothing, and every
-    /// session gets its full time again.
+    /// Of the time between two looks no more counts than one and a half beats. Where this node itself
+    /// was frozen, what it saw before says little; and where it is merely slow, it comes to its
+    /// judgement all the same.
     pub(crate) fn dead(
         &mut self,
         beats: &[SessionBeat],
         own: SessionId,
         now: Duration,
-        patience: Duration,
+        (beat, missed): (Duration, u32),
     ) -> Vec<SessionId> {
-        let frozen = self.last.is_some_and(|last| now.saturating_sub(last) > patience / 2);
+        let since = self.last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
+        let seen_since = since.min(beat * 3 / 2);
         self.last = Some(now);
         self.sessions.retain(|session, _| beats.iter().any(|b| b.session == *session));
         let mut dead = Vec::new();
-        for SessionBeat { session, beat } in beats.iter().copied().filter(|b| b.session != own) {
-            let (seen, since) = self.sessions.entry(session).or_insert((beat, now));
-            if *seen != beat || frozen {
-                (*seen, *since) = (beat, now);
-            } else if now.saturating_sub(*since) >= patience {
+        for SessionBeat { session, beat: at } in beats.iter().copied().filter(|b| b.session != own)
+        {
+            let fresh = (at, Duration::ZERO);
+            let (seen, still) = match self.sessions.get(&session) {
+                Some((seen, still)) if *seen == at => (*seen, *still + seen_since),
+                _ => fresh,
+            };
+            if still >= beat * missed {
                 dead.push(session);
             }
+            self.sessions.insert(session, (seen, still));
         }
         dead
     }
 }
 
 pub(crate) async fn once(core: &Core, watch: &mut Watch) -> Result<()> {
-    let patience = core.config.beat * core.config.missed_beats;
+    let patience = (core.config.beat, core.config.missed_beats);
     let beats = core.store.sessions().await?;
     let dead = watch.dead(&beats, core.session.id(), core.clock.monotonic(), patience);
     for session in dead {
@@ -110,28 +117,40 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    const OWN: SessionId = SessionId::from_bytes([0; 16]);
+    const PATIENCE: (Duration, u32) = (Duration::from_secs(2), 5);
+
     #[test]
     fn a_session_is_dead_when_its_beat_stands_still_and_not_before() {
-        let own = SessionId::from_bytes([0; 16]);
         let mut watch = Watch::default();
         for second in 0..10 {
             let beats = [beat(0, 0), beat(1, second), beat(2, 5)];
-            assert!(watch.dead(&beats, own, at(second), at(10)).is_empty(), "{second}");
+            assert!(watch.dead(&beats, OWN, at(second), PATIENCE).is_empty(), "{second}");
         }
         let beats = [beat(0, 0), beat(1, 10), beat(2, 5)];
-        assert_eq!(watch.dead(&beats, own, at(10), at(10)), [beat(2, 5).session]);
+        assert_eq!(watch.dead(&beats, OWN, at(10), PATIENCE), [beat(2, 5).session]);
+        let beats = [beat(2, 6)];
+        assert!(watch.dead(&beats, OWN, at(12), PATIENCE).is_empty(), "it beats again");
     }
 
     #[test]
-    fn a_frozen_reaper_accuses_nobody() {
-        let own = SessionId::from_bytes([0; 16]);
+    fn a_frozen_reaper_accuses_nobody_at_once() {
         let mut watch = Watch::default();
         let beats = [beat(1, 7)];
-        assert!(watch.dead(&beats, own, at(0), at(10)).is_empty());
-        assert!(watch.dead(&beats, own, at(3_600), at(10)).is_empty());
-        for second in 1..10 {
-            assert!(watch.dead(&beats, own, at(3_600 + second), at(10)).is_empty());
+        assert!(watch.dead(&beats, OWN, at(0), PATIENCE).is_empty());
+        for second in 0..7 {
+            assert!(watch.dead(&beats, OWN, at(3_600 + second), PATIENCE).is_empty());
         }
-        assert_eq!(watch.dead(&beats, own, at(3_610), at(10)).len(), 1);
+        assert_eq!(watch.dead(&beats, OWN, at(3_607), PATIENCE).len(), 1);
+    }
+
+    #[test]
+    fn a_slow_reaper_comes_to_its_judgement() {
+        let mut watch = Watch::default();
+        let beats = [beat(1, 7)];
+        for look in 0..4 {
+            assert!(watch.dead(&beats, OWN, at(look * 9), PATIENCE).is_empty(), "{look}");
+        }
+        assert_eq!(watch.dead(&beats, OWN, at(36), PATIENCE).len(), 1);
     }
 }
