@@ -315,3 +315,19 @@ async fn ten_hanging_receivers_of_a_hundred_slow_no_other() {
     // Each lane is full once; when that times out its breaker opens, and one probe hangs.
     assert!((100..=120).contains(&hung), "{hung} requests to those that hang");
 }
+
+#[tokio::test(start_paused = true)]
+async fn poison_slows_no_other() {
+    let (well, _) = latencies(|_, _| (SERVICE, Some(200))).await;
+    let (beside, poison) = latencies(|to, _| match to {
+        to if to < "e05" => std::panic::panic_any("poison"),
+        to if to < "e10" => (Duration::from_secs(86_400), None),
+        _ => (SERVICE, Some(200)),
+    })
+    .await;
+    assert_eq!((beside.len(), well.len()), (90 * 450, 90 * 450));
+    let p99 = |all: &[Duration]| all[all.len() * 99 / 100];
+    let (before, after) = (p99(&well), p99(&beside));
+    assert!(after <= before.mul_f64(1.5), "{after:?} for {before:?}");
+    assert!(poison >= 10, "{poison}: each was tried");
+}
