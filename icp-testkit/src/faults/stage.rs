@@ -157,9 +157,10 @@ impl Stage {
         };
         tokio::time::timeout(DRAIN, published).await.unwrap();
         self.drain().await;
-        self.stop().await;
         let acknowledged =
             self.work.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.catch_up(&acknowledged).await;
+        self.stop().await;
         let received = self.receiver.requests(PATH);
         let direct = self.fixture.direct.as_ref();
         let ledger = Ledger::read(direct, &self.org, acknowledged, &received).await;
@@ -168,6 +169,21 @@ impl Stage {
         let duplicates = findings.duplicates;
         assert!(duplicates <= again, "{duplicates} were sent again, at most {again} may be");
         self.clean(0).await;
+    }
+
+    /// Waits until each acknowledged event has its deliveries, and they have ended: where the fixture
+    /// gives it time, what a crash took back is made again by sweeps.
+    async fn catch_up(&self, acknowledged: &BTreeMap<u64, EventId>) {
+        let deadline = Instant::now() + self.fixture.settling;
+        let store = self.fixture.direct.as_ref();
+        while Instant::now() < deadline {
+            let ledger = Ledger::read(store, &self.org, acknowledged.clone(), &[]).await;
+            if ledger.close().lost.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.drain().await;
     }
 
     /// The store is sound and holds at least so many deliveries: at once, or where the fixture gives
