@@ -244,7 +244,7 @@ mod tests {
             (Code::StoreFull, Code::StoreUnavailable),
             (Code::StoreReadOnly, Code::StoreUnavailable),
             (Code::StoreUnavailable, Code::StoreUnavailable),
-            (Code::StoreCorrupt, Code::StoreUnavailable),
+            (Code::StoreCorrupt, Code::StoreCorrupt),
         ] {
             let failure = unsure(Error::new(code, "refused").into());
             assert_eq!(Error::from(failure).code(), told, "{code:?}");
