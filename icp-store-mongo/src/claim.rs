@@ -75,7 +75,7 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
 /// as nobody holds those leases; some of the codes of the contract say that nothing was changed.
 fn unsure(failure: Failure) -> Failure {
     let error = Error::from(failure);
-    let certain = [Code::StoreFull, Code::StoreLocked, Code::StoreReadOnly, Code::StoreCorrupt];
+    let certain = [Code::StoreFull, Code::StoreLocked, Code::StoreReadOnly];
     if !certain.contains(&error.code()) {
         return error.into();
     }

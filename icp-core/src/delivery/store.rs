@@ -53,10 +53,7 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LeaseLost`](crate::Code::LeaseLost) where the session is not known. Nothing was
-    /// claimed, or the leases end on their own. With [`StoreFull`](crate::Code::StoreFull),
-    /// [`StoreLocked`](crate::Code::StoreLocked), [`StoreReadOnly`](crate::Code::StoreReadOnly)
-    /// and [`StoreCorrupt`](crate::Code::StoreCorrupt) nothing was claimed for certain; with any
-    /// other error the caller has to give its session up.
+    /// claimed, or the leases end on their own.
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
 
     /// Extends leases; answers those that are lost.

@@ -61,7 +61,6 @@ fn may_have_claimed(error: &Error) -> bool {
             | Code::StoreFull
             | Code::StoreLocked
             | Code::StoreReadOnly
-            | Code::StoreCorrupt
     )
 }
 
