@@ -223,6 +223,10 @@ async fn connections_that_were_ended_are_made_again() {
     while !connections().await.is_empty() {
         tokio::task::yield_now().await;
     }
+    // A connection that was in use a moment ago is taken without a question.
+    if let Err(error) = store.ingest(batch(3..6)).await {
+        assert_eq!(error.code(), Code::StoreUnavailable, "{error}");
+    }
     store.ingest(batch(3..6)).await.unwrap();
     assert_eq!(store.counts().await.unwrap(), [(DeliveryState::Ready, 6)]);
 }
