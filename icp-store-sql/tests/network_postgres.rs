@@ -15,9 +15,7 @@ use database::{AtEnd, fresh_name, server};
 fn main() {
     // Fails before the first behaviour, with what to do, where there is no server.
     let _ = server();
-    // A delivery may stay leased to a node that lives and does not know of it; docs/guides/faults.md.
-    let broken = &["connection::is_reset_again_and_again"];
-    faults::main_besides("postgres", broken, || async {
+    faults::main("postgres", || async {
         let schema = fresh_name();
         let (proxy, through) = Proxy::in_front_of(&server()).await;
         let direct = PostgresStore::builder(&server()).schema(&schema).max_connections(4);

@@ -209,16 +209,6 @@ where
     run(backend, factory, |_| true);
 }
 
-/// As [`main`], without the behaviours that a store is known not to keep always, by their full
-/// names.
-pub fn main_besides<F, Made>(backend: &str, broken: &'static [&'static str], factory: F)
-where
-    F: Fn() -> Made + Clone + Send + 'static,
-    Made: Future<Output = Fixture> + Send,
-{
-    run(backend, factory, |behaviour| !broken.contains(&behaviour.name));
-}
-
 /// As [`main`], for a store within this process: the behaviours that need no network. `factory`
 /// makes empty stores, each with what is kept until the behaviour is over.
 pub fn main_embedded<F, Made, Guard>(backend: &str, factory: F)
