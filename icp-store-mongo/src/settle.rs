@@ -24,11 +24,13 @@ pub(crate) async fn settle(store: &MongoStore, settle: &Settle) -> Result<Vec<Se
     });
     make_beside(store, &beside.collect()).await?;
     let won = record(store, settle).await?;
+    let latest: HashSet<Lease> = settle.latest().iter().map(|s| s.lease).collect();
     let mut seen = HashSet::new();
     let mut recorded = Vec::with_capacity(settle.settlements.len());
     let answers = settle.settlements.iter().map(|settlement| {
         let id = settlement.lease.delivery;
-        if won.as_ref().is_none_or(|won| won.contains(&id)) && seen.insert(id) {
+        let won = won.as_ref().is_none_or(|won| won.contains(&id));
+        if won && latest.contains(&settlement.lease) && seen.insert(id) {
             recorded.push(settlement);
             Settled::Recorded
         } else {
@@ -76,9 +78,7 @@ async fn record(
     settle: &Settle,
 ) -> Result<Option<HashSet<DeliveryId>>, Failure> {
     let token = ObjectId::new();
-    let mut seen = HashSet::new();
-    let distinct: Vec<&Settlement> =
-        settle.settlements.iter().filter(|s| seen.insert(s.lease.delivery)).collect();
+    let distinct = settle.latest();
     let statements = distinct.iter().map(|s| end(s, token, settle.now));
     let statements = statements.collect::<Result<Vec<_>, Failure>>()?;
     match store.update(DELIVERY, &statements, Miss::Counted, Lasts::Yes).await {

@@ -40,7 +40,7 @@ pub(crate) async fn all(
     settle: &Settle,
     health: &Health<'_>,
 ) -> Result<Option<Vec<Settled>>, Failure> {
-    let settlements = distinct(settle);
+    let settlements = settle.latest();
     let count = settle.settlements.len();
     if settlements.len() < count {
         return Ok(None);
@@ -59,15 +59,17 @@ pub(crate) async fn each(
     settle: &Settle,
     health: &Health<'_>,
 ) -> Result<Vec<Settled>, Failure> {
-    let mut settlements = distinct(settle);
+    let mut settlements = settle.latest();
     lock(conn, &settlements).await?;
     let mut held = held(conn, &settlements).await?;
     settlements.retain(|settlement| held.contains(&settlement.lease.delivery.to_bytes()));
     if !end(conn, &settlements, settle.now, health).await?.execute(conn).await? {
         return Err(corrupt("a lane is missing, or an attempt was recorded before").into());
     }
+    let latest: HashSet<Lease> = settlements.iter().map(|settlement| settlement.lease).collect();
     let answers = settle.settlements.iter().map(|settlement| {
-        let won = held.remove(&settlement.lease.delivery.to_bytes());
+        let id = settlement.lease.delivery.to_bytes();
+        let won = latest.contains(&settlement.lease) && held.remove(&id);
         if won { Settled::Recorded } else { Settled::Stale }
     });
     Ok(answers.collect())
@@ -83,12 +85,6 @@ async fn lock(conn: &mut Conn<'_>, settlements: &[&Settlement]) -> Result<(), Fa
         [Some(settlement.lane), beside].into_iter().flatten()
     });
     lane::lock(conn, lanes.map(LaneId::to_bytes)).await.map(drop)
-}
-
-/// The first settlement of each delivery.
-fn distinct(settle: &Settle) -> Vec<&Settlement> {
-    let mut seen = HashSet::with_capacity(settle.settlements.len());
-    settle.settlements.iter().filter(|s| seen.insert(s.lease.delivery)).collect()
 }
 
 pub(crate) const HELD: (&str, &str) = (

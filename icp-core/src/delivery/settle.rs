@@ -56,7 +56,11 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
             continue;
         }
         core.metrics.unsettled.dec();
-        leases.remove(&settlement.lease.delivery);
+        // The delivery may have been taken away meanwhile, and be leased again.
+        if leases.get(&settlement.lease.delivery).is_some_and(|held| held.lease == settlement.lease)
+        {
+            leases.remove(&settlement.lease.delivery);
+        }
         if recorded.is_ok() {
             let released = matches!(settlement.next, Next::Refund { throttled: false, .. });
             let counter = if released { &core.released } else { &core.finished };

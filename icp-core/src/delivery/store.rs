@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -182,6 +183,27 @@ pub struct Settle {
     pub settlements: Arc<[Settlement]>,
     /// The engine's time.
     pub now: Timestamp,
+}
+
+impl Settle {
+    /// The settlements that may hold: of each delivery the first of its latest lease. A batch that
+    /// waited for long may hold a lease that was taken away beside the one that followed it.
+    #[must_use]
+    pub fn latest(&self) -> Vec<&Settlement> {
+        let mut latest: HashMap<DeliveryId, u32> = HashMap::with_capacity(self.settlements.len());
+        for Settlement { lease, .. } in &*self.settlements {
+            let epoch = latest.entry(lease.delivery).or_insert(lease.epoch);
+            *epoch = lease.epoch.max(*epoch);
+        }
+        let mut is_first = |lease: &Lease| {
+            let first = latest.get(&lease.delivery) == Some(&lease.epoch);
+            if first {
+                latest.remove(&lease.delivery);
+            }
+            first
+        };
+        self.settlements.iter().filter(|settlement| is_first(&settlement.lease)).collect()
+    }
 }
 
 /// The outcome of one lease.

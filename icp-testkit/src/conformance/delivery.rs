@@ -99,6 +99,27 @@ pub(super) async fn settling_twice_is_stale_and_harmless(world: World) {
     world.assert_clean().await;
 }
 
+pub(super) async fn a_stale_lease_beside_the_next_does_not_displace_it(world: World) {
+    for stale_first in [true, false] {
+        let session = world.session().await;
+        world.fill("acme", "hook", 1).await;
+        let stale = world.take_one(session).await;
+        world.finish(&stale, retry(0), 0).await;
+        let fresh = world.take_one(session).await;
+        let outcome = |row| settlement(row, Next::Delivered);
+        let mut batch = vec![outcome(&stale), outcome(&fresh), outcome(&fresh)];
+        let mut answers = vec![Settled::Stale, Settled::Recorded, Settled::Stale];
+        if !stale_first {
+            batch.rotate_left(1);
+            answers = vec![Settled::Recorded, Settled::Stale, Settled::Stale];
+        }
+        let settle = Settle { settlements: batch.into(), now: at(1) };
+        assert_eq!(world.settle(settle).await.unwrap(), answers);
+        assert_eq!(world.read(&fresh).await.state, DeliveryState::Delivered);
+        world.assert_clean().await;
+    }
+}
+
 pub(super) async fn a_stale_epoch_writes_nothing(world: World) {
     let session = world.session().await;
     world.fill("acme", "hook", 1).await;

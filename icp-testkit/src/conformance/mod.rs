@@ -145,6 +145,7 @@ registry! {
         earliest_due_goes_first,
         delivered_is_recorded_with_its_attempt,
         settling_twice_is_stale_and_harmless,
+        a_stale_lease_beside_the_next_does_not_displace_it,
         a_stale_epoch_writes_nothing,
         a_notice_goes_out_with_its_outcome_only,
         stale_and_live_settle_side_by_side,
