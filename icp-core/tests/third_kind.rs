@@ -16,6 +16,7 @@ use icp_core::secret::{
     LocalKeys, MASK, Place, Secret, SecretString, SecretVisitor, SystemEntropy,
 };
 use icp_core::store::{MemoryStore, PageQuery};
+use icp_core::transform::{InPlace, PlanSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -63,6 +64,10 @@ impl Spec for Color {
     }
 
     fn effects(&self, _: &ResourceId) -> Vec<Effect> {
+        Vec::new()
+    }
+
+    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
         Vec::new()
     }
 
@@ -173,6 +178,7 @@ impl Index {
             sealer: Arc::new(icp_core::secret::Sealer::new(Arc::new(keys.clone()))),
             profiles: Arc::default(),
             connectors: Arc::default(),
+            transformer: Arc::new(InPlace),
         };
         let capacity = std::num::NonZeroUsize::MIN;
         let store = Arc::new(store.clone());

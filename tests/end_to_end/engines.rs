@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::event::NewEvent;
-use icp::id::ResourceId;
+use icp::id::{OrgId, ResourceId};
 use icp::resource::{Actor, Expect};
 use icp::transform::{Outcome, Plan, Report, TransformContext, TransformError, Transformer};
 use icp_testkit::receiver::{Behaviour, Reaction};
@@ -145,6 +145,10 @@ struct Moody;
 
 #[async_trait]
 impl Transformer for Moody {
+    async fn check(&self, _: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
+        Ok(())
+    }
+
     async fn run(
         &self,
         _: &Plan,
@@ -156,16 +160,11 @@ impl Transformer for Moody {
             "mood.panic" => panic!("the transformer lost its temper"),
             "mood.panic_once" if cx.attempt == 1 => panic!("the transformer lost its temper"),
             "mood.refuse" => {
-                return Err(TransformError {
-                    code: "refused",
-                    retryable: false,
-                    message: "no".into(),
-                    pointer: None,
-                });
+                return Err(TransformError::new("refused", "no"));
             }
             _ => Outcome::Value(input),
         };
-        Ok(Report { outcome, warnings: Vec::new() })
+        Ok(Report::new(outcome))
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use icp::delivery::health::Verdict;
 use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::engine::{Engine, EngineConfig};
-use icp::id::{ClockIds, IdSource};
+use icp::id::{ClockIds, IdSource, OrgId};
 use icp::notice::DELIVERY_DEAD;
 use icp::time::SystemClock;
 use icp::transform::{Outcome, Plan, Report, TransformContext, TransformError, Transformer};
@@ -34,6 +34,10 @@ struct Fatal(UnboundedSender<()>);
 
 #[async_trait]
 impl Transformer for Fatal {
+    async fn check(&self, _: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
+        Ok(())
+    }
+
     async fn run(
         &self,
         _: &Plan,
@@ -44,7 +48,7 @@ impl Transformer for Fatal {
             self.0.send(()).unwrap();
             std::future::pending::<()>().await;
         }
-        Ok(Report { outcome: Outcome::Value(input), warnings: Vec::new() })
+        Ok(Report::new(Outcome::Value(input)))
     }
 }
 
@@ -143,6 +147,10 @@ struct Arming {
 
 #[async_trait]
 impl Transformer for Arming {
+    async fn check(&self, _: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
+        Ok(())
+    }
+
     async fn run(
         &self,
         _: &Plan,

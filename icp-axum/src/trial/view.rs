@@ -25,6 +25,8 @@ pub(super) struct TestView {
     outcome: TestOutcome,
     /// What the transformation warns of.
     warnings: Vec<String>,
+    /// What the programs of the transformation wrote to their consoles.
+    console: Vec<String>,
     /// The request, its secrets masked; `null` where it was not made.
     request: Option<RequestView>,
     /// The answer, where one came.
@@ -72,6 +74,7 @@ impl From<TestReport> for TestView {
             matching: report.matching,
             outcome: report.outcome,
             warnings: report.warnings,
+            console: report.console,
             request: report.request.map(RequestView::from),
             response: report.response.map(ResponseView::from),
             timings: report.timings,

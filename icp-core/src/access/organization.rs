@@ -12,6 +12,7 @@ use crate::id::ResourceId;
 use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
 use crate::retention::RetentionSpec;
 use crate::secret::SecretVisitor;
+use crate::transform::PlanSpec;
 
 /// The most units of an organization.
 pub const MAX_UNITS: usize = 10_000;
@@ -95,6 +96,10 @@ impl Spec for OrganizationSpec {
 
     fn effects(&self, _: &ResourceId) -> Vec<Effect> {
         vec![Effect::Weight { weight: self.weight }]
+    }
+
+    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
+        Vec::new()
     }
 
     fn compile(&self, _: &SpecContext<'_>) -> Result<Compiled> {

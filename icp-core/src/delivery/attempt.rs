@@ -182,7 +182,7 @@ async fn attempt(
                     Outcome::Dropped { reason } => return skipped(work, now, reason),
                 },
                 Err(error) => {
-                    return failed(core, work, bound, untransformed(error), None, now, now).await;
+                    return failed(core, work, bound, untransformed(&error), None, now, now).await;
                 }
             }
         }
@@ -323,9 +323,9 @@ fn skipped(work: &Work, started: Timestamp, reason: String) -> Ending {
     }
 }
 
-fn untransformed(error: TransformError) -> Failure {
+fn untransformed(error: &TransformError) -> Failure {
     let hint = if error.retryable { Hint::Retry } else { Hint::Impossible };
-    Failure { class: format!("transform_{}", error.code), message: error.message, hint }
+    Failure { class: error.class(), message: error.to_string(), hint }
 }
 
 fn record(

@@ -101,7 +101,7 @@ impl EngineBuilder {
         self
     }
 
-    /// What runs transformations. Default: [`InPlace`].
+    /// What checks and runs transformations. Default: [`InPlace`], which takes mappings only.
     pub fn transformer(mut self, transformer: impl Transformer) -> Self {
         self.transformer = Arc::new(transformer);
         self
@@ -142,6 +142,7 @@ impl EngineBuilder {
             sealer: Arc::new(Sealer::new(keys)),
             profiles: Arc::new(self.profiles),
             connectors: Arc::new(connectors),
+            transformer: Arc::clone(&self.transformer),
         };
         let kinds = Arc::new(self.kinds?);
         let ids = match self.ids {

@@ -203,6 +203,10 @@ impl Spec for IntegrationSpec {
         ]
     }
 
+    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
+        self.transform.iter().map(|plan| ("/transform", plan)).collect()
+    }
+
     fn compile(&self, context: &SpecContext<'_>) -> Result<Compiled> {
         let unusable = |violations| Error::violations(Code::ResourceInvalid, violations);
         Ok(Arc::new(CompiledIntegration {

@@ -19,6 +19,7 @@ use crate::secret::{LocalKeys, Place, Sealer, Secret, SecretVisitor, SystemEntro
 use crate::signing::Profiles;
 use crate::store::Store;
 use crate::time::{Timestamp, TokioClock};
+use crate::transform::{InPlace, PlanSpec};
 
 pub(super) const NOTE: &str = Note::KIND;
 
@@ -49,6 +50,10 @@ impl Spec for Note {
     }
 
     fn effects(&self, _: &ResourceId) -> Vec<Effect> {
+        Vec::new()
+    }
+
+    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
         Vec::new()
     }
 
@@ -135,5 +140,6 @@ pub(crate) fn services(connectors: Connectors) -> Services {
         sealer: Arc::new(Sealer::new(Arc::new(keys))),
         profiles: Arc::new(Profiles::default()),
         connectors: Arc::new(connectors),
+        transformer: Arc::new(InPlace),
     }
 }

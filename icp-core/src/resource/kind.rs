@@ -19,6 +19,7 @@ use crate::integration::Connectors;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
 use crate::secret::{Opener, SecretVisitor};
 use crate::signing::Profiles;
+use crate::transform::{Plan, PlanSpec, Transformer};
 
 /// What an index holds of a resource, ready for use.
 pub type Compiled = Arc<dyn Any + Send + Sync>;
@@ -53,6 +54,10 @@ pub trait Spec:
     /// What a write of this spec changes in records of work, in the same transaction.
     fn effects(&self, id: &ResourceId) -> Vec<Effect>;
 
+    /// The transformations in it, each with the pointer to it: they are checked by the engine's
+    /// transformer before the spec is saved.
+    fn plans(&self) -> Vec<(&'static str, &PlanSpec)>;
+
     /// Makes what the index holds; secrets are sealed in `self`, and opened through `context`.
     ///
     /// # Errors
@@ -70,6 +75,8 @@ pub struct Services {
     pub profiles: Arc<Profiles>,
     /// The connectors of delivery targets.
     pub connectors: Arc<Connectors>,
+    /// What checks transformations before they are saved, and runs them.
+    pub transformer: Arc<dyn Transformer>,
 }
 
 /// Whose spec is validated or compiled, and with what.
@@ -148,6 +155,8 @@ pub struct Admitted {
     pub spec: Value,
     /// What its write changes in records of work.
     pub effects: Vec<Effect>,
+    /// The transformations in it, still to be checked by a transformer.
+    pub plans: Vec<Plan>,
 }
 
 /// A registered kind, with the type of its spec erased.
@@ -295,7 +304,11 @@ impl<S: Spec> Kind for Typed<S> {
         violations.complete(gate.violations.into_list());
         violations.into_result()?;
         let effects = spec.effects(context.id);
-        Ok(Admitted { spec: to_value(&spec)?, effects })
+        let plans = spec.plans().into_iter().map(|(at, plan)| plan.compile(&format!("/spec{at}")));
+        let plans = plans
+            .collect::<Result<_, _>>()
+            .map_err(|found| Error::violations(Code::ResourceInvalid, found))?;
+        Ok(Admitted { spec: to_value(&spec)?, effects, plans })
     }
 
     fn effects(&self, id: &ResourceId, spec: &Value) -> Result<Vec<Effect>> {

@@ -26,6 +26,7 @@ use crate::integration::IntegrationSpec;
 use crate::notice::FAILING;
 use crate::store::{Page, PageQuery, Store};
 use crate::time::Clock;
+use crate::transform::Plan;
 
 pub(crate) use amend::Editing;
 
@@ -427,6 +428,7 @@ impl Resources {
             other => other?,
         };
         violations.into_result()?;
+        self.check_plans(&org, &admitted.plans).await?;
         record.name = draft.name;
         record.labels = draft.labels;
         record.spec = admitted.spec;
@@ -434,6 +436,28 @@ impl Resources {
         let action = if previous.is_some() { "update" } else { "create" };
         let change = Change { record, expect, action: action.into(), effects: admitted.effects };
         Document::of(&**kind, self.write(change, actor).await?)
+    }
+
+    /// Asks the transformer whether it can run every one of the plans.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`] with every program that cannot be run and where it breaks;
+    /// [`Code::Overloaded`] where it could not be found out for now.
+    pub(crate) async fn check_plans(&self, org: &OrgId, plans: &[Plan]) -> Result<()> {
+        let mut violations = Violations::default();
+        for plan in plans {
+            let Err(found) = self.services.transformer.check(plan, org).await else { continue };
+            for error in found {
+                if error.retryable {
+                    let message = format!("the programs could not be checked: {error}");
+                    return Err(Error::new(Code::Overloaded, message));
+                }
+                let pointer = error.pointer.as_deref().unwrap_or_default();
+                violations.add(pointer, error.class(), error.to_string());
+            }
+        }
+        violations.into_result()
     }
 
     /// The organization; none where there is none, which the store refuses by itself.

@@ -4,17 +4,25 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Outcome, Plan, Report, Step, TransformContext, TransformError, Transformer};
+use super::mapping::Mapping;
+use super::{Outcome, Plan, Program, Report, Step, TransformContext, TransformError, Transformer};
+use crate::id::OrgId;
 
 /// The largest payload a transformation gives, in bytes: 1 MiB.
 pub const MAX_OUTPUT: usize = 1 << 20;
 
-/// Runs mappings where it is called: they are total and bounded, so they need no worker.
+/// Runs mappings where it is called: they are total and bounded, so they need no worker. Plans
+/// with programs are refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InPlace;
 
 #[async_trait]
 impl Transformer for InPlace {
+    async fn check(&self, plan: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
+        let refused: Vec<_> = plan.programs().map(no_sandbox).collect();
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
     async fn run(
         &self,
         plan: &Plan,
@@ -25,58 +33,92 @@ impl Transformer for InPlace {
     }
 }
 
-fn run(plan: &Plan, input: Bytes) -> Result<Report, TransformError> {
-    let mut warnings = Vec::new();
-    if plan.is_empty() {
-        return Ok(Report { outcome: Outcome::Value(input), warnings });
-    }
-    let mut value: Value = serde_json::from_slice(&input).map_err(|error| input_invalid(&error))?;
-    for step in plan.steps() {
-        match step {
-            Step::Map(mapping) => {
-                if let Some(reason) = mapping.drops(&value) {
-                    let outcome = Outcome::Dropped { reason: reason.to_owned() };
-                    return Ok(Report { outcome, warnings });
-                }
-                value = mapping.run(value, &mut warnings)?;
-            }
-        }
-    }
-    Ok(Report { outcome: Outcome::Value(write(&value)?), warnings })
+/// What a mapping makes of a payload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Applied {
+    /// Another payload.
+    Value(Value),
+    /// Nothing is to be sent.
+    Dropped {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
-// Only the place is told: the parser's own words can quote the payload.
-fn input_invalid(error: &serde_json::Error) -> TransformError {
-    TransformError {
-        code: "input_invalid",
-        retryable: false,
-        message: format!(
-            "the payload is not one json value of at most 127 levels (line {}, column {}); \
-             publish json, or remove the transformation",
-            error.line(),
-            error.column()
-        ),
-        pointer: None,
+impl Mapping {
+    /// Maps `payload`, and adds what people should know to `warnings`.
+    ///
+    /// # Errors
+    ///
+    /// [`TransformError`] of the first rule that fails, with its pointer.
+    pub fn apply(
+        &self,
+        payload: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Applied, TransformError> {
+        if let Some(reason) = self.drops(&payload) {
+            return Ok(Applied::Dropped { reason: reason.to_owned() });
+        }
+        self.run(payload, warnings).map(Applied::Value)
     }
+}
+
+fn run(plan: &Plan, input: Bytes) -> Result<Report, TransformError> {
+    if plan.is_empty() {
+        return Ok(Report::new(Outcome::Value(input)));
+    }
+    if let Some(program) = plan.programs().next() {
+        return Err(no_sandbox(program));
+    }
+    let mut warnings = Vec::new();
+    let mut value: Value = serde_json::from_slice(&input).map_err(|error| input_invalid(&error))?;
+    for step in plan.steps() {
+        let Step::Map(mapping) = step else { continue };
+        value = match mapping.apply(value, &mut warnings)? {
+            Applied::Value(value) => value,
+            Applied::Dropped { reason } => {
+                return Ok(Report { warnings, ..Report::new(Outcome::Dropped { reason }) });
+            }
+        };
+    }
+    Ok(Report { warnings, ..Report::new(Outcome::Value(write(&value)?)) })
+}
+
+fn no_sandbox(program: &Program) -> TransformError {
+    let message = format!(
+        "this engine runs no {} programs; give its builder a transformer that does, such as the \
+         sandbox",
+        program.language()
+    );
+    TransformError::new("no_sandbox", message).at_pointer(program.pointer())
+}
+
+impl TransformError {
+    /// The failure of a plan on a payload that is not JSON. Only the place is told: the parser's
+    /// own words can quote the payload.
+    #[must_use]
+    pub fn input_invalid(line: usize, column: usize) -> Self {
+        let message = format!(
+            "the payload is not one json value of at most 127 levels (line {line}, column \
+             {column}); publish json, or remove the transformation"
+        );
+        Self::new("input_invalid", message)
+    }
+}
+
+fn input_invalid(error: &serde_json::Error) -> TransformError {
+    TransformError::input_invalid(error.line(), error.column())
 }
 
 fn write(value: &Value) -> Result<Bytes, TransformError> {
-    let output = serde_json::to_vec(value).map_err(|_| TransformError {
-        code: "output_invalid",
-        retryable: false,
-        message: "the transformed payload has no json form".into(),
-        pointer: None,
+    let output = serde_json::to_vec(value).map_err(|_| {
+        TransformError::new("output_invalid", "the transformed payload has no json form")
     })?;
     if output.len() > MAX_OUTPUT {
-        return Err(TransformError {
-            code: "output_too_large",
-            retryable: false,
-            message: format!(
-                "the transformed payload has {} bytes; keep it within {MAX_OUTPUT}",
-                output.len()
-            ),
-            pointer: None,
-        });
+        let bytes = output.len();
+        let message =
+            format!("the transformed payload has {bytes} bytes; keep it within {MAX_OUTPUT}");
+        return Err(TransformError::new("output_too_large", message));
     }
     Ok(output.into())
 }
@@ -122,6 +164,28 @@ mod tests {
         assert_eq!(report.warnings.len(), 1);
         assert!(report.warnings[0].contains("(/transform/0/map/rules/0)"));
         assert_eq!(text(report), r#"{"c":"<>"}"#);
+    }
+
+    #[tokio::test]
+    async fn programs_are_refused_at_their_place() {
+        let spec: PlanSpec = serde_json::from_value(json!([
+            {"map": {}},
+            {"jmespath": {"source": "a"}},
+            {"schema": {"type": "object"}},
+        ]))
+        .unwrap();
+        let plan = spec.compile("/transform").unwrap();
+        let refused = InPlace.check(&plan, &OrgId::new("acme").unwrap()).await.unwrap_err();
+        let found: Vec<_> = refused.iter().map(|e| (e.code, e.pointer.as_deref())).collect();
+        assert_eq!(
+            found,
+            [
+                ("no_sandbox", Some("/transform/1/jmespath/source")),
+                ("no_sandbox", Some("/transform/2/schema")),
+            ]
+        );
+        let error = transform(serde_json::to_value(&spec).unwrap(), "{}").await.unwrap_err();
+        assert_eq!((error.code, error.retryable), ("no_sandbox", false));
     }
 
     #[tokio::test]

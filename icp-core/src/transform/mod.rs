@@ -3,17 +3,24 @@
 //! People write a [`PlanSpec`]: steps, each of which takes the payload the step before it gave.
 //! It is compiled into a [`Plan`] once, and a [`Transformer`] runs the plan for each attempt.
 
+mod failure;
 mod in_place;
+mod limits;
 pub mod mapping;
 mod plan;
+mod program;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use in_place::{InPlace, MAX_OUTPUT};
+pub use failure::{Frame, Origin, Position, TransformError};
+pub use in_place::{Applied, InPlace, MAX_OUTPUT};
+pub use limits::Limits;
 pub use plan::{MAX_STEPS, Plan, PlanSpec, Step, StepSpec};
+pub use program::{Language, Program, ProgramSpec, SchemaSpec};
 
 use crate::event::EventType;
 use crate::id::{EventId, OrgId};
@@ -30,6 +37,15 @@ use crate::time::Timestamp;
 /// A call that is dropped leaves nothing behind.
 #[async_trait]
 pub trait Transformer: fmt::Debug + Send + Sync + 'static {
+    /// Compiles every program of `plan` without running it, so that a plan that can never work
+    /// is not saved.
+    ///
+    /// # Errors
+    ///
+    /// One [`TransformError`] for each program that does not compile or is not admitted, with the
+    /// pointer to its text; a retryable one where it could not be found out.
+    async fn check(&self, plan: &Plan, org: &OrgId) -> Result<(), Vec<TransformError>>;
+
     /// Runs every step of `plan` on `input`, in order, until one drops the payload.
     ///
     /// # Errors
@@ -77,18 +93,16 @@ pub struct Report {
     pub outcome: Outcome,
     /// What people should know although it worked; without values of the payload.
     pub warnings: Vec<String>,
+    /// What the programs wrote to their consoles, shortened to the limits.
+    pub console: Vec<String>,
+    /// The processor time the programs took; zero where none ran.
+    pub cpu: Duration,
 }
 
-/// Why a plan failed on a payload.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct TransformError {
-    /// Stable name of the failure, lower case with underscores.
-    pub code: &'static str,
-    /// Whether the same plan on the same payload can succeed later.
-    pub retryable: bool,
-    /// What is wrong and what would be right; without values of the payload.
-    pub message: String,
-    /// RFC 6901 pointer to the part of the spec that failed, where one part did.
-    pub pointer: Option<String>,
+impl Report {
+    /// A result with nothing to tell beside it.
+    #[must_use]
+    pub fn new(outcome: Outcome) -> Self {
+        Self { outcome, warnings: Vec::new(), console: Vec::new(), cpu: Duration::ZERO }
+    }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::mapping::{Mapping, MappingSpec};
+use super::{Language, Program, ProgramSpec, SchemaSpec};
 use crate::error::Violation;
 
 /// The most steps of a plan.
@@ -32,12 +34,22 @@ pub struct PlanSpec {
 pub enum StepSpec {
     /// A declarative mapping.
     Map(MappingSpec),
+    /// A JavaScript program.
+    Javascript(ProgramSpec),
+    /// A JSONata expression.
+    Jsonata(ProgramSpec),
+    /// A JMESPath expression.
+    Jmespath(ProgramSpec),
+    /// A JSON Schema that the payload must conform to at this place of the plan.
+    Schema(SchemaSpec),
 }
 
 /// A compiled transformation. A clone shares the steps.
 #[derive(Clone, Debug)]
 pub struct Plan {
     steps: Arc<[Step]>,
+    text: Arc<str>,
+    digest: [u8; 32],
 }
 
 /// One compiled step.
@@ -46,6 +58,8 @@ pub struct Plan {
 pub enum Step {
     /// A mapping.
     Map(Mapping),
+    /// A program, for an engine of its language.
+    Program(Program),
 }
 
 impl PlanSpec {
@@ -72,14 +86,47 @@ impl PlanSpec {
         }
         let mut steps = Vec::new();
         for (index, spec) in self.steps.iter().take(MAX_STEPS).enumerate() {
-            match spec {
-                StepSpec::Map(mapping) => match mapping.compile(&format!("{at}/{index}/map")) {
-                    Ok(mapping) => steps.push(Step::Map(mapping)),
-                    Err(violations) => found.extend(violations),
-                },
+            match spec.compile(&format!("{at}/{index}")) {
+                Ok(step) => steps.push(step),
+                Err(violations) => found.extend(violations),
             }
         }
-        if found.is_empty() { Ok(Plan { steps: steps.into() }) } else { Err(found) }
+        if !found.is_empty() {
+            return Err(found);
+        }
+        let text = serde_json::to_string(&(at, self)).map_err(|_| {
+            vec![Violation::new(at, "malformed", "the transformation has no json form")]
+        })?;
+        let digest = Sha256::digest(&text).into();
+        Ok(Plan { steps: steps.into(), text: text.into(), digest })
+    }
+
+    /// Reads back what [`Plan::text`] gave, and compiles it.
+    ///
+    /// # Errors
+    ///
+    /// Every broken rule; one of them where `text` is something else.
+    pub fn compile_text(text: &str) -> Result<Plan, Vec<Violation>> {
+        let (at, spec): (String, Self) = serde_json::from_str(text)
+            .map_err(|error| vec![Violation::new("", "malformed", error.to_string())])?;
+        spec.compile(&at)
+    }
+}
+
+impl StepSpec {
+    fn compile(&self, at: &str) -> Result<Step, Vec<Violation>> {
+        let program = |language: Language, spec| {
+            Program::new(language, spec, &format!("{at}/{language}")).map(Step::Program)
+        };
+        match self {
+            Self::Map(mapping) => mapping.compile(&format!("{at}/map")).map(Step::Map),
+            Self::Javascript(spec) => program(Language::Javascript, spec),
+            Self::Jsonata(spec) => program(Language::Jsonata, spec),
+            Self::Jmespath(spec) => program(Language::Jmespath, spec),
+            Self::Schema(spec) => {
+                Program::of_schema(spec, &format!("{at}/schema")).map(Step::Program)
+            }
+        }
     }
 }
 
@@ -88,6 +135,27 @@ impl Plan {
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// The programs among the steps, in the order they run.
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Program(program) => Some(program),
+            Step::Map(_) => None,
+        })
+    }
+
+    /// The whole plan as one JSON text, for a process that runs it elsewhere; see
+    /// [`PlanSpec::compile_text`].
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The SHA-256 digest of [`text`](Self::text).
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// Whether there is no step, so that the payload is sent as it is.
@@ -106,7 +174,10 @@ mod tests {
     #[test]
     fn unknown_kinds_are_refused_with_the_known_ones() {
         for (spec, part) in [
-            (json!([{"script": {}}]), "unknown variant `script`, expected `map`"),
+            (
+                json!([{"script": {}}]),
+                "unknown variant `script`, expected one of `map`, `javascript`",
+            ),
             (
                 json!([{"map": {"base": "new"}}]),
                 "unknown variant `new`, expected `copy` or `empty`",
@@ -129,6 +200,23 @@ mod tests {
         let found = spec.compile("/transform").unwrap_err();
         let pointers: Vec<_> = found.iter().map(|violation| violation.pointer.as_str()).collect();
         assert_eq!(pointers, ["/transform/0/map/remove/0", "/transform/2/map/remove/1"]);
+    }
+
+    #[test]
+    fn a_plan_is_rebuilt_from_its_text() {
+        let spec: PlanSpec = serde_json::from_value(json!([
+            {"schema": {"type": "object"}},
+            {"map": {"remove": ["a"]}},
+            {"javascript": {"source": "return payload", "reject_unsafe_integers": true}},
+        ]))
+        .unwrap();
+        let plan = spec.compile("/transform").unwrap();
+        let again = PlanSpec::compile_text(plan.text()).unwrap();
+        assert_eq!((again.text(), again.digest()), (plan.text(), plan.digest()));
+        let pointers = |plan: &Plan| plan.programs().map(Program::pointer).collect::<Vec<_>>();
+        assert_eq!(pointers(&again), ["/transform/0/schema", "/transform/2/javascript/source"]);
+        assert_ne!(spec.compile("/other").unwrap().digest(), plan.digest());
+        assert!(PlanSpec::compile_text("[]").is_err());
     }
 
     #[test]

@@ -79,7 +79,7 @@ async fn remade(
     notes: &mut Vec<String>,
 ) -> Result<Preview> {
     let body = match transformed(engine.core(), bound, event, attempt.number).await {
-        Ok((body, _)) => body,
+        Ok(body) => body.bytes,
         Err(outcome) => {
             notes.push(format!("the body cannot be known and is left out: {}", why(&outcome)));
             Bytes::new()

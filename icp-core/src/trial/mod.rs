@@ -18,6 +18,7 @@ use crate::delivery::AttemptTimings;
 use crate::event::{EventType, NewEvent};
 use crate::id::{EventId, ResourceId};
 use crate::integration::{MatchReason, Preview};
+use crate::transform::Origin;
 
 /// The type of the event that is sent where no sample is given.
 pub const EVENT_TYPE: &str = "icp.test";
@@ -70,6 +71,8 @@ pub struct TestReport {
     pub outcome: TestOutcome,
     /// What the transformation warns of.
     pub warnings: Vec<String>,
+    /// What the programs of the transformation wrote to their consoles.
+    pub console: Vec<String>,
     /// The request; none where it was not made.
     pub request: Option<Preview>,
     /// The answer, where one came.
@@ -107,6 +110,8 @@ pub enum TestOutcome {
         message: String,
         /// RFC 6901 pointer to the part of the spec that failed, where one part did.
         pointer: Option<String>,
+        /// Where in a program, where a program failed.
+        origin: Option<Box<Origin>>,
     },
     /// Nothing was sent: the request could not be made, or its address may not be reached.
     Unsent {

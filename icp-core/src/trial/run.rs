@@ -29,9 +29,10 @@ pub(crate) async fn test(
     let trial = Trial::of(core, org, of, sample).await?;
     let mut report = trial.report();
     let body = match trial.body(core).await {
-        Ok((body, warnings)) => {
+        Ok(Body { bytes, warnings, console }) => {
             report.warnings = warnings;
-            body
+            report.console = console;
+            bytes
         }
         Err(outcome) => return Ok(TestReport { outcome, ..report }),
     };
@@ -64,10 +65,10 @@ pub(crate) async fn integration_curl(
     let trial = Trial::of(core, org, of, sample).await?;
     let mut notes = Vec::new();
     let made = trial.body(core).await;
-    let body = made.as_ref().map_or_else(|_| Bytes::new(), |(body, _)| body.clone());
+    let body = made.as_ref().map_or_else(|_| Bytes::new(), |body| body.bytes.clone());
     let preview = trial.bound.target.preview(&trial.outgoing(core, body))?;
     match made {
-        Ok((_, warnings)) => notes.extend(warnings),
+        Ok(Body { warnings, .. }) => notes.extend(warnings),
         Err(outcome) => notes.push(format!("the body is left out: {}", why(&outcome))),
     }
     Ok(CurlCommand::new(&preview, notes))
@@ -94,7 +95,7 @@ impl Trial {
             TestOf::Saved(id) => (id, None),
             TestOf::Draft(spec) => {
                 let id = ResourceId::generate(core.ids.as_ref());
-                let draft = draft(core, &view, &id, &spec)?;
+                let draft = draft(core, &view, &id, &spec).await?;
                 (id, Some(draft))
             }
         };
@@ -116,14 +117,15 @@ impl Trial {
             matching: self.matching.clone(),
             outcome: TestOutcome::Unmatched,
             warnings: Vec::new(),
+            console: Vec::new(),
             request: None,
             response: None,
             timings: AttemptTimings::default(),
         }
     }
 
-    /// The body to send with warnings, or why there is none.
-    async fn body(&self, core: &Core) -> Result<(Bytes, Vec<String>), TestOutcome> {
+    /// The body to send, or why there is none.
+    async fn body(&self, core: &Core) -> Result<Body, TestOutcome> {
         let taken = self.matching.as_ref().is_none_or(MatchReason::is_match);
         if !taken && !self.unmatched {
             return Err(TestOutcome::Unmatched);
@@ -161,24 +163,35 @@ fn ping(core: &Core, org: &OrgId) -> Result<NewEvent> {
 }
 
 /// An index of nothing but a draft.
-fn draft(
+async fn draft(
     core: &Core,
     view: &OrgView,
     id: &ResourceId,
     spec: &serde_json::Value,
 ) -> Result<MatchIndex> {
-    let compiled = core.resources.compile_draft::<IntegrationSpec, _>(&view.entry, id, spec)?;
+    let resources = &core.resources;
+    let compiled = resources.compile_draft::<IntegrationSpec, _>(&view.entry, id, spec).await?;
     Ok(MatchIndex::new(&view.organization, once((id.clone(), Ok(compiled)))))
 }
 
-/// The body of an event as an integration sends it, with warnings, or why there is none.
+/// The body of an event as an integration sends it.
+#[derive(Default)]
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    pub(super) warnings: Vec<String>,
+    console: Vec<String>,
+}
+
+/// The body of an event as an integration sends it, or why there is none.
 pub(super) async fn transformed(
     core: &Core,
     bound: &Bound,
     event: &Event,
     attempt: u32,
-) -> Result<(Bytes, Vec<String>), TestOutcome> {
-    let Some(plan) = &bound.integration.plan else { return Ok((event.body.clone(), Vec::new())) };
+) -> Result<Body, TestOutcome> {
+    let Some(plan) = &bound.integration.plan else {
+        return Ok(Body { bytes: event.body.clone(), ..Body::default() });
+    };
     let context = TransformContext {
         org: &event.org,
         event: event.id,
@@ -188,13 +201,16 @@ pub(super) async fn transformed(
     };
     match core.transformer.run(plan, event.body.clone(), &context).await {
         Ok(report) => match report.outcome {
-            Outcome::Value(body) => Ok((body, report.warnings)),
+            Outcome::Value(bytes) => {
+                Ok(Body { bytes, warnings: report.warnings, console: report.console })
+            }
             Outcome::Dropped { reason } => Err(TestOutcome::Dropped { reason }),
         },
         Err(error) => Err(TestOutcome::Untransformed {
-            class: format!("transform_{}", error.code),
+            class: error.class(),
             message: error.message,
             pointer: error.pointer,
+            origin: error.origin,
         }),
     }
 }

@@ -55,9 +55,9 @@ impl Resources {
     ///
     /// # Errors
     ///
-    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) with everything that is wrong, and
-    /// those of [`Spec::compile`].
-    pub(crate) fn compile_draft<S: Spec, T: Any + Send + Sync>(
+    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) with everything that is wrong,
+    /// those of [`check_plans`](Self::check_plans), and those of [`Spec::compile`].
+    pub(crate) async fn compile_draft<S: Spec, T: Any + Send + Sync>(
         &self,
         within: &OrgEntry,
         id: &ResourceId,
@@ -68,6 +68,7 @@ impl Resources {
         let within = Some(within);
         let context = SpecContext { org, kind: kind.name(), id, services, within };
         let admitted = kind.admit(&context, spec, None)?;
+        self.check_plans(org, &admitted.plans).await?;
         typed(&unwound("compile the resource", || kind.compile(&context, &admitted.spec))?)
     }
 }

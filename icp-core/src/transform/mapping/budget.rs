@@ -79,6 +79,6 @@ impl Exceeded {
                 format!("the result has more than {MAX_DEPTH} levels; use a shallower target"),
             ),
         };
-        TransformError { code, retryable: false, message, pointer: Some(pointer.to_owned()) }
+        TransformError::new(code, message).at_pointer(pointer)
     }
 }

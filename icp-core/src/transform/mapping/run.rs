@@ -171,13 +171,9 @@ impl Run<'_> {
 }
 
 fn missing(rule: &Rule) -> TransformError {
-    TransformError {
-        code: "required_missing",
-        retryable: false,
-        message: format!(
-            "the payload has no usable value for `{}`; give the rule a default, or publish one",
-            rule.target
-        ),
-        pointer: Some(rule.at.to_string()),
-    }
+    let message = format!(
+        "the payload has no usable value for `{}`; give the rule a default, or publish one",
+        rule.target
+    );
+    TransformError::new("required_missing", message).at_pointer(&*rule.at)
 }
