@@ -1,0 +1,177 @@
+//! Where plans run: slots of compiled plans, and the way of a payload through one.
+
+use std::rc::Rc;
+
+use icp_core::error::Violation;
+use icp_core::transform::{Applied, Limits, Plan, PlanSpec, Step, TransformError};
+
+use crate::call::{Answer, Ask, Failure, Notes, Scene};
+use crate::engine::{self, Compiled, Deadline, Made, Run};
+use crate::payload::{self, Payload};
+
+/// How many plans a worker holds.
+pub(crate) const SLOTS: usize = 32;
+
+/// The plans of one worker, and their limits. Lives on one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Bench {
+    limits: Limits,
+    slots: Vec<Slot>,
+}
+
+/// A plan; compiled when it is first run.
+#[derive(Debug, Default)]
+struct Slot {
+    text: String,
+    compiled: Option<Rc<Workpiece>>,
+}
+
+#[derive(Debug)]
+struct Workpiece {
+    plan: Plan,
+    programs: Vec<Compiled>,
+}
+
+/// An answer, with the body it goes with.
+pub(crate) type Answered = (Answer, Vec<u8>);
+
+impl Bench {
+    /// Does what is asked. `tell` hears which program begins.
+    pub(crate) fn take(
+        &mut self,
+        ask: Ask,
+        body: Vec<u8>,
+        tell: &mut dyn FnMut(&Answer),
+    ) -> Option<Answered> {
+        match ask {
+            Ask::Limits(limits) => {
+                self.limits = limits;
+                Some((Answer::Ready, Vec::new()))
+            }
+            Ask::Plan { slot } => {
+                let text = String::from_utf8(body).unwrap_or_default();
+                *self.slot(slot) = Slot { text, compiled: None };
+                None
+            }
+            Ask::Check { number, slot } => {
+                let failures = self.check(slot).into_iter().map(Failure::from).collect();
+                Some((Answer::Checked { number, failures }, Vec::new()))
+            }
+            Ask::Run { number, slot, scene } => {
+                let tell = &mut |program| tell(&Answer::Begins { number, program });
+                Some(self.run(number, slot, body, &scene, tell))
+            }
+        }
+    }
+
+    fn slot(&mut self, slot: usize) -> &mut Slot {
+        self.slots.resize_with(SLOTS, Slot::default);
+        // A host names no slot beyond the last.
+        &mut self.slots[slot % SLOTS]
+    }
+
+    fn check(&mut self, slot: usize) -> Vec<TransformError> {
+        let limits = self.limits.clone();
+        match PlanSpec::compile_text(&self.slot(slot).text) {
+            Err(found) => vec![unreadable(&found)],
+            Ok(plan) => {
+                let compiled = plan.programs().map(|program| engine::compile(program, &limits));
+                compiled.filter_map(Result::err).collect()
+            }
+        }
+    }
+
+    fn workpiece(&mut self, slot: usize) -> Result<Rc<Workpiece>, TransformError> {
+        let limits = self.limits.clone();
+        let slot = self.slot(slot);
+        if let Some(compiled) = &slot.compiled {
+            return Ok(Rc::clone(compiled));
+        }
+        let plan = PlanSpec::compile_text(&slot.text).map_err(|found| unreadable(&found))?;
+        let programs = plan.programs().map(|program| engine::compile(program, &limits));
+        let programs = programs.collect::<Result<_, _>>()?;
+        Ok(Rc::clone(slot.compiled.insert(Rc::new(Workpiece { plan, programs }))))
+    }
+
+    fn run(
+        &mut self,
+        number: u64,
+        slot: usize,
+        input: Vec<u8>,
+        scene: &Scene,
+        tell: &mut dyn FnMut(usize),
+    ) -> Answered {
+        let deadline = Deadline::begin(&self.limits);
+        let mut notes = Notes::default();
+        let went = self.workpiece(slot).and_then(|piece| {
+            let limits = &self.limits;
+            let run = Run { limits, scene, deadline, notes: &mut notes };
+            piece.run(input, run, tell)
+        });
+        notes.cpu_micros = deadline.used_micros();
+        match went {
+            Ok(Made::Dropped(reason)) => {
+                (Answer::Done { number, dropped: Some(reason), notes }, Vec::new())
+            }
+            Ok(Made::Payload(payload)) => match payload.into_text(&self.limits) {
+                Ok(text) => (Answer::Done { number, dropped: None, notes }, text),
+                Err(error) => failed(number, error, notes),
+            },
+            Err(error) => failed(number, error, notes),
+        }
+    }
+}
+
+impl Workpiece {
+    fn run(
+        &self,
+        input: Vec<u8>,
+        mut run: Run<'_>,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<Made, TransformError> {
+        payload::admit(&input, run.limits)?;
+        let mut payload = Payload::Text(input);
+        let mut programs = self.programs.iter().enumerate();
+        for step in self.plan.steps() {
+            let made = match step {
+                Step::Map(mapping) => {
+                    match mapping.apply(payload.into_value()?, &mut run.notes.warnings)? {
+                        Applied::Value(value) => Made::Payload(Payload::Value(value)),
+                        Applied::Dropped { reason } => Made::Dropped(reason),
+                    }
+                }
+                Step::Program(program) => {
+                    let Some((index, compiled)) = programs.next() else { continue };
+                    if self.programs.len() > 1 {
+                        tell(index);
+                    }
+                    engine::run(compiled, program, payload, &mut run)?
+                }
+                _ => return Err(TransformError::new("compile", "the plan has an unknown step")),
+            };
+            payload = match made {
+                Made::Payload(payload) => payload,
+                dropped @ Made::Dropped(_) => return Ok(dropped),
+            };
+        }
+        Ok(Made::Payload(payload))
+    }
+}
+
+fn failed(number: u64, error: TransformError, notes: Notes) -> Answered {
+    let mut failure = Failure::from(error);
+    if !notes.console.is_empty() {
+        failure.origin.get_or_insert_default().console.clone_from(&notes.console);
+    }
+    (Answer::Failed { number, failure, notes }, Vec::new())
+}
+
+fn unreadable(found: &[Violation]) -> TransformError {
+    let first = found.first();
+    let message = first.map_or("the plan cannot be read", |violation| &*violation.message);
+    let error = TransformError::new("compile", message);
+    match first {
+        Some(violation) => error.at_pointer(&*violation.pointer),
+        None => error,
+    }
+}

@@ -1,0 +1,228 @@
+//! One runtime for one call, and what a program finds in it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use icp_core::transform::{Limits, TransformError};
+use rquickjs::context::{EvalOptions, intrinsic};
+use rquickjs::promise::PromiseState;
+use rquickjs::{Array, Context, Ctx, Exception, Function, Object, Promise, Runtime, Value};
+
+use super::fault;
+use super::source::{FILE, wrapped};
+use crate::call::Scene;
+use crate::chance::Chance;
+use crate::engine::{Deadline, Made};
+use crate::payload::Payload;
+
+const PRELUDE: &str = include_str!("prelude.js");
+
+/// From which heap on garbage is looked for. A call is too short to look often.
+const GARBAGE: usize = 4 << 20;
+
+/// What a program finds beside the base objects. `Eval` is what reads any program at all; the
+/// prelude takes its ways in from the program itself.
+type Intrinsics = (
+    intrinsic::Date,
+    intrinsic::Eval,
+    intrinsic::RegExpCompiler,
+    intrinsic::RegExp,
+    intrinsic::Json,
+    intrinsic::MapSet,
+    intrinsic::Promise,
+);
+
+/// A runtime with one context.
+pub(super) struct Isolate {
+    context: Context,
+    limits: Limits,
+    pub(super) deadline: Deadline,
+    pub(super) interrupted: Rc<Cell<bool>>,
+    console: Rc<RefCell<Console>>,
+}
+
+/// What a program wrote, within bounds.
+#[derive(Default)]
+struct Console {
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+impl Isolate {
+    /// Makes a runtime that stops at `deadline`.
+    pub(super) fn new(limits: &Limits, deadline: Deadline) -> Result<Self, TransformError> {
+        let unusable = |_| TransformError::new("memory", "the engine could not be started");
+        let runtime = Runtime::new().map_err(unusable)?;
+        runtime.set_max_stack_size(limits.stack_bytes as usize);
+        runtime.set_gc_threshold(GARBAGE);
+        let interrupted = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&interrupted);
+        runtime.set_interrupt_handler(Some(Box::new(move || {
+            let over = deadline.is_over();
+            flag.set(flag.get() || over);
+            over
+        })));
+        let context = Context::custom::<Intrinsics>(&runtime).map_err(unusable)?;
+        // Only now: a context that is made on a full heap takes the process along.
+        runtime.set_memory_limit(limits.heap_bytes as usize);
+        let console = Rc::default();
+        Ok(Self { context, limits: limits.clone(), deadline, interrupted, console })
+    }
+
+    /// Makes the system's library look for its time zone, which it does once.
+    pub(super) fn warm_up(&self) {
+        self.context.with(|ctx| drop(ctx.eval::<f64, _>("new Date(0).getTimezoneOffset()")));
+    }
+
+    /// Reads the program without running it.
+    pub(super) fn check(&self, source: &str) -> Result<(), TransformError> {
+        self.context.with(|ctx| match read::<Function<'_>>(&ctx, source) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(fault::of(self, &ctx, &error, source, "compile")),
+        })
+    }
+
+    /// Runs the program on `input`, which is JSON.
+    pub(super) fn run(
+        &self,
+        source: &str,
+        input: Vec<u8>,
+        scene: &Scene,
+    ) -> Result<Made, TransformError> {
+        self.context.with(|ctx| {
+            let failed = |error: &rquickjs::Error, code| fault::of(self, &ctx, error, source, code);
+            let enter = self.prepare(&ctx, scene).map_err(|error| failed(&error, "runtime"))?;
+            let program: Function<'_> = read(&ctx, source).map_err(|e| failed(&e, "compile"))?;
+            let payload = ctx.json_parse(input).map_err(|e| failed(&e, "runtime"))?;
+            let promise: Promise<'_> =
+                enter.call((program, payload)).map_err(|e| failed(&e, "runtime"))?;
+            self.react(&ctx, &promise, source)?;
+            let answer = match promise.result::<Array<'_>>() {
+                Some(answer) => answer.map_err(|error| failed(&error, "runtime"))?,
+                None => return Err(never_settled("its promise waits for nothing that could come")),
+            };
+            let kind: String = answer.get(0).map_err(|error| failed(&error, "runtime"))?;
+            let value: Value<'_> = answer.get(1).map_err(|error| failed(&error, "runtime"))?;
+            match kind.as_str() {
+                "value" => self.write(&ctx, &value, source),
+                "dropped" => Ok(Made::Dropped(value.get().unwrap_or_default())),
+                _ => Err(TransformError::new(
+                    "no_result",
+                    "the program defines no `transform(payload, context)` and returns nothing",
+                )),
+            }
+        })
+    }
+
+    /// What the program wrote to its console.
+    pub(super) fn console(&self) -> Vec<String> {
+        std::mem::take(&mut self.console.borrow_mut().lines)
+    }
+
+    /// The most that the heap holds, in bytes.
+    pub(super) fn heap_bytes(&self) -> u32 {
+        self.limits.heap_bytes
+    }
+
+    fn prepare<'js>(&self, ctx: &Ctx<'js>, scene: &Scene) -> rquickjs::Result<Function<'js>> {
+        let prelude: Function<'_> = ctx.eval(PRELUDE)?;
+        let (console, limits) = (Rc::clone(&self.console), self.limits.clone());
+        let log = Function::new(ctx.clone(), move |line: String| {
+            console.borrow_mut().write(line, &limits);
+        })?;
+        let chance = RefCell::new(Chance::of(scene.event));
+        let random = Function::new(ctx.clone(), move || chance.borrow_mut().fraction())?;
+        let encode = Function::new(ctx.clone(), |text: String| STANDARD.encode(text))?;
+        let decode = Function::new(ctx.clone(), |ctx: Ctx<'js>, text: String| decode(&ctx, &text))?;
+        prelude.call((info(ctx, scene)?, log, encode, decode, random))
+    }
+
+    /// Runs reactions of promises until `promise` is settled or there are none.
+    fn react(
+        &self,
+        ctx: &Ctx<'_>,
+        promise: &Promise<'_>,
+        source: &str,
+    ) -> Result<(), TransformError> {
+        let mut left = self.limits.reactions;
+        while promise.state() == PromiseState::Pending && ctx.execute_pending_job() {
+            if self.interrupted.get() || self.deadline.is_over() {
+                self.interrupted.set(true);
+                return Err(fault::of(self, ctx, &rquickjs::Error::Exception, source, "timeout"));
+            }
+            left -= 1;
+            if left == 0 {
+                let reactions = self.limits.reactions;
+                return Err(never_settled(&format!("it ran {reactions} promise reactions")));
+            }
+        }
+        Ok(())
+    }
+
+    fn write<'js>(
+        &self,
+        ctx: &Ctx<'js>,
+        value: &Value<'js>,
+        source: &str,
+    ) -> Result<Made, TransformError> {
+        let written = ctx.json_stringify(value.clone());
+        let written =
+            written.map_err(|error| fault::of(self, ctx, &error, source, "output_invalid"))?;
+        let Some(text) = written else {
+            let message = "the program answers nothing that json knows; return a value or null";
+            return Err(TransformError::new("no_result", message));
+        };
+        let text = text.to_string();
+        let text = text.map_err(|e| fault::of(self, ctx, &e, source, "output_invalid"))?;
+        Ok(Made::Payload(Payload::Text(text.into_bytes())))
+    }
+}
+
+impl Console {
+    fn write(&mut self, mut line: String, limits: &Limits) {
+        let room = (limits.console_bytes as usize).saturating_sub(self.bytes);
+        if self.lines.len() < limits.console_lines as usize && room > 0 {
+            line.truncate(line.floor_char_boundary(room));
+            self.bytes += line.len();
+            self.lines.push(line);
+        }
+    }
+}
+
+fn read<'js, V: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, source: &str) -> rquickjs::Result<V> {
+    let mut options = EvalOptions::default();
+    options.filename = Some(FILE.to_owned());
+    ctx.eval_with_options(wrapped(source), options)
+}
+
+fn info<'js>(ctx: &Ctx<'js>, scene: &Scene) -> rquickjs::Result<Object<'js>> {
+    let event = Object::new(ctx.clone())?;
+    event.set("id", scene.event.to_string())?;
+    event.set("type", scene.event_type.as_str())?;
+    event.set("receivedAt", scene.received_at.to_string())?;
+    event.set("attempt", scene.attempt)?;
+    let org = Object::new(ctx.clone())?;
+    org.set("id", scene.org.as_str())?;
+    let context = Object::new(ctx.clone())?;
+    context.set("event", event)?;
+    context.set("org", org)?;
+    let info = Object::new(ctx.clone())?;
+    info.set("context", context)?;
+    // Milliseconds of the years that timestamps can be of are exact in a double.
+    info.set("now", Value::new_number(ctx.clone(), scene.received_at.as_millis() as f64))?;
+    Ok(info)
+}
+
+fn decode(ctx: &Ctx<'_>, text: &str) -> rquickjs::Result<String> {
+    let bytes = STANDARD.decode(text.trim());
+    bytes
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| Exception::throw_type(ctx, "the text is not base64 of UTF-8 text"))
+}
+
+fn never_settled(why: &str) -> TransformError {
+    TransformError::new("never_settled", format!("the program did not come to an end: {why}"))
+}

@@ -1,0 +1,53 @@
+//! JavaScript on QuickJS: a runtime of its own for each call.
+
+mod fault;
+mod isolate;
+mod source;
+
+use icp_core::transform::{Limits, TransformError};
+
+use self::isolate::Isolate;
+use super::{Deadline, Made, Run};
+use crate::payload::{self, Payload};
+
+/// A program whose syntax was checked. The engine's own compiled form is native code that is
+/// trusted by who loads it, so the text is what is kept.
+#[derive(Debug)]
+pub(crate) struct Script {
+    source: Box<str>,
+}
+
+/// See [`engine::warm_up`](super::warm_up).
+pub(super) fn warm_up() {
+    let limits = Limits::default();
+    if let Ok(isolate) = Isolate::new(&limits, Deadline::begin(&limits)) {
+        isolate.warm_up();
+    }
+}
+
+impl Script {
+    /// Checks the syntax in a runtime that is thrown away. No part of the program runs.
+    pub(super) fn compile(source: &str, limits: &Limits) -> Result<Self, TransformError> {
+        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+        if source.contains('\0') {
+            let message = "the program holds a nul character; write it as an escape";
+            return Err(TransformError::new("compile", message));
+        }
+        let isolate = Isolate::new(limits, Deadline::begin(limits))?;
+        isolate.check(source)?;
+        Ok(Self { source: source.into() })
+    }
+
+    /// Runs the program in a runtime that sees nothing but this payload.
+    pub(super) fn run(&self, payload: Payload, run: &mut Run<'_>) -> Result<Made, TransformError> {
+        let input = payload.into_text(run.limits)?;
+        let isolate = Isolate::new(run.limits, run.deadline)?;
+        let ran = isolate.run(&self.source, input, run.scene);
+        run.notes.console.append(&mut isolate.console());
+        let made = ran?;
+        if let Made::Payload(Payload::Text(text)) = &made {
+            payload::judge(text, run.limits)?;
+        }
+        Ok(made)
+    }
+}

@@ -1,0 +1,146 @@
+//! Programs in the host's own process: for hosts that write all of them themselves.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use icp_core::error::{Code, Error, Result};
+use icp_core::id::OrgId;
+use icp_core::transform::{
+    InPlace, Limits, Outcome, Plan, Report, TransformContext, TransformError, Transformer,
+};
+use tokio::sync::oneshot;
+
+use crate::bench::{Answered, Bench};
+use crate::call::{Answer, Ask, Scene};
+use crate::payload;
+use crate::worker::STACK;
+
+/// Runs programs on one thread of this process.
+///
+/// For tests, and for hosts that trust every program: one that crashes takes the process along,
+/// and one that never returns holds up all others for good. Deadlines are kept only where an
+/// engine looks at them, JavaScript's local time is the host's, and organizations wait for one
+/// another.
+#[derive(Debug)]
+pub struct InProcess {
+    limits: Limits,
+    engine: Mutex<Sender<Question>>,
+}
+
+#[derive(Debug)]
+struct Question {
+    plan: String,
+    ask: Ask,
+    body: Vec<u8>,
+    reply: oneshot::Sender<Option<Answered>>,
+}
+
+impl InProcess {
+    /// Starts the thread, which ends when this is dropped, and says so in the log: the choice is
+    /// worth to be noticed.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ConfigInvalid`] for limits beyond their maxima, [`Code::Unsupported`] where no
+    /// thread can be started.
+    pub fn start(limits: Limits) -> Result<Self> {
+        limits.validate()?;
+        let (engine, questions) = channel();
+        let of = limits.clone();
+        let started: io::Result<_> = thread::Builder::new()
+            .name("icp-programs".to_owned())
+            .stack_size(STACK)
+            .spawn(move || serve(&of, &questions));
+        if let Err(error) = started {
+            let message = "the thread for programs cannot be started";
+            return Err(Error::new(Code::Unsupported, message).caused_by(error));
+        }
+        tracing::warn!("programs of organizations run in this process, without a sandbox");
+        Ok(Self { limits, engine: Mutex::new(engine) })
+    }
+
+    async fn ask(&self, plan: &Plan, ask: Ask, body: Vec<u8>) -> Result<Answered, TransformError> {
+        let (reply, answered) = oneshot::channel();
+        let question = Question { plan: plan.text().to_owned(), ask, body, reply };
+        let sent = match self.engine.lock() {
+            Ok(engine) => engine.send(question).is_ok(),
+            Err(_) => false,
+        };
+        let gone = || TransformError::new("crashed", "the thread for programs is gone");
+        if !sent {
+            return Err(gone());
+        }
+        answered.await.ok().flatten().ok_or_else(gone)
+    }
+}
+
+fn serve(limits: &Limits, questions: &Receiver<Question>) {
+    let mut bench = Bench::default();
+    bench.take(Ask::Limits(limits.clone()), Vec::new(), &mut |_| {});
+    let mut held = String::new();
+    while let Ok(Question { plan, ask, body, reply }) = questions.recv() {
+        if plan != held {
+            held.clone_from(&plan);
+            bench.take(Ask::Plan { slot: 0 }, plan.into_bytes(), &mut |_| {});
+        }
+        // Who asked may have stopped waiting.
+        let _ = reply.send(bench.take(ask, body, &mut |_| {}));
+    }
+}
+
+#[async_trait]
+impl Transformer for InProcess {
+    async fn check(&self, plan: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
+        let asked = self.ask(plan, Ask::Check { number: 0, slot: 0 }, Vec::new()).await;
+        let (answer, _) = asked.map_err(|error| vec![error])?;
+        let Answer::Checked { failures, .. } = answer else { return Ok(()) };
+        let found: Vec<_> =
+            failures.into_iter().filter_map(|failure| failure.received(&self.limits)).collect();
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
+    async fn run(
+        &self,
+        plan: &Plan,
+        input: Bytes,
+        cx: &TransformContext<'_>,
+    ) -> Result<Report, TransformError> {
+        if plan.programs().next().is_none() {
+            return InPlace.run(plan, input, cx).await;
+        }
+        let (length, most) = (input.len(), self.limits.input_bytes as usize);
+        if length > most {
+            let message = format!("the payload has {length} bytes; programs take {most}");
+            return Err(TransformError::new("input_too_large", message));
+        }
+        let ask = Ask::Run { number: 0, slot: 0, scene: Scene::of(cx) };
+        match self.ask(plan, ask, input.into()).await? {
+            (Answer::Done { dropped, notes, .. }, body) => {
+                let outcome = match dropped {
+                    Some(reason) => Outcome::Dropped { reason },
+                    None => {
+                        payload::judge(&body, &self.limits)?;
+                        Outcome::Value(body.into())
+                    }
+                };
+                let notes = notes.received(&self.limits);
+                Ok(Report {
+                    warnings: notes.warnings,
+                    console: notes.console,
+                    cpu: std::time::Duration::from_micros(notes.cpu_micros),
+                    ..Report::new(outcome)
+                })
+            }
+            (Answer::Failed { failure, .. }, _) => {
+                Err(failure.received(&self.limits).unwrap_or_else(|| {
+                    TransformError::new("crashed", "the programs answered nonsense")
+                }))
+            }
+            _ => Err(TransformError::new("crashed", "the programs gave no answer")),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Payloads between steps: text or value, whichever the last step gave; and what is admitted.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+
+use icp_core::transform::{Limits, TransformError};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// The largest integer up to which a double tells every integer from its neighbours.
+const SAFE: u64 = (1 << 53) - 1;
+
+/// A payload between two steps.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// JSON text that was found valid.
+    Text(Vec<u8>),
+    /// A value.
+    Value(Value),
+}
+
+/// What a payload holds, as far as it matters to programs.
+#[derive(Debug, Default)]
+struct Measure {
+    depth: usize,
+    deepest: usize,
+    names: HashSet<Box<str>>,
+    /// Integers that a double cannot tell from their neighbours.
+    unsafe_integers: usize,
+}
+
+/// How the text of a payload fails.
+#[derive(Debug)]
+enum Unreadable {
+    /// It is not JSON from this place on.
+    Malformed { line: usize, column: usize },
+    /// It has more levels than allowed.
+    Deep,
+    /// It has more different names than allowed.
+    Names,
+}
+
+impl Payload {
+    /// The payload as text.
+    pub(crate) fn into_text(self, limits: &Limits) -> Result<Vec<u8>, TransformError> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Value(value) => write(&value, limits),
+        }
+    }
+
+    /// The payload as a value.
+    pub(crate) fn into_value(self) -> Result<Value, TransformError> {
+        match self {
+            Self::Value(value) => Ok(value),
+            Self::Text(text) => serde_json::from_slice(&text)
+                .map_err(|error| TransformError::input_invalid(error.line(), error.column())),
+        }
+    }
+}
+
+/// Reads what an organization published, and keeps nothing of it.
+pub(crate) fn admit(input: &[u8], limits: &Limits) -> Result<(), TransformError> {
+    let depth = limits.depth;
+    match measure(input, limits, true) {
+        Ok(()) => Ok(()),
+        Err(Unreadable::Malformed { line, column }) => {
+            Err(TransformError::input_invalid(line, column))
+        }
+        Err(Unreadable::Deep) => Err(TransformError::new(
+            "input_too_deep",
+            format!("the payload has more than {depth} levels; publish a shallower one"),
+        )),
+        Err(Unreadable::Names) => Err(TransformError::new(
+            "input_too_many_names",
+            format!("the payload has more than {} different names of members", limits.names),
+        )),
+    }
+}
+
+/// Reads what programs made: it must be JSON that everything after can read.
+pub(crate) fn judge(output: &[u8], limits: &Limits) -> Result<(), TransformError> {
+    let (length, most) = (output.len(), limits.output_bytes as usize);
+    if length > most {
+        let message = format!("the result has {length} bytes; keep it within {most}");
+        return Err(TransformError::new("output_too_large", message));
+    }
+    match measure(output, limits, false) {
+        Ok(()) => Ok(()),
+        Err(Unreadable::Deep) => Err(TransformError::new(
+            "output_too_deep",
+            format!("the result has more than {} levels; return a shallower one", limits.depth),
+        )),
+        Err(Unreadable::Malformed { .. } | Unreadable::Names) => Err(TransformError::new(
+            "output_invalid",
+            "the result is not json, as with half of a surrogate pair in a string",
+        )),
+    }
+}
+
+/// How many integers of a payload a double cannot tell from their neighbours.
+pub(crate) fn unsafe_integers(payload: &Payload) -> usize {
+    let mut measure = Measure::default();
+    let most = Most { depth: usize::MAX, names: None };
+    let seed = Seed { measure: &mut measure, most };
+    // What cannot be read was refused before, or is by the program itself.
+    let _ = match payload {
+        Payload::Text(text) => seed.deserialize(&mut serde_json::Deserializer::from_slice(text)),
+        Payload::Value(value) => seed.deserialize(value),
+    };
+    measure.unsafe_integers
+}
+
+/// The text of a value, which may be many times larger than what it is made of.
+pub(crate) fn write<T: serde::Serialize>(
+    value: &T,
+    limits: &Limits,
+) -> Result<Vec<u8>, TransformError> {
+    let mut out = Bounded { text: Vec::new(), most: limits.output_bytes as usize };
+    match serde_json::to_writer(&mut out, value) {
+        Ok(()) => Ok(out.text),
+        Err(error) if error.is_io() => {
+            let message = format!("the result has more than {} bytes", limits.output_bytes);
+            Err(TransformError::new("output_too_large", message))
+        }
+        Err(_) => Err(TransformError::new("output_invalid", "the result has no json form")),
+    }
+}
+
+struct Bounded {
+    text: Vec<u8>,
+    most: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() > self.most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn measure(text: &[u8], limits: &Limits, names: bool) -> Result<(), Unreadable> {
+    let mut measure = Measure::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let most = Most { depth: limits.depth as usize, names: names.then_some(limits.names as usize) };
+    let mut seed = Seed { measure: &mut measure, most };
+    let read = seed.again().deserialize(&mut reader).and_then(|()| reader.end());
+    let Err(error) = read else { return Ok(()) };
+    if measure.deepest > most.depth {
+        return Err(Unreadable::Deep);
+    }
+    if most.names.is_some_and(|names| measure.names.len() > names) {
+        return Err(Unreadable::Names);
+    }
+    Err(Unreadable::Malformed { line: error.line(), column: error.column() })
+}
+
+#[derive(Clone, Copy)]
+struct Most {
+    depth: usize,
+    names: Option<usize>,
+}
+
+/// Visits every value. Strings are decoded, so that what cannot be decoded is found.
+struct Seed<'a> {
+    measure: &'a mut Measure,
+    most: Most,
+}
+
+impl Seed<'_> {
+    fn again(&mut self) -> Seed<'_> {
+        Seed { measure: self.measure, most: self.most }
+    }
+
+    fn enter<E: Error>(&mut self) -> Result<(), E> {
+        self.measure.depth += 1;
+        self.measure.deepest = self.measure.deepest.max(self.measure.depth);
+        if self.measure.depth > self.most.depth { Err(E::custom("too deep")) } else { Ok(()) }
+    }
+
+    fn leave(&mut self) {
+        self.measure.depth -= 1;
+    }
+
+    fn name<E: Error>(&mut self, name: &str) -> Result<(), E> {
+        let Some(most) = self.most.names else { return Ok(()) };
+        if !self.measure.names.contains(name) {
+            self.measure.names.insert(name.into());
+        }
+        if self.measure.names.len() > most { Err(E::custom("too many names")) } else { Ok(()) }
+    }
+
+    fn integer(&mut self, magnitude: u64) {
+        self.measure.unsafe_integers += usize::from(magnitude > SAFE);
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a json value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(mut self, value: i64) -> Result<(), E> {
+        self.integer(value.unsigned_abs());
+        Ok(())
+    }
+
+    fn visit_u64<E>(mut self, value: u64) -> Result<(), E> {
+        self.integer(value);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        self.enter()?;
+        while items.next_element_seed(self.again())?.is_some() {}
+        self.leave();
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        self.enter()?;
+        while members.next_key_seed(Name(self.again()))?.is_some() {
+            members.next_value_seed(self.again())?;
+        }
+        self.leave();
+        Ok(())
+    }
+}
+
+struct Name<'a>(Seed<'a>);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(mut self, name: &str) -> Result<(), E> {
+        self.0.name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let mut limits = Limits::default();
+        (limits.depth, limits.names, limits.output_bytes) = (3, 4, 64);
+        limits
+    }
+
+    #[test]
+    fn payloads_are_admitted_within_depth_and_names() {
+        for (text, code) in [
+            ("1", None),
+            ("[[[1]]]", None),
+            ("[[[[1]]]]", Some("input_too_deep")),
+            (r#"{"a":{"b":1},"c":[{"a":2,"d":3}]}"#, None),
+            (r#"{"a":1,"b":2,"c":3,"d":4,"e":5}"#, Some("input_too_many_names")),
+            ("", Some("input_invalid")),
+            ("{}x", Some("input_invalid")),
+            (r#""\ud800""#, Some("input_invalid")),
+            (r#"{"\ud800":1}"#, Some("input_invalid")),
+            ("\u{feff}1", Some("input_invalid")),
+        ] {
+            let found = admit(text.as_bytes(), &limits()).err().map(|error| error.code);
+            assert_eq!(found, code, "{text}");
+        }
+        let text = "[9007199254740991,-9007199254740991,9007199254740992,-9007199254740992,1e300]";
+        assert!(admit(text.as_bytes(), &limits()).is_ok());
+        assert_eq!(unsafe_integers(&Payload::Text(text.into())), 2);
+        assert_eq!(unsafe_integers(&Payload::Value(serde_json::from_str(text).unwrap())), 2);
+    }
+
+    #[test]
+    fn results_are_json_within_size_and_depth() {
+        for (text, code) in [
+            (r#"{"a":1,"b":2,"c":3,"d":4,"e":5}"#, None),
+            ("[[[[1]]]]", Some("output_too_deep")),
+            (r#"["\ud800"]"#, Some("output_invalid")),
+            ("NaN", Some("output_invalid")),
+            (&format!("{:65}", 1), Some("output_too_large")),
+        ] {
+            let found = judge(text.as_bytes(), &limits()).err().map(|error| error.code);
+            assert_eq!(found, code, "{text}");
+        }
+        assert_eq!(write(&"x".repeat(63), &limits()).unwrap_err().code, "output_too_large");
+        assert_eq!(write(&"x".repeat(62), &limits()).unwrap().len(), 64);
+    }
+}

@@ -1,0 +1,202 @@
+//! One worker as the host sees it: a child process and its pipes.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use icp_core::transform::{Limits, Plan};
+use lru::LruCache;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, timeout};
+
+use crate::bench::SLOTS;
+use crate::call::{Answer, Ask};
+use crate::frame::{self, Frame};
+use crate::worker::ARGUMENT;
+
+/// How long a worker may take to start, also on a machine that is very busy.
+const START: Duration = Duration::from_secs(20);
+
+/// How long the last words of a worker are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// A running worker. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+    plans: LruCache<[u8; 32], usize>,
+    asked: u64,
+    born: Instant,
+    calls: u32,
+}
+
+/// How the end of a worker looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Death {
+    /// It said that it had no memory left.
+    Memory,
+    /// It said that its stack ended.
+    Stack,
+    /// Anything else.
+    Crash,
+}
+
+impl Process {
+    /// Starts a worker, and waits until it is confined. It inherits nothing: no environment but a
+    /// time zone, no directory, no descriptor beyond its pipes.
+    pub(crate) async fn start(program: &std::path::Path, limits: &Limits) -> io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg(ARGUMENT)
+            .env_clear()
+            .env("TZ", "UTC0")
+            // One heap for its two threads keeps its address space small.
+            .env("MALLOC_ARENA_MAX", "1")
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let plans = LruCache::new(NonZeroUsize::new(SLOTS).unwrap_or(NonZeroUsize::MIN));
+        let born = Instant::now();
+        let mut process = Self { child, input, output, plans, asked: 0, born, calls: 0 };
+        let hello = frame::encode(&Ask::Limits(limits.clone()), &[])?;
+        let ready = timeout(START, async {
+            frame::send(&mut process.input, &hello).await?;
+            frame::receive(&mut process.output, 0).await?.head::<Answer>()
+        });
+        match ready.await {
+            Ok(Ok(Answer::Ready)) => Ok(process),
+            Ok(Ok(_)) => Err(io::ErrorKind::InvalidData.into()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// The frames that ask for something about a plan: the plan itself first, where the worker
+    /// does not hold it. `ask` is given the number of the call and the slot of the plan.
+    pub(crate) fn encode(
+        &mut self,
+        plan: &Plan,
+        body: &[u8],
+        ask: impl FnOnce(u64, usize) -> Ask,
+    ) -> io::Result<(u64, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        let slot = match self.plans.get(plan.digest()) {
+            Some(slot) => *slot,
+            None => {
+                let slot = match self.plans.len() {
+                    SLOTS => self.plans.pop_lru().map_or(0, |(_, slot)| slot),
+                    free => free,
+                };
+                bytes = frame::encode(&Ask::Plan { slot }, plan.text().as_bytes())?;
+                self.plans.put(*plan.digest(), slot);
+                slot
+            }
+        };
+        self.asked += 1;
+        self.calls += 1;
+        bytes.extend(frame::encode(&ask(self.asked, slot), body)?);
+        Ok((self.asked, bytes))
+    }
+
+    /// Sends frames, and reads answers until `take` has what it wants of them.
+    pub(crate) async fn exchange<T>(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+        mut take: impl FnMut(Answer, Frame) -> io::Result<Option<T>>,
+    ) -> io::Result<T> {
+        frame::send(&mut self.input, bytes).await?;
+        loop {
+            let frame = frame::receive(&mut self.output, most).await?;
+            let answer = frame.head()?;
+            if let Some(taken) = take(answer, frame)? {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// The processor time it took so far; none where the system does not tell.
+    pub(crate) fn meter(&self) -> Option<Meter> {
+        self.child.id().map(Meter)
+    }
+
+    /// Kills it, waits until the system let go of it, and tells how it went.
+    pub(crate) async fn end(mut self) -> Death {
+        let gone: Option<ExitStatus> = self.child.try_wait().ok().flatten();
+        if gone.is_none() {
+            let _ = self.child.kill().await;
+        }
+        let mut said = [0; 512];
+        let read = match &mut self.child.stderr {
+            // What it said is there by now; somebody else may hold the pipe open.
+            Some(errors) => {
+                let read = timeout(LAST_WORDS, errors.read(&mut said)).await;
+                read.ok().and_then(Result::ok).unwrap_or(0)
+            }
+            None => 0,
+        };
+        let said = String::from_utf8_lossy(said.get(..read).unwrap_or_default());
+        if said.contains("memory allocation of") || said.contains("out of memory") {
+            Death::Memory
+        } else if said.contains("overflowed its stack") {
+            Death::Stack
+        } else {
+            Death::Crash
+        }
+    }
+
+    /// Whether it is still there.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether it has done enough: 10,000 calls, 10 minutes, or 64 MiB of memory held.
+    pub(crate) fn is_spent(&self, now: Instant) -> bool {
+        const CALLS: u32 = 10_000;
+        const AGE: Duration = Duration::from_secs(600);
+        const HELD: u64 = 64 << 20;
+        const LOOK_EVERY: u32 = 16;
+        let looks = self.calls.is_multiple_of(LOOK_EVERY);
+        self.calls >= CALLS
+            || now.duration_since(self.born) >= AGE
+            || (looks && self.meter().and_then(Meter::held).is_some_and(|held| held > HELD))
+    }
+
+    /// The process id, for tests and logs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+}
+
+/// Tells what a process takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meter(u32);
+
+impl Meter {
+    /// Processor time since it started.
+    pub(crate) fn cpu(self) -> Option<Duration> {
+        let told = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        // The name of the program comes before and can hold anything but the last bracket.
+        let mut fields = told.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let ticks: u64 =
+            fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+        let per_second = rustix::param::clock_ticks_per_second().max(1);
+        Some(Duration::from_millis(ticks * 1_000 / per_second))
+    }
+
+    /// Memory it holds, in bytes.
+    fn held(self) -> Option<u64> {
+        let told = std::fs::read_to_string(format!("/proc/{}/statm", self.0)).ok()?;
+        let pages: u64 = told.split(' ').nth(1)?.parse().ok()?;
+        Some(pages * u64::try_from(rustix::param::page_size()).unwrap_or(4_096))
+    }
+}

@@ -1,0 +1,328 @@
+//! The transformer: plans with programs go to a worker in one hop, and what comes back is judged.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use icp_core::error::{Code, Error};
+use icp_core::id::OrgId;
+use icp_core::transform::{
+    InPlace, Limits, Outcome, Plan, Program, Report, TransformContext, TransformError, Transformer,
+};
+use tokio::time::{Instant, timeout};
+
+use crate::builder::Builder;
+use crate::call::{Answer, Ask, Failure, Notes, Scene};
+use crate::payload;
+use crate::pool::{Death, Meter, Pool, Process, Seat};
+
+/// How much longer than its processor time a call may take by the clock on the wall.
+const PATIENCE: u32 = 20;
+
+/// Runs the programs of organizations in worker processes. A clone shares the workers.
+///
+/// Plans without programs run in place. Each organization has workers of its own, two calls at
+/// once by default; a worker that takes too long, breaks or answers nonsense is killed, which
+/// fails the one call it was for. A program that takes down five workers within a minute is
+/// suspended for five minutes. Workers end with the sandbox.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    pool: Arc<Pool>,
+}
+
+/// What a worker told in the end.
+enum Told {
+    Checked(Vec<Failure>),
+    Done {
+        dropped: Option<String>,
+        notes: Notes,
+        body: Vec<u8>,
+    },
+    Failed {
+        failure: Failure,
+        notes: Notes,
+    },
+    /// An answer to another question: the worker is not what it was.
+    Stale,
+}
+
+/// Why there is no answer.
+enum Silence {
+    Late,
+    Dead(Death),
+}
+
+impl Sandbox {
+    /// Begins a sandbox.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn new(pool: Pool) -> Self {
+        Self { pool: Arc::new(pool) }
+    }
+
+    /// What programs may use.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.pool.limits
+    }
+
+    /// The idle workers by organization and process id, the longest idle first.
+    #[must_use]
+    pub fn idle_workers(&self) -> Vec<(OrgId, Option<u32>)> {
+        self.pool.idle()
+    }
+
+    /// Starts a worker and ends it again, so that a host learns at its start whether it can.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ConfigInvalid`] where no worker can be started.
+    pub async fn probe(&self) -> icp_core::Result<()> {
+        let refused = |error: TransformError| Error::new(Code::ConfigInvalid, error.to_string());
+        let org = OrgId::new("icp")?;
+        let seat = self.pool.seat(&org).await.map_err(refused)?;
+        let worker = seat.new_worker().await.map_err(refused)?;
+        worker.end().await;
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        plan: &Plan,
+        org: &OrgId,
+        body: &[u8],
+        ask: impl Fn(u64, usize) -> Ask,
+    ) -> Result<Told, TransformError> {
+        for program in plan.programs() {
+            if let Some(left) = self.pool.suspended(org, program.digest()) {
+                return Err(suspended(program, left));
+            }
+        }
+        let seat = self.pool.seat(org).await?;
+        let mut worker = seat.worker().await?;
+        match self.converse(&seat, worker, plan, body, &ask).await? {
+            Told::Stale => {
+                worker = seat.new_worker().await?;
+                self.converse(&seat, worker, plan, body, &ask).await
+            }
+            told => Ok(told),
+        }
+    }
+
+    /// One question and its answer. The worker is kept only where all is well.
+    async fn converse(
+        &self,
+        seat: &Seat<'_>,
+        mut worker: Process,
+        plan: &Plan,
+        body: &[u8],
+        ask: &impl Fn(u64, usize) -> Ask,
+    ) -> Result<Told, TransformError> {
+        let limits = &self.pool.limits;
+        let too_long = |_| {
+            let message = "the plan is too long to be handed over; shorten its mappings";
+            TransformError::new("input_too_large", message)
+        };
+        let (number, bytes) = worker.encode(plan, body, ask).map_err(too_long)?;
+        let mut at = 0;
+        match answer(&mut worker, limits, number, &bytes, &mut at).await {
+            Some(Ok(told @ (Told::Checked(_) | Told::Done { .. }))) => {
+                seat.keep(worker);
+                Ok(told)
+            }
+            Some(Ok(Told::Failed { failure, notes })) => {
+                // A heap that was full is not trusted again.
+                match failure.code.as_str() {
+                    "memory" => drop(worker.end().await),
+                    _ => seat.keep(worker),
+                }
+                Ok(Told::Failed { failure, notes })
+            }
+            Some(Ok(Told::Stale)) => {
+                worker.end().await;
+                Ok(Told::Stale)
+            }
+            Some(Err(_)) => {
+                let death = worker.end().await;
+                Err(self.taken_down(plan, at, seat, &Silence::Dead(death)))
+            }
+            None => {
+                worker.end().await;
+                Err(self.taken_down(plan, at, seat, &Silence::Late))
+            }
+        }
+    }
+
+    /// The failure of the program that was under way.
+    fn taken_down(
+        &self,
+        plan: &Plan,
+        at: usize,
+        seat: &Seat<'_>,
+        silence: &Silence,
+    ) -> TransformError {
+        let limits = &self.pool.limits;
+        let hard = limits.deadline_ms + limits.grace_ms;
+        let (code, message) = match silence {
+            Silence::Late => (
+                "timeout_hard",
+                format!("the program was killed after {hard} ms of processor time; do less in it"),
+            ),
+            Silence::Dead(Death::Memory) => {
+                ("memory", "the program used up the memory of its worker".to_owned())
+            }
+            Silence::Dead(Death::Stack) => {
+                ("stack", "the program used up the stack of its worker".to_owned())
+            }
+            Silence::Dead(Death::Crash) => {
+                ("crashed", "the program took its worker down; write it in another way".to_owned())
+            }
+        };
+        tracing::warn!(
+            icp.org = %seat.org(),
+            icp.sandbox.program = at,
+            "a sandbox worker was taken down: {code}"
+        );
+        let error = TransformError::new(code, message);
+        match plan.programs().nth(at) {
+            None => error,
+            Some(program) => {
+                self.pool.died(seat.org(), program.digest());
+                error.at_pointer(program.pointer())
+            }
+        }
+    }
+
+    /// What a worker made of a payload, once it is found to be what it should be.
+    fn judged(&self, told: Told) -> Result<Report, TransformError> {
+        let limits = &self.pool.limits;
+        match told {
+            Told::Done { dropped, notes, body } => {
+                let notes = notes.received(limits);
+                let outcome = match dropped {
+                    Some(reason) => Outcome::Dropped { reason: crate::call::short(reason, REASON) },
+                    None => {
+                        payload::judge(&body, limits)?;
+                        Outcome::Value(body.into())
+                    }
+                };
+                Ok(Report {
+                    warnings: notes.warnings,
+                    console: notes.console,
+                    cpu: Duration::from_micros(notes.cpu_micros),
+                    ..Report::new(outcome)
+                })
+            }
+            Told::Failed { failure, .. } => Err(failure.received(limits).unwrap_or_else(nonsense)),
+            Told::Checked(_) | Told::Stale => Err(nonsense()),
+        }
+    }
+}
+
+/// The longest reason of a dropped payload, in bytes.
+const REASON: usize = 256;
+
+#[async_trait]
+impl Transformer for Sandbox {
+    async fn check(&self, plan: &Plan, org: &OrgId) -> Result<(), Vec<TransformError>> {
+        if plan.programs().next().is_none() {
+            return Ok(());
+        }
+        let told = self.ask(plan, org, &[], |number, slot| Ask::Check { number, slot }).await;
+        match told.map_err(|error| vec![error])? {
+            Told::Checked(failures) if failures.is_empty() => Ok(()),
+            Told::Checked(failures) => Err(failures
+                .into_iter()
+                .take(icp_core::transform::MAX_STEPS)
+                .map(|failure| failure.received(&self.pool.limits).unwrap_or_else(nonsense))
+                .collect()),
+            _ => Err(vec![nonsense()]),
+        }
+    }
+
+    async fn run(
+        &self,
+        plan: &Plan,
+        input: Bytes,
+        cx: &TransformContext<'_>,
+    ) -> Result<Report, TransformError> {
+        if plan.programs().next().is_none() {
+            return InPlace.run(plan, input, cx).await;
+        }
+        let (length, most) = (input.len(), self.pool.limits.input_bytes as usize);
+        if length > most {
+            let message = format!("the payload has {length} bytes; programs take {most}");
+            return Err(TransformError::new("input_too_large", message));
+        }
+        let scene = Scene::of(cx);
+        let ask = |number, slot| Ask::Run { number, slot, scene: scene.clone() };
+        let told = self.ask(plan, cx.org, &input, ask).await?;
+        self.judged(told)
+    }
+}
+
+/// What a worker answers to the question of this number; none where it takes too long, an error
+/// where it is gone or makes no sense. `at` is the program that was under way.
+async fn answer(
+    worker: &mut Process,
+    limits: &Limits,
+    number: u64,
+    bytes: &[u8],
+    at: &mut usize,
+) -> Option<io::Result<Told>> {
+    let meter = worker.meter();
+    let taken = || meter.and_then(Meter::cpu);
+    let before = taken();
+    let hard = Duration::from_millis(u64::from(limits.deadline_ms + limits.grace_ms));
+    let began = Instant::now();
+    let exchange = worker.exchange(bytes, limits.output_bytes as usize, |answer, frame| {
+        Ok(match answer {
+            Answer::Begins { number: of, program } if of == number => {
+                *at = program;
+                None
+            }
+            Answer::Checked { number: of, failures } if of == number => {
+                Some(Told::Checked(failures))
+            }
+            Answer::Done { number: of, dropped, notes } if of == number => {
+                Some(Told::Done { dropped, notes, body: frame.body })
+            }
+            Answer::Failed { number: of, failure, notes } if of == number => {
+                Some(Told::Failed { failure, notes })
+            }
+            Answer::Ready => return Err(io::ErrorKind::InvalidData.into()),
+            _ => Some(Told::Stale),
+        })
+    });
+    tokio::pin!(exchange);
+    let mut wait = hard;
+    loop {
+        if let Ok(told) = timeout(wait, &mut exchange).await {
+            return Some(told);
+        }
+        // On a busy machine the worker may not have had its time yet.
+        let used = before.zip(taken()).map(|(before, now)| now.saturating_sub(before));
+        match used {
+            Some(used) if used < hard && began.elapsed() < hard * PATIENCE => {
+                wait = (hard - used).max(Duration::from_millis(5));
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn suspended(program: &Program, left: Duration) -> TransformError {
+    let seconds = left.as_secs().max(1);
+    let message = format!(
+        "the program took down several workers and is suspended for another {seconds} s; change it"
+    );
+    TransformError::new("suspended", message).retryable().at_pointer(program.pointer())
+}
+
+fn nonsense() -> TransformError {
+    TransformError::new("crashed", "the worker answered something that makes no sense")
+}

@@ -1,0 +1,94 @@
+//! The worker: a process that is confined, then runs plans one after the other.
+
+mod confine;
+
+use std::io::{self, Stdin, Stdout};
+use std::os::fd::AsFd;
+use std::process::exit;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+pub use confine::confine;
+
+use crate::bench::Bench;
+use crate::call::{Answer, Ask};
+use crate::engine;
+use crate::frame;
+
+/// The one argument that makes a process a worker.
+pub(crate) const ARGUMENT: &str = "--icp-sandbox-worker";
+
+/// The stack of the thread that engines run on, in bytes.
+pub(crate) const STACK: usize = 8 << 20;
+
+/// Turns this process into a worker if it was started as one, and then never returns; does
+/// nothing otherwise.
+///
+/// To be the first line of `main` in a host that lets the sandbox start its own executable:
+/// before threads, runtimes, configuration and secrets.
+pub fn run_if_asked() {
+    if std::env::args().nth(1).is_some_and(|argument| argument == ARGUMENT) {
+        exit(run());
+    }
+}
+
+fn run() -> i32 {
+    let builder = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
+    let (confined, wait) = channel::<()>();
+    let (there, begun) = channel::<()>();
+    let started = builder.spawn(move || {
+        // The filter wants every thread there, past what threads and engines ask the system for
+        // once; and nothing is read before it is there.
+        engine::warm_up();
+        if there.send(()).is_ok() && wait.recv().is_ok() {
+            exit(i32::from(serve(&mut io::stdin(), &mut io::stdout()).is_err()));
+        }
+    });
+    let Ok(thread) = started else { return 71 };
+    if begun.recv().is_err() || confine().is_err() || confined.send(()).is_err() {
+        return 71;
+    }
+    until_orphaned(&io::stdin());
+    drop(thread);
+    0
+}
+
+/// Waits until nobody holds the other end of the input any more. The engine reads it; this is
+/// for the time in which it does not. A signal on the parent's death would be of the thread that
+/// started the worker, which may end long before its process.
+fn until_orphaned(input: &Stdin) {
+    loop {
+        let mut watched = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::empty())];
+        match poll(&mut watched, None) {
+            Ok(_) if watched.iter().any(|fd| fd.revents().intersects(gone())) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn gone() -> PollFlags {
+    PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL
+}
+
+/// Answers what comes in until there is nothing more.
+fn serve(input: &mut Stdin, output: &mut Stdout) -> io::Result<()> {
+    let mut bench = Bench::default();
+    while let Some(asked) = frame::read(input)? {
+        let ask: Ask = asked.head()?;
+        let mut told = Ok(());
+        let mut tell = |answer: &Answer| {
+            if told.is_ok() {
+                told = frame::write(output, answer, &[]);
+            }
+        };
+        let answered = bench.take(ask, asked.body, &mut tell);
+        told?;
+        if let Some((answer, body)) = answered {
+            frame::write(output, &answer, &body)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! What a worker cannot do, and what many of them leave behind. One process for each trial, and
+//! nothing else at the same time, so that descriptors and children can be counted.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a child tells its parent")]
+
+use std::fs::{self, File};
+use std::io::{Read, Write, pipe};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, Stdio, exit};
+use std::time::Duration;
+
+use icp_core::event::EventType;
+use icp_core::id::{EventId, OrgId};
+use icp_core::time::Timestamp;
+use icp_core::transform::{PlanSpec, TransformContext, Transformer};
+use icp_sandbox::{Limits, Sandbox, worker};
+use libtest_mimic::{Arguments, Trial};
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde_json::json;
+
+/// The argument that makes this executable try something in confinement.
+const TRY: &str = "--try";
+
+/// What is tried, and the signal that ends it on Linux; none where it is allowed.
+const ATTEMPTS: &[(&str, Option<i32>)] = &[
+    ("compute", None),
+    ("open a file", Some(SIGSYS)),
+    ("list a directory", Some(SIGSYS)),
+    ("create a file", Some(SIGSYS)),
+    ("connect", Some(SIGSYS)),
+    ("listen", Some(SIGSYS)),
+    ("send a datagram", Some(SIGSYS)),
+    ("connect to a local socket", Some(SIGSYS)),
+    ("run a program", Some(SIGSYS)),
+    ("start a thread", Some(SIGSYS)),
+    ("take much memory", Some(SIGABRT)),
+];
+
+const SIGSYS: i32 = 31;
+const SIGABRT: i32 = 6;
+
+fn main() -> ExitCode {
+    worker::run_if_asked();
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(TRY) {
+        attempt(&arguments.next().unwrap());
+        exit(0);
+    }
+    let mut trials = vec![
+        trial("descriptors_are_closed", descriptors_are_closed),
+        trial("an_orphan_ends", an_orphan_ends),
+        trial("kills_leave_nothing_behind", kills_leave_nothing_behind),
+        trial("a_host_that_begins_with_it_is_its_own_worker", own_worker),
+    ];
+    if cfg!(target_os = "linux") {
+        trials.extend(ATTEMPTS.iter().map(|(name, ended)| {
+            trial(&format!("confined: {name}"), move || confined(name, *ended))
+        }));
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name.to_owned(), move || {
+        run();
+        Ok(())
+    })
+}
+
+fn attempt(name: &str) {
+    worker::confine().unwrap();
+    let done = match name {
+        "compute" => {
+            let text: Vec<String> = (0..100_000).map(|n| n.to_string()).collect();
+            writeln!(std::io::stdout(), "{}", text.concat().len()).is_ok()
+        }
+        "open a file" => File::open("/etc/hostname").is_ok(),
+        "list a directory" => fs::read_dir("/").is_ok(),
+        "create a file" => File::create("/tmp/never").is_ok(),
+        "connect" => TcpStream::connect("127.0.0.1:9").is_ok(),
+        "listen" => TcpListener::bind("127.0.0.1:0").is_ok(),
+        "send a datagram" => UdpSocket::bind("127.0.0.1:0").is_ok(),
+        "connect to a local socket" => UnixStream::connect("/tmp/never").is_ok(),
+        "run a program" => Command::new("/bin/true").spawn().is_ok(),
+        "start a thread" => std::thread::Builder::new().spawn(|| ()).is_ok(),
+        "take much memory" => vec![1_u8; 1 << 30].iter().all(|byte| *byte == 1),
+        "wait" => {
+            println!("confined");
+            std::io::stdin().read_to_end(&mut Vec::new()).is_ok()
+        }
+        other => panic!("nobody knows how to {other}"),
+    };
+    // Only a lack of confinement leads here, but for what is allowed.
+    exit(if done && ["compute", "wait"].contains(&name) { 0 } else { 3 });
+}
+
+fn myself(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(Stdio::null());
+    command
+}
+
+fn confined(name: &str, ended: Option<i32>) {
+    let status = myself(&[TRY, name]).status().unwrap();
+    match ended {
+        None => assert_eq!(status.code(), Some(0)),
+        Some(signal) => assert_eq!(status.signal(), Some(signal), "{status}"),
+    }
+}
+
+/// A descriptor that a host forgot to keep to itself is closed: the last writer of the pipe is
+/// gone while the worker lives on.
+fn descriptors_are_closed() {
+    let (mut reader, writer) = pipe().unwrap();
+    fcntl_setfd(&writer, FdFlags::empty()).unwrap();
+    let mut child = myself(&[TRY, "wait"]).spawn().unwrap();
+    let mut told = [0; 8];
+    child.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+    drop(writer);
+    assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
+    assert!(child.try_wait().unwrap().is_none());
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// A worker whose host is gone ends even in the middle of a program that never does.
+fn an_orphan_ends() {
+    let mut child = myself(&["--icp-sandbox-worker"]).spawn().unwrap();
+    let frame = |head: serde_json::Value, body: &str| {
+        let head = head.to_string();
+        let length = |text: &str| u32::try_from(text.len()).unwrap().to_le_bytes();
+        [&length(&head)[..], &length(body), head.as_bytes(), body.as_bytes()].concat()
+    };
+    let plan = json!(["/t", [{ "javascript": {
+        "source": "Array.prototype.reverse.call({ length: 2 ** 53 - 1 })",
+    } }]]);
+    let scene = json!({
+        "org": "acme", "event": EventId::from_bytes([7; 16]).to_string(), "event_type": "a.b",
+        "received_at": "2026-11-21T03:45:00.123Z", "attempt": 1,
+    });
+    let input = child.stdin.as_mut().unwrap();
+    for bytes in [
+        frame(json!({ "limits": {} }), ""),
+        frame(json!({ "plan": { "slot": 0 } }), &plan.to_string()),
+        frame(json!({ "run": { "number": 1, "slot": 0, "scene": scene } }), "{}"),
+    ] {
+        input.write_all(&bytes).unwrap();
+    }
+    let mut ready = [0; 15];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    assert!(ready.ends_with(b"\"ready\""));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+async fn code(sandbox: &Sandbox, source: &str) -> Result<(), &'static str> {
+    let spec = json!([{ "javascript": { "source": source } }]);
+    let plan = serde_json::from_value::<PlanSpec>(spec).unwrap().compile("/transform").unwrap();
+    let org = OrgId::new("acme").unwrap();
+    let cx = TransformContext {
+        org: &org,
+        event: EventId::from_bytes([7; 16]),
+        event_type: &EventType::new("order.paid").unwrap(),
+        received_at: Timestamp::EPOCH,
+        attempt: 1,
+    };
+    sandbox.run(&plan, "{}".into(), &cx).await.map(drop).map_err(|error| error.code)
+}
+
+fn own_worker() {
+    let sandbox = Sandbox::builder().own_executable().build().unwrap();
+    runtime().block_on(async {
+        sandbox.probe().await.unwrap();
+        assert_eq!(code(&sandbox, "return 1").await, Ok(()));
+    });
+}
+
+fn kills_leave_nothing_behind() {
+    let mut limits = Limits::default();
+    (limits.deadline_ms, limits.grace_ms) = (20, 10);
+    let sandbox = Sandbox::builder().own_executable().limits(limits).build().unwrap();
+    runtime().block_on(async {
+        let kill = async |n: usize| {
+            // Another program each time, or it would be suspended.
+            let source = format!("Array.prototype.reverse.call({{ length: 2 ** 53 - 1 }}) // {n}");
+            assert_eq!(code(&sandbox, &source).await, Err("timeout_hard"));
+        };
+        for n in 0..5 {
+            kill(n).await;
+        }
+        let before = (descriptors(), children());
+        for n in 5..200 {
+            kill(n).await;
+        }
+        let settled = tokio::time::timeout(Duration::from_secs(10), async {
+            while (descriptors(), children()) > before {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(settled.await.is_ok(), "{before:?}, then {:?}", (descriptors(), children()));
+    });
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/dev/fd").unwrap().count()
+}
+
+/// The processes, living and not waited for, that this one started.
+fn children() -> usize {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let parent =
+        |stat: String| Some(stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned());
+    stats.filter(|stat| parent(stat.clone()).as_ref() == Some(&own)).count()
+}

@@ -1,0 +1,245 @@
+//! What programs of each language make of payloads.
+
+use icp_core::transform::Position;
+use serde_json::json;
+
+use crate::stage::{function, outcome, plan, report, run, sandbox, script};
+
+const ORDER: &str = r#"{"id":17,"lines":[{"sku":"a","n":2},{"sku":"b","n":3}],"note":null}"#;
+
+#[tokio::test]
+async fn javascript_forms() {
+    let sandbox = sandbox();
+    for (source, expected) in [
+        ("function transform(payload) { return payload.id }", "17"),
+        ("const transform = (payload) => ({ id: payload.id })", r#"{"id":17}"#),
+        ("let transform = async (p) => { await null; return p.lines.length }", "2"),
+        (
+            "async function transform(p, c) { return [c.event.type, c.org.id] }",
+            r#"["order.paid","acme"]"#,
+        ),
+        ("return payload.lines.reduce((sum, line) => sum + line.n, 0)", "5"),
+        ("const n = await Promise.resolve(payload.id); return { n }", r#"{"n":17}"#),
+        (
+            "payload.id = 1; return payload // and a comment",
+            r#"{"id":1,"lines":[{"sku":"a","n":2},{"sku":"b","n":3}],"note":null}"#,
+        ),
+        ("function transform() { return null }", "null"),
+        ("return null", "dropped: the program returned nothing"),
+        ("return undefined", "dropped: the program returned nothing"),
+        ("return context.drop('a test order')", "dropped: a test order"),
+        ("function transform(p, c) { return c.drop() }", "dropped: the program dropped the event"),
+        ("function transform() {}", "!no_result"),
+        ("function transform() { return () => 1 }", "!no_result"),
+        ("return Symbol('x')", "!no_result"),
+        ("const x = 1", "!no_result"),
+        ("function transform() { return new Promise(() => {}) }", "!never_settled"),
+        ("function transform() { throw new Error('no') }", "!runtime"),
+        ("async function transform() { throw { a: 1 } }", "!runtime"),
+        ("return context.base64.decode(context.base64.encode('héllo'))", "\"héllo\""),
+        ("return context.base64.decode('%%%')", "!runtime"),
+        ("'use strict'; undeclared = 1; return 1", "!runtime"),
+        ("context.event.id = 1; return 1", "!runtime"),
+        ("\u{feff}return 1", "1"),
+        ("return 1;\r\nfunction other() {}\r\n", "1"),
+    ] {
+        assert_eq!(outcome(&sandbox, "acme", &script(source), ORDER).await, expected, "{source}");
+    }
+}
+
+#[tokio::test]
+async fn javascript_failures_tell_where() {
+    let sandbox = sandbox();
+    for (source, code, message, at) in [
+        ("const a = 1\nreturn ü.b", "runtime", "ReferenceError: ü is not defined", (2, 8)),
+        ("return 'é' + missing", "runtime", "ReferenceError: missing is not defined", (1, 14)),
+        (
+            "function f() {\n  throw new RangeError('far')\n}\nreturn f()",
+            "runtime",
+            "RangeError: far",
+            (2, 13),
+        ),
+        ("const é = 'ü'; return (", "compile", "SyntaxError", (1, 24)),
+        ("export default 1", "compile", "define `transform` without `export`", (1, 1)),
+        ("import x from 'y'", "compile", "nothing to import", (1, 8)),
+    ] {
+        let error = run(&sandbox, "acme", &script(source), ORDER).await.unwrap_err();
+        assert_eq!(error.code, code, "{source}: {error}");
+        assert!(error.message.contains(message), "{source}: {error}");
+        assert_eq!(error.pointer.as_deref(), Some("/transform/0/javascript/source"));
+        let (line, column) = at;
+        let found = error.origin.unwrap();
+        assert_eq!(found.at, Some(Position { line, column }), "{source}: {found:?}");
+        assert!(found.excerpt.is_some());
+    }
+    let source =
+        "console.log('before', { a: 1 }); function f() { null.x } function g() { f() } g()";
+    let origin = run(&sandbox, "acme", &script(source), ORDER).await.unwrap_err().origin.unwrap();
+    let names: Vec<_> = origin.frames.iter().filter_map(|f| f.function.as_deref()).collect();
+    assert_eq!(names, ["f", "g"]);
+    assert_eq!(origin.console, [r#"before {"a":1}"#]);
+}
+
+#[tokio::test]
+async fn a_program_speaks_to_its_console_within_bounds() {
+    let sandbox = sandbox();
+    let source = "console.log('a', 1, [2]); console.error(new TypeError('x')); \
+                  for (let i = 0; i < 99; i++) console.info(i); return 1";
+    let report = report(&sandbox, "acme", &script(source), "{}").await.unwrap();
+    assert_eq!(report.console[..3], ["a 1 [2]", "TypeError: x", "0"]);
+    assert_eq!(report.console.len(), 50);
+    assert!(!report.cpu.is_zero());
+    let source = "console.log('é'.repeat(1e6)); console.log('more'); return 1";
+    let report = super::stage::report(&sandbox, "acme", &script(source), "{}").await.unwrap();
+    assert_eq!(report.console.concat().len(), 8 << 10);
+}
+
+#[tokio::test]
+async fn expressions() {
+    let sandbox = sandbox();
+    for (language, source, expected) in [
+        ("jmespath", "lines[].sku", r#"["a","b"]"#),
+        ("jmespath", "{id: id, total: sum(lines[].n)}", r#"{"id":17,"total":5.0}"#),
+        ("jmespath", "missing", "null"),
+        ("jmespath", "to_upper(id)", "!runtime"),
+        ("jmespath", "lines[", "!compile"),
+        ("jsonata", "$sum(lines.n)", "5"),
+        ("jsonata", r#"{"skus": lines.sku, "id": $string(id)}"#, r#"{"skus":["a","b"],"id":"17"}"#),
+        ("jsonata", "note", "null"),
+        ("jsonata", "missing", "!no_result"),
+        ("jsonata", "function($x){$x}", "!no_result"),
+        ("jsonata", "$now()", r#""2026-11-21T03:45:00.123Z""#),
+        ("jsonata", "$millis()", "1795232700123"),
+        ("jsonata", "$eval('1')", "!runtime"),
+        ("jsonata", "id * 'x'", "!runtime"),
+        ("jsonata", "lines[", "!compile"),
+        ("jsonata", "($f := function($n) { $n + $f($n + 1) }; $f(1))", "!stack"),
+        ("jsonata", "$sum([1..200000])", "!runtime"),
+    ] {
+        let mut step = serde_json::Map::new();
+        step.insert(language.to_owned(), json!({ "source": source }));
+        let found = outcome(&sandbox, "acme", &plan(json!([step])), ORDER).await;
+        assert_eq!(found, expected, "{language} {source}");
+    }
+}
+
+#[tokio::test]
+async fn an_expression_tells_where_it_breaks() {
+    let sandbox = sandbox();
+    let broken = plan(json!([{ "jmespath": { "source": "{a: id,\n é: ]}" } }]));
+    let error = run(&sandbox, "acme", &broken, ORDER).await.unwrap_err();
+    assert_eq!(error.origin.unwrap().at.unwrap().line, 2);
+    assert_eq!(error.pointer.as_deref(), Some("/transform/0/jmespath/source"));
+}
+
+#[tokio::test]
+async fn a_schema_passes_or_refuses() {
+    let sandbox = sandbox();
+    let schema = json!([{ "schema": {
+        "type": "object",
+        "required": ["id"],
+        "properties": {
+            "id": { "type": "integer" },
+            "lines": { "items": { "properties": { "n": { "maximum": 2 } } } },
+            "mail": { "format": "email" },
+        },
+    } }]);
+    let schema = plan(schema);
+    assert_eq!(run(&sandbox, "acme", &schema, r#"{"id":1.0}"#).await.unwrap(), r#"{"id":1.0}"#);
+    let error = run(&sandbox, "acme", &schema, ORDER).await.unwrap_err();
+    assert_eq!(error.code, "schema_invalid");
+    let pointer = "/transform/0/schema/properties/lines/items/properties/n/maximum";
+    assert_eq!(error.pointer.as_deref(), Some(pointer));
+    let violation = &error.origin.unwrap().violations[0];
+    assert_eq!((violation.pointer.as_str(), violation.code.as_str()), ("/lines/1/n", "maximum"));
+    let secret = r#"{"id":"secret-id","mail":"secret mail"}"#;
+    let error = run(&sandbox, "acme", &schema, secret).await.unwrap_err();
+    assert_eq!(error.origin.as_ref().unwrap().violations.len(), 2);
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn steps_of_every_kind_make_one_plan() {
+    let sandbox = sandbox();
+    let steps = json!([
+        { "schema": { "required": ["lines"] } },
+        { "map": { "base": "empty", "rules": [
+            { "target": "first", "from": "lines[0]" },
+            { "target": "id", "from": "id", "cast": "string" },
+        ] } },
+        { "jsonata": { "source": "$merge([$, {\"n\": first.n * 2}])" } },
+        { "javascript": { "source": "payload.id += '!'; return payload" } },
+        { "jmespath": { "source": "{id: id, n: n, sku: first.sku}" } },
+        { "schema": { "properties": { "n": { "const": 4 } } } },
+    ]);
+    let made = run(&sandbox, "acme", &plan(steps), ORDER).await.unwrap();
+    assert_eq!(made, r#"{"id":"17!","n":4,"sku":"a"}"#);
+    let dropping = json!([
+        { "map": { "drop": { "when": { "id": 17 }, "reason": "seventeen" } } },
+        { "javascript": { "source": "throw 1" } },
+    ]);
+    let dropped = run(&sandbox, "acme", &plan(dropping), ORDER).await.unwrap();
+    assert_eq!(dropped, "dropped: seventeen");
+    let second = json!([
+        { "jmespath": { "source": "@" } },
+        { "javascript": { "source": "throw new Error('second')" } },
+    ]);
+    let error = run(&sandbox, "acme", &plan(second), ORDER).await.unwrap_err();
+    assert_eq!(error.pointer.as_deref(), Some("/transform/1/javascript/source"));
+}
+
+#[tokio::test]
+async fn payloads_are_admitted_before_any_program_sees_them() {
+    let sandbox = sandbox();
+    let names: String = (0..5_000).map(|n| format!("\"k{n}\":1,")).collect();
+    for (input, expected) in [
+        ("{secret", "!input_invalid"),
+        ("\u{feff}{}", "!input_invalid"),
+        (&"[".repeat(65), "!input_too_deep"),
+        (&format!("{{{names}\"z\":1}}"), "!input_too_many_names"),
+        (&format!("\"{}\"", "x".repeat(256 << 10)), "!input_too_large"),
+    ] {
+        for plan in [function("return 1"), plan(json!([{ "jmespath": { "source": "@" } }]))] {
+            assert_eq!(outcome(&sandbox, "acme", &plan, input).await, expected);
+        }
+    }
+    let error = run(&sandbox, "acme", &function("return 1"), "{secret").await.unwrap_err();
+    assert!(!error.to_string().contains("secret"));
+    // What reads like an expression is data.
+    let echo = plan(json!([{ "jsonata": { "source": "$" } }]));
+    let payload = r#"["$eval('1')","{{id}}","a.b[0]"]"#;
+    assert_eq!(run(&sandbox, "acme", &echo, payload).await.unwrap(), payload);
+}
+
+#[tokio::test]
+async fn numbers_across_languages() {
+    let sandbox = sandbox();
+    let numbers = "[12345678901234567890,-9007199254740993,1.0,-0.0]";
+    for (step, expected) in [
+        (json!({ "map": {} }), numbers),
+        (json!({ "jmespath": { "source": "@" } }), numbers),
+        (
+            json!({ "javascript": { "source": "return payload" } }),
+            "[12345678901234567000,-9007199254740992,1,0]",
+        ),
+        (json!({ "jsonata": { "source": "$" } }), "[1.2345678901234567e+19,-9007199254740992,1,0]"),
+    ] {
+        let found = report(&sandbox, "acme", &plan(json!([step])), numbers).await.unwrap();
+        let text = run(&sandbox, "acme", &plan(json!([step])), numbers).await.unwrap();
+        assert_eq!(text, expected);
+        let rounds = expected != numbers;
+        assert_eq!(found.warnings.iter().any(|w| w.contains("2 integers")), rounds, "{step}");
+    }
+    for language in ["javascript", "jsonata"] {
+        let source = if language == "jsonata" { "$" } else { "return payload" };
+        let strict = json!({ "source": source, "reject_unsafe_integers": true });
+        let mut step = serde_json::Map::new();
+        step.insert(language.to_owned(), strict);
+        let strict = plan(json!([step]));
+        assert_eq!(outcome(&sandbox, "acme", &strict, numbers).await, "!input_unsafe_integer");
+        assert_eq!(
+            outcome(&sandbox, "acme", &strict, "[9007199254740991]").await,
+            "[9007199254740991]"
+        );
+    }
+}

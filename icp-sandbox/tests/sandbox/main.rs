@@ -1,0 +1,9 @@
+//! The sandbox from outside: real workers, real programs.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod hostile;
+mod isolation;
+mod languages;
+mod stage;
+mod workers;

@@ -1,0 +1,358 @@
+//! Workers that die, lie or idle, and programs that keep killing them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use icp_core::transform::Transformer;
+use icp_sandbox::{Limits, Sandbox};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::stage::{builder, function, org, outcome, plan, run, sandbox, script};
+
+const READY: &str = r#""ready""#;
+const GOOD: &str =
+    r#"{"done":{"number":1,"dropped":null,"notes":{"warnings":[],"console":[],"cpu_micros":1}}}"#;
+
+fn frame(head: &str, body: &str) -> Vec<u8> {
+    let length = |text: &str| u32::try_from(text.len()).unwrap().to_le_bytes();
+    [&length(head)[..], &length(body), head.as_bytes(), body.as_bytes()].concat()
+}
+
+/// A worker that is a shell script: it says that it is ready, then does as `script` says. The
+/// file `answer` beside it holds the bytes it may send.
+struct Fake {
+    dir: tempfile::TempDir,
+}
+
+impl Fake {
+    fn new(script: &str, answer: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("answer"), answer).unwrap();
+        std::fs::write(dir.path().join("ready"), frame(READY, "")).unwrap();
+        let at = dir.path().display();
+        let text = format!("#!/bin/sh\nAT={at}\ncat $AT/ready\n{script}\n");
+        std::fs::write(dir.path().join("worker"), text).unwrap();
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(dir.path().join("worker"), executable).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("worker")
+    }
+
+    fn sandbox(&self) -> Sandbox {
+        Sandbox::builder().program(self.path()).build().unwrap()
+    }
+}
+
+/// Waits for what must become so.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = timeout(Duration::from_secs(20), async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{what}");
+}
+
+fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[tokio::test]
+async fn workers_that_answer_nonsense_are_dropped() {
+    let good = frame(GOOD, "7");
+    for (name, script, answer, expected) in [
+        ("good", "cat $AT/answer; sleep 60", good.clone(), "7"),
+        ("garbage", "cat $AT/answer; sleep 60", vec![0xff; 4_096], "!crashed"),
+        ("no json", "cat $AT/answer; sleep 60", frame("{nonsense", "7"), "!crashed"),
+        (
+            "oversized body",
+            "cat $AT/answer; sleep 60",
+            frame(GOOD, &"7".repeat(300 << 10)),
+            "!crashed",
+        ),
+        ("truncated", "cat $AT/answer", good[..good.len() - 1].to_vec(), "!crashed"),
+        ("silent end", "exit 0", Vec::new(), "!crashed"),
+        ("not json", "cat $AT/answer; sleep 60", frame(GOOD, "{\"a\":"), "!output_invalid"),
+        ("surrogate", "cat $AT/answer; sleep 60", frame(GOOD, r#""\ud800""#), "!output_invalid"),
+        ("too deep", "cat $AT/answer; sleep 60", frame(GOOD, &"[".repeat(200)), "!output_too_deep"),
+        (
+            "unknown code",
+            "cat $AT/answer; sleep 60",
+            frame(
+                r#"{"failed":{"number":1,"failure":{"code":"delivered","message":"x","pointer":null,"origin":null},"notes":{"warnings":[],"console":[],"cpu_micros":1}}}"#,
+                "",
+            ),
+            "!crashed",
+        ),
+        ("ready again", "cat $AT/ready; sleep 60", Vec::new(), "!crashed"),
+        (
+            "another number",
+            "cat $AT/answer; sleep 60",
+            frame(&GOOD.replace(":1,\"dropped", ":9,\"dropped"), "7"),
+            "!crashed",
+        ),
+        (
+            "no memory",
+            "echo 'memory allocation of 9 bytes failed' >&2; exit 134",
+            Vec::new(),
+            "!memory",
+        ),
+        (
+            "no stack",
+            "echo 'thread x has overflowed its stack' >&2; exit 134",
+            Vec::new(),
+            "!stack",
+        ),
+        ("never answers", "sleep 60", Vec::new(), "!timeout_hard"),
+        ("never reads", "sleep 60", Vec::new(), "!timeout_hard"),
+    ] {
+        let fake = Fake::new(script, &answer);
+        let sandbox = fake.sandbox();
+        // More than a pipe holds, where nobody reads.
+        let size = if name == "never reads" { 200 << 10 } else { 1 };
+        let input = format!("\"{}\"", "x".repeat(size));
+        let found =
+            timeout(Duration::from_secs(30), outcome(&sandbox, "a", &script_of(), &input)).await;
+        assert_eq!(found.unwrap(), expected, "{name}");
+    }
+}
+
+fn script_of() -> icp_core::transform::Plan {
+    script("return 1")
+}
+
+#[tokio::test]
+async fn an_answer_too_many_is_not_taken_for_the_next() {
+    let twice = [frame(GOOD, "1"), frame(GOOD, "2")].concat();
+    let fake = Fake::new("cat $AT/answer; sleep 60", &twice);
+    let sandbox = fake.sandbox();
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+    // The rest of the first worker would answer with the second; a fresh one answers instead.
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+}
+
+#[tokio::test]
+async fn workers_get_no_environment() {
+    let fake = Fake::new("env > $AT/env; cat $AT/answer; sleep 60", &frame(GOOD, "1"));
+    assert_eq!(outcome(&fake.sandbox(), "a", &script_of(), "{}").await, "1");
+    let told = std::fs::read_to_string(fake.dir.path().join("env")).unwrap();
+    // The shell adds these by itself.
+    let own = ["PWD=", "OLDPWD=", "SHLVL=", "_="];
+    let kept = |line: &&str| !own.iter().any(|own| line.starts_with(own));
+    let mut found: Vec<_> = told.lines().filter(kept).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["MALLOC_ARENA_MAX=1", "TZ=UTC0"]);
+    assert!(told.contains("PWD=/\n"), "{told}");
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_start_is_told_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("worker");
+    std::fs::write(&path, "no program").unwrap();
+    let sandbox = Sandbox::builder().program(&path).build().unwrap();
+    let error = run(&sandbox, "a", &script_of(), "{}").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("unavailable", true));
+    assert!(sandbox.probe().await.is_err());
+    assert!(crate::stage::sandbox().probe().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_fails_one_call_at_most() {
+    let mut limits = Limits::default();
+    limits.deadline_ms = 1_000;
+    let sandbox = builder().limits(limits).build().unwrap();
+    // While idle: nobody notices.
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+    let (_, idle) = sandbox.idle_workers().pop().unwrap();
+    kill(idle.unwrap());
+    until("the worker is gone", || {
+        let at = format!("/proc/{}", idle.unwrap());
+        let threads = std::fs::read_dir(format!("{at}/task")).unwrap().count();
+        threads == 1 && std::fs::read_to_string(at + "/stat").unwrap().contains(") Z ")
+    })
+    .await;
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+    // In the middle of a call.
+    let (_, pid) = sandbox.idle_workers().pop().unwrap();
+    let looping = script("for (;;) {}");
+    let call = outcome(&sandbox, "a", &looping, "{}");
+    let killer = async {
+        until("the call began", || sandbox.idle_workers().is_empty()).await;
+        kill(pid.unwrap());
+    };
+    let (found, ()) = tokio::join!(call, killer);
+    assert_eq!(found, "!crashed");
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+}
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_takes_its_worker_along() {
+    let mut limits = Limits::default();
+    limits.deadline_ms = 1_000;
+    let sandbox = builder().limits(limits).build().unwrap();
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+    let (_, pid) = sandbox.idle_workers().pop().unwrap();
+    let looping = script("for (;;) {}");
+    tokio::select! {
+        found = outcome(&sandbox, "a", &looping, "{}") => panic!("{found}"),
+        () = until("the call began", || sandbox.idle_workers().is_empty()) => {}
+    }
+    until("the worker is gone", || is_gone(pid.unwrap())).await;
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+}
+
+#[tokio::test]
+async fn workers_end_with_their_sandbox() {
+    let sandbox = sandbox();
+    for name in ["a", "b"] {
+        assert_eq!(outcome(&sandbox, name, &script_of(), "{}").await, "1");
+    }
+    let idle = sandbox.idle_workers();
+    assert_eq!(idle.len(), 2);
+    drop(sandbox);
+    for (_, pid) in idle {
+        until("the worker is gone", || is_gone(pid.unwrap())).await;
+    }
+}
+
+#[tokio::test]
+async fn an_organization_keeps_its_worker_and_shares_it_with_nobody() {
+    let sandbox = builder().workers(2).build().unwrap();
+    let only = |sandbox: &Sandbox, name: &str| {
+        let of = |(owner, pid): (_, Option<u32>)| (owner == org(name)).then_some(pid.unwrap());
+        sandbox.idle_workers().into_iter().find_map(of)
+    };
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+    let a = only(&sandbox, "a").unwrap();
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+    assert_eq!(only(&sandbox, "a"), Some(a));
+    assert_eq!(outcome(&sandbox, "b", &script_of(), "{}").await, "1");
+    assert_ne!(only(&sandbox, "b"), Some(a));
+    // A third organization takes the place of the worker that was idle longest.
+    assert_eq!(outcome(&sandbox, "c", &script_of(), "{}").await, "1");
+    assert_eq!(only(&sandbox, "a"), None);
+    assert!(only(&sandbox, "b").is_some() && only(&sandbox, "c").is_some());
+    until("the worker is gone", || is_gone(a)).await;
+}
+
+#[tokio::test]
+async fn a_program_that_keeps_killing_workers_is_suspended_alone() {
+    let sandbox = sandbox();
+    let deadly = script("Array.prototype.reverse.call({ length: 2 ** 53 - 1 })");
+    for _ in 0..5 {
+        assert_eq!(outcome(&sandbox, "a", &deadly, "{}").await, "!timeout_hard");
+    }
+    let error = run(&sandbox, "a", &deadly, "{}").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("suspended", true));
+    assert_eq!(error.pointer.as_deref(), Some("/transform/0/javascript/source"));
+    let with_it = plan(json!([
+        { "jmespath": { "source": "@" } },
+        { "javascript": { "source": "Array.prototype.reverse.call({ length: 2 ** 53 - 1 })" } },
+    ]));
+    assert_eq!(outcome(&sandbox, "a", &with_it, "{}").await, "!suspended");
+    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
+    assert_eq!(outcome(&sandbox, "b", &deadly, "{}").await, "!timeout_hard");
+}
+
+#[tokio::test]
+async fn the_deadly_step_of_a_plan_is_named() {
+    let steps = plan(json!([
+        { "jmespath": { "source": "@" } },
+        { "map": {} },
+        { "javascript": { "source": "Array.prototype.reverse.call({ length: 2 ** 53 - 1 })" } },
+    ]));
+    let error = run(&sandbox(), "a", &steps, "{}").await.unwrap_err();
+    assert_eq!(error.code, "timeout_hard");
+    assert_eq!(error.pointer.as_deref(), Some("/transform/2/javascript/source"));
+}
+
+#[tokio::test]
+async fn calls_beyond_the_queue_are_refused_for_now() {
+    let mut limits = Limits::default();
+    (limits.running_per_org, limits.waiting_per_org) = (1, 2);
+    let sandbox = builder().limits(limits).build().unwrap();
+    let slow = function("for (let i = 0; i < 1e5; i++); return 1");
+    let calls = (0..6).map(|_| run(&sandbox, "a", &slow, "{}"));
+    let all = futures_util::future::join_all(calls);
+    let quick = script_of();
+    let other = outcome(&sandbox, "b", &quick, "{}");
+    let (found, other) = tokio::join!(all, other);
+    assert_eq!(other, "1");
+    let refused: Vec<_> = found.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(refused.iter().all(|error| error.code == "overloaded" && error.retryable));
+    assert_eq!((found.len() - refused.len(), refused.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_neighbour_is_served_while_another_organization_hangs() {
+    let sandbox = builder().workers(4).build().unwrap();
+    let began = Instant::now();
+    let hanging = (0..8).map(|n| {
+        let deadly = format!("Array.prototype.reverse.call({{ length: 2 ** 53 - 1 }}) // {n}");
+        let (sandbox, deadly) = (sandbox.clone(), script(&deadly));
+        async move { outcome(&sandbox, "villain", &deadly, "{}").await }
+    });
+    let served = async {
+        for n in 0..50 {
+            let input = format!("{{\"n\":{n}}}");
+            let found = outcome(&sandbox, "neighbour", &function("return payload.n"), &input).await;
+            assert_eq!(found, n.to_string());
+        }
+        began.elapsed()
+    };
+    let (hung, served) = tokio::join!(futures_util::future::join_all(hanging), served);
+    assert!(hung.iter().all(|found| found == "!timeout_hard"), "{hung:?}");
+    assert!(served < Duration::from_secs(10), "{served:?}");
+}
+
+#[tokio::test]
+async fn more_plans_than_a_worker_holds_are_run_all_the_same() {
+    let sandbox = sandbox();
+    for round in 0..2 {
+        for n in 0..80 {
+            let found = outcome(&sandbox, "a", &script(&format!("return {n}")), "{}").await;
+            assert_eq!(found, n.to_string(), "round {round}");
+        }
+    }
+    assert_eq!(sandbox.idle_workers().len(), 1);
+}
+
+#[tokio::test]
+async fn programs_are_checked_where_they_run() {
+    let sandbox = sandbox();
+    let broken = plan(json!([
+        { "javascript": { "source": "return (" } },
+        { "jmespath": { "source": "a" } },
+        { "jsonata": { "source": "a[" } },
+        { "map": {} },
+        { "schema": { "type": "strange" } },
+    ]));
+    let found = sandbox.check(&broken, &org("a")).await.unwrap_err();
+    let found: Vec<_> = found.iter().map(|e| (e.code, e.pointer.as_deref().unwrap())).collect();
+    assert_eq!(
+        found,
+        [
+            ("compile", "/transform/0/javascript/source"),
+            ("compile", "/transform/2/jsonata/source"),
+            ("compile", "/transform/4/schema/type"),
+        ]
+    );
+    let mut limits = Limits::default();
+    limits.jmespath_bytes = 8;
+    let strict = builder().limits(limits).build().unwrap();
+    let long = plan(json!([{ "jmespath": { "source": "a.b.c.d.e" } }]));
+    assert_eq!(strict.check(&long, &org("a")).await.unwrap_err()[0].code, "compile");
+    assert!(sandbox.check(&long, &org("a")).await.is_ok());
+}
