@@ -54,7 +54,8 @@ impl Bench {
                 None
             }
             Ask::Check { number, slot } => {
-                let failures = self.check(slot).into_iter().map(Failure::from).collect();
+                let tell = &mut |program| tell(&Answer::Begins { number, program });
+                let failures = self.check(slot, tell).into_iter().map(Failure::from).collect();
                 Some((Answer::Checked { number, failures }, Vec::new()))
             }
             Ask::Run { number, slot, scene } => {
@@ -70,15 +71,17 @@ impl Bench {
         &mut self.slots[slot % SLOTS]
     }
 
-    fn check(&mut self, slot: usize) -> Vec<TransformError> {
+    fn check(&mut self, slot: usize, tell: &mut dyn FnMut(usize)) -> Vec<TransformError> {
         let limits = self.limits.clone();
-        match PlanSpec::compile_text(&self.slot(slot).text) {
-            Err(found) => vec![unreadable(&found)],
-            Ok(plan) => {
-                let compiled = plan.programs().map(|program| engine::compile(program, &limits));
-                compiled.filter_map(Result::err).collect()
-            }
-        }
+        let plan = match PlanSpec::compile_text(&self.slot(slot).text) {
+            Err(found) => return vec![unreadable(&found)],
+            Ok(plan) => plan,
+        };
+        let compiled = plan.programs().enumerate().map(|(index, program)| {
+            tell(index);
+            engine::compile(program, &limits)
+        });
+        compiled.filter_map(Result::err).collect()
     }
 
     fn workpiece(&mut self, slot: usize) -> Result<Rc<Workpiece>, TransformError> {
@@ -161,9 +164,9 @@ impl Workpiece {
 fn failed(number: u64, error: TransformError, notes: Notes) -> Answered {
     let mut failure = Failure::from(error);
     if !notes.console.is_empty() {
-        failure.origin.get_or_insert_default().console.clone_from(&notes.console);
+        failure.origin.get_or_insert_default().console = notes.console;
     }
-    (Answer::Failed { number, failure, notes }, Vec::new())
+    (Answer::Failed { number, failure }, Vec::new())
 }
 
 fn unreadable(found: &[Violation]) -> TransformError {

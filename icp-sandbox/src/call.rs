@@ -1,10 +1,14 @@
 //! What a worker is asked, and what it answers.
 
+use std::time::Duration;
+
 use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId};
 use icp_core::time::Timestamp;
-use icp_core::transform::{Limits, Origin, TransformContext, TransformError};
+use icp_core::transform::{Limits, Origin, Outcome, Report, TransformContext, TransformError};
 use serde::{Deserialize, Serialize};
+
+use crate::payload;
 
 /// What a host asks. Plans are sent once and then named by the slot they were put in.
 #[derive(Debug, Deserialize, Serialize)]
@@ -33,7 +37,7 @@ pub(crate) enum Answer {
     /// The plan went through; the body is the payload, where it was not dropped.
     Done { number: u64, dropped: Option<String>, notes: Notes },
     /// The plan failed.
-    Failed { number: u64, failure: Failure, notes: Notes },
+    Failed { number: u64, failure: Failure },
 }
 
 /// What is told beside an outcome.
@@ -110,9 +114,11 @@ const CODES: &[&str] = &[
 ];
 
 impl Failure {
-    /// The failure, shortened to what a host keeps; none where the code is not known.
-    pub(crate) fn received(self, limits: &Limits) -> Option<TransformError> {
-        let code = CODES.iter().copied().find(|code| *code == self.code)?;
+    /// The failure, shortened to what a host keeps.
+    pub(crate) fn received(self, limits: &Limits) -> TransformError {
+        let Some(code) = CODES.iter().copied().find(|code| *code == self.code) else {
+            return nonsense();
+        };
         let mut error = TransformError::new(code, short(self.message, MESSAGE));
         error.pointer = self.pointer.map(|pointer| short(pointer, MESSAGE));
         error.origin = self.origin.map(|mut origin| {
@@ -130,7 +136,7 @@ impl Failure {
             origin.console = lines(std::mem::take(&mut origin.console), limits);
             origin
         });
-        Some(error)
+        error
     }
 }
 
@@ -144,6 +150,34 @@ impl Notes {
         self.console = lines(self.console, limits);
         self
     }
+}
+
+/// The end of a plan as a host takes it.
+pub(crate) fn done(
+    dropped: Option<String>,
+    notes: Notes,
+    body: Vec<u8>,
+    limits: &Limits,
+) -> Result<Report, TransformError> {
+    let notes = notes.received(limits);
+    let outcome = match dropped {
+        Some(reason) => Outcome::Dropped { reason: short(reason, EXCERPT) },
+        None => {
+            payload::judge(&body, limits)?;
+            Outcome::Value(body.into())
+        }
+    };
+    Ok(Report {
+        warnings: notes.warnings,
+        console: notes.console,
+        cpu: Duration::from_micros(notes.cpu_micros),
+        ..Report::new(outcome)
+    })
+}
+
+/// The failure of a worker whose answer has no meaning.
+pub(crate) fn nonsense() -> TransformError {
+    TransformError::new("crashed", "the worker answered something that makes no sense")
 }
 
 /// The longest message, in bytes.
@@ -198,7 +232,7 @@ mod tests {
             pointer: None,
             origin: Some(Box::new(origin)),
         };
-        let error = failure.clone().received(&limits).unwrap();
+        let error = failure.clone().received(&limits);
         assert_eq!((error.code, error.message.len()), ("runtime", MESSAGE));
         let origin = error.origin.unwrap();
         assert_eq!((origin.frames.len(), origin.excerpt.unwrap().len()), (FRAMES, EXCERPT));
@@ -206,6 +240,6 @@ mod tests {
         assert_eq!(origin.console.len(), 50);
         assert_eq!(origin.console.concat().len(), 8 << 10);
         let strange = Failure { code: "delivered".into(), ..failure };
-        assert!(strange.received(&limits).is_none());
+        assert_eq!(strange.received(&limits).code, "crashed");
     }
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::OrgId;
 use icp_core::transform::{
-    InPlace, Limits, Outcome, Plan, Report, TransformContext, TransformError, Transformer,
+    InPlace, Limits, Plan, Report, TransformContext, TransformError, Transformer,
 };
 use tokio::sync::oneshot;
 
 use crate::bench::{Answered, Bench};
-use crate::call::{Answer, Ask, Scene};
+use crate::call::{Answer, Ask, Scene, done, nonsense};
 use crate::payload;
 use crate::worker::STACK;
 
@@ -97,9 +97,9 @@ impl Transformer for InProcess {
     async fn check(&self, plan: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
         let asked = self.ask(plan, Ask::Check { number: 0, slot: 0 }, Vec::new()).await;
         let (answer, _) = asked.map_err(|error| vec![error])?;
-        let Answer::Checked { failures, .. } = answer else { return Ok(()) };
-        let found: Vec<_> =
-            failures.into_iter().filter_map(|failure| failure.received(&self.limits)).collect();
+        let Answer::Checked { failures, .. } = answer else { return Err(vec![nonsense()]) };
+        let received = failures.into_iter().map(|failure| failure.received(&self.limits));
+        let found: Vec<_> = received.collect();
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 
@@ -112,35 +112,12 @@ impl Transformer for InProcess {
         if plan.programs().next().is_none() {
             return InPlace.run(plan, input, cx).await;
         }
-        let (length, most) = (input.len(), self.limits.input_bytes as usize);
-        if length > most {
-            let message = format!("the payload has {length} bytes; programs take {most}");
-            return Err(TransformError::new("input_too_large", message));
-        }
+        payload::admit_size(&input, &self.limits)?;
         let ask = Ask::Run { number: 0, slot: 0, scene: Scene::of(cx) };
         match self.ask(plan, ask, input.into()).await? {
-            (Answer::Done { dropped, notes, .. }, body) => {
-                let outcome = match dropped {
-                    Some(reason) => Outcome::Dropped { reason },
-                    None => {
-                        payload::judge(&body, &self.limits)?;
-                        Outcome::Value(body.into())
-                    }
-                };
-                let notes = notes.received(&self.limits);
-                Ok(Report {
-                    warnings: notes.warnings,
-                    console: notes.console,
-                    cpu: std::time::Duration::from_micros(notes.cpu_micros),
-                    ..Report::new(outcome)
-                })
-            }
-            (Answer::Failed { failure, .. }, _) => {
-                Err(failure.received(&self.limits).unwrap_or_else(|| {
-                    TransformError::new("crashed", "the programs answered nonsense")
-                }))
-            }
-            _ => Err(TransformError::new("crashed", "the programs gave no answer")),
+            (Answer::Done { dropped, notes, .. }, body) => done(dropped, notes, body, &self.limits),
+            (Answer::Failed { failure, .. }, _) => Err(failure.received(&self.limits)),
+            _ => Err(nonsense()),
         }
     }
 }

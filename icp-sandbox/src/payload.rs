@@ -60,6 +60,16 @@ impl Payload {
     }
 }
 
+/// Refuses a payload that is longer than programs take.
+pub(crate) fn admit_size(input: &[u8], limits: &Limits) -> Result<(), TransformError> {
+    let (length, most) = (input.len(), limits.input_bytes as usize);
+    if length <= most {
+        return Ok(());
+    }
+    let message = format!("the payload has {length} bytes; programs take {most}");
+    Err(TransformError::new("input_too_large", message))
+}
+
 /// Reads what an organization published, and keeps nothing of it.
 pub(crate) fn admit(input: &[u8], limits: &Limits) -> Result<(), TransformError> {
     let depth = limits.depth;

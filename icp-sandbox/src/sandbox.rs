@@ -9,12 +9,12 @@ use bytes::Bytes;
 use icp_core::error::{Code, Error};
 use icp_core::id::OrgId;
 use icp_core::transform::{
-    InPlace, Limits, Outcome, Plan, Program, Report, TransformContext, TransformError, Transformer,
+    InPlace, Limits, Plan, Program, Report, TransformContext, TransformError, Transformer,
 };
 use tokio::time::{Instant, timeout};
 
 use crate::builder::Builder;
-use crate::call::{Answer, Ask, Failure, Notes, Scene};
+use crate::call::{Answer, Ask, Failure, Notes, Scene, done, nonsense};
 use crate::payload;
 use crate::pool::{Death, Meter, Pool, Process, Seat};
 
@@ -42,7 +42,6 @@ enum Told {
     },
     Failed {
         failure: Failure,
-        notes: Notes,
     },
     /// An answer to another question: the worker is not what it was.
     Stale,
@@ -134,13 +133,13 @@ impl Sandbox {
                 seat.keep(worker);
                 Ok(told)
             }
-            Some(Ok(Told::Failed { failure, notes })) => {
+            Some(Ok(Told::Failed { failure })) => {
                 // A heap that was full is not trusted again.
                 match failure.code.as_str() {
                     "memory" => drop(worker.end().await),
                     _ => seat.keep(worker),
                 }
-                Ok(Told::Failed { failure, notes })
+                Ok(Told::Failed { failure })
             }
             Some(Ok(Told::Stale)) => {
                 worker.end().await;
@@ -196,35 +195,7 @@ impl Sandbox {
             }
         }
     }
-
-    /// What a worker made of a payload, once it is found to be what it should be.
-    fn judged(&self, told: Told) -> Result<Report, TransformError> {
-        let limits = &self.pool.limits;
-        match told {
-            Told::Done { dropped, notes, body } => {
-                let notes = notes.received(limits);
-                let outcome = match dropped {
-                    Some(reason) => Outcome::Dropped { reason: crate::call::short(reason, REASON) },
-                    None => {
-                        payload::judge(&body, limits)?;
-                        Outcome::Value(body.into())
-                    }
-                };
-                Ok(Report {
-                    warnings: notes.warnings,
-                    console: notes.console,
-                    cpu: Duration::from_micros(notes.cpu_micros),
-                    ..Report::new(outcome)
-                })
-            }
-            Told::Failed { failure, .. } => Err(failure.received(limits).unwrap_or_else(nonsense)),
-            Told::Checked(_) | Told::Stale => Err(nonsense()),
-        }
-    }
 }
-
-/// The longest reason of a dropped payload, in bytes.
-const REASON: usize = 256;
 
 #[async_trait]
 impl Transformer for Sandbox {
@@ -238,7 +209,7 @@ impl Transformer for Sandbox {
             Told::Checked(failures) => Err(failures
                 .into_iter()
                 .take(icp_core::transform::MAX_STEPS)
-                .map(|failure| failure.received(&self.pool.limits).unwrap_or_else(nonsense))
+                .map(|failure| failure.received(&self.pool.limits))
                 .collect()),
             _ => Err(vec![nonsense()]),
         }
@@ -253,15 +224,15 @@ impl Transformer for Sandbox {
         if plan.programs().next().is_none() {
             return InPlace.run(plan, input, cx).await;
         }
-        let (length, most) = (input.len(), self.pool.limits.input_bytes as usize);
-        if length > most {
-            let message = format!("the payload has {length} bytes; programs take {most}");
-            return Err(TransformError::new("input_too_large", message));
-        }
+        let limits = &self.pool.limits;
+        payload::admit_size(&input, limits)?;
         let scene = Scene::of(cx);
         let ask = |number, slot| Ask::Run { number, slot, scene: scene.clone() };
-        let told = self.ask(plan, cx.org, &input, ask).await?;
-        self.judged(told)
+        match self.ask(plan, cx.org, &input, ask).await? {
+            Told::Done { dropped, notes, body } => done(dropped, notes, body, limits),
+            Told::Failed { failure } => Err(failure.received(limits)),
+            Told::Checked(_) | Told::Stale => Err(nonsense()),
+        }
     }
 }
 
@@ -291,8 +262,8 @@ async fn answer(
             Answer::Done { number: of, dropped, notes } if of == number => {
                 Some(Told::Done { dropped, notes, body: frame.body })
             }
-            Answer::Failed { number: of, failure, notes } if of == number => {
-                Some(Told::Failed { failure, notes })
+            Answer::Failed { number: of, failure } if of == number => {
+                Some(Told::Failed { failure })
             }
             Answer::Ready => return Err(io::ErrorKind::InvalidData.into()),
             _ => Some(Told::Stale),
@@ -321,8 +292,4 @@ fn suspended(program: &Program, left: Duration) -> TransformError {
         "the program took down several workers and is suspended for another {seconds} s; change it"
     );
     TransformError::new("suspended", message).retryable().at_pointer(program.pointer())
-}
-
-fn nonsense() -> TransformError {
-    TransformError::new("crashed", "the worker answered something that makes no sense")
 }

@@ -20,16 +20,20 @@ const LIFETIME: u64 = 1_800;
 /// Where the system refuses; the process must not go on then.
 pub fn confine() -> io::Result<()> {
     close_inherited()?;
-    let memory = in_use()?.map(|used| used + ROOM);
-    for (resource, most) in [
+    let memory = in_use()?;
+    let most = |used: Option<u64>| used.map(|used| used + ROOM);
+    for (resource, limit) in [
         (Resource::Core, Some(0)),
         (Resource::Fsize, Some(0)),
         (Resource::Nofile, Some(3)),
         (Resource::Cpu, Some(LIFETIME)),
-        (Resource::As, memory),
+        // An allocator may have reserved address space ahead, so that what is written is bounded
+        // by itself.
+        (Resource::As, most(memory.map(|memory| memory.all))),
+        (Resource::Data, most(memory.map(|memory| memory.data))),
     ] {
-        if most.is_some() {
-            setrlimit(resource, Rlimit { current: most, maximum: most })?;
+        if limit.is_some() {
+            setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
         }
     }
     #[cfg(not(any(target_os = "macos", target_os = "ios")))]
@@ -57,15 +61,27 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// The address space in use, in bytes; none where the system does not tell.
-fn in_use() -> io::Result<Option<u64>> {
+/// Memory in use, in bytes.
+#[derive(Clone, Copy)]
+struct Memory {
+    /// The whole address space.
+    all: u64,
+    /// What can be written.
+    data: u64,
+}
+
+/// The memory in use; none where the system does not tell.
+fn in_use() -> io::Result<Option<Memory>> {
     if !cfg!(target_os = "linux") {
         return Ok(None);
     }
     let told = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: Option<u64> = told.split(' ').next().and_then(|pages| pages.parse().ok());
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
-    pages.map(|pages| Some(pages * page)).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let pages = |field| -> io::Result<u64> {
+        let pages = told.split_whitespace().nth(field).and_then(|pages| pages.parse::<u64>().ok());
+        pages.map(|pages| pages * page).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    };
+    Ok(Some(Memory { all: pages(0)?, data: pages(5)? }))
 }
 
 #[cfg(target_os = "linux")]
@@ -86,6 +102,8 @@ mod linux {
         libc::SYS_exit,
         libc::SYS_exit_group,
         libc::SYS_futex,
+        // Allocators ask where they are.
+        libc::SYS_getcpu,
         libc::SYS_getpid,
         libc::SYS_getrandom,
         libc::SYS_gettid,
@@ -119,19 +137,23 @@ mod linux {
             FREE.iter().map(|call| (*call, Vec::new())).collect();
         #[cfg(target_arch = "x86_64")]
         rules.insert(libc::SYS_poll, Vec::new());
-        rules.insert(libc::SYS_read, vec![on(0)?]);
+        // Only from the host, and only to it.
+        rules.insert(libc::SYS_read, vec![first(0)?]);
         for write in [libc::SYS_write, libc::SYS_writev] {
-            rules.insert(write, vec![on(1)?, on(2)?]);
+            rules.insert(write, vec![first(1)?, first(2)?]);
         }
+        rules.insert(libc::SYS_prctl, vec![first(NAME_MEMORY)?]);
         let arch = std::env::consts::ARCH.try_into()?;
         let (kill, allow) = (SeccompAction::KillProcess, SeccompAction::Allow);
         SeccompFilter::new(rules, kill, allow, arch)?.try_into()
     }
 
-    /// Only on this descriptor.
-    fn on(descriptor: u64) -> Result<SeccompRule, seccompiler::BackendError> {
-        let first =
-            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, descriptor)?;
-        SeccompRule::new(vec![first])
+    /// `PR_SET_VMA`: allocators name the memory they ask for.
+    const NAME_MEMORY: u64 = 0x5356_4d41;
+
+    /// Only with this first argument.
+    fn first(argument: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+        let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, argument)?;
+        SeccompRule::new(vec![is])
     }
 }

@@ -85,7 +85,7 @@ async fn workers_that_answer_nonsense_are_dropped() {
             "unknown code",
             "cat $AT/answer; sleep 60",
             frame(
-                r#"{"failed":{"number":1,"failure":{"code":"delivered","message":"x","pointer":null,"origin":null},"notes":{"warnings":[],"console":[],"cpu_micros":1}}}"#,
+                r#"{"failed":{"number":1,"failure":{"code":"delivered","message":"x","pointer":null,"origin":null}}}"#,
                 "",
             ),
             "!crashed",
