@@ -37,6 +37,24 @@ async fn embed_delivers_one_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn programs_make_drop_and_refuse_payloads() {
+    let receiver = Receiver::start().await;
+    let printed = run("transform", receiver.url("/hook")).await;
+    for line in [
+        "refused: /spec/transform/1/javascript/source transform_compile: SyntaxError",
+        "(line 2, column 21)",
+        "  console: total 17",
+        r#"  sent: {"order":17,"total":17,"at":""#,
+        r#"{"result":"dropped","reason":"nothing to pay"}"#,
+        r#""class":"transform_runtime","message":"TypeError: "#,
+        r#""class":"transform_schema_invalid""#,
+    ] {
+        assert!(printed.contains(line), "no `{line}` in {printed}");
+    }
+    assert_eq!(receiver.seen().count("/hook"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_pauses_calls_off_and_copies() {
     let receiver = Receiver::start().await;
     receiver.behave("/hook", Behaviour::script([Reaction::Status(500)]));
