@@ -44,6 +44,8 @@ pub(crate) struct Config {
     /// Whether integrations may send to this machine and by plain HTTP. For development only.
     /// Default `false`.
     pub(crate) allow_loopback: bool,
+    /// Whether transformations may hold programs, which run in worker processes. Default `true`.
+    pub(crate) sandbox: bool,
     /// The largest event body in bytes. Default 1,048,576.
     pub(crate) max_body_bytes: usize,
     /// How many attempts are made at once. Default 2,048.
@@ -85,13 +87,14 @@ enum Form {
     Text,
 }
 
-const FIELDS: [(&str, Form); 11] = [
+const FIELDS: [(&str, Form); 12] = [
     ("listen", Form::Text),
     ("store_url", Form::Text),
     ("database", Form::Text),
     ("synchronous", Form::Text),
     ("key_file", Form::Text),
     ("allow_loopback", Form::Flag),
+    ("sandbox", Form::Flag),
     ("max_body_bytes", Form::Number),
     ("max_in_flight", Form::Number),
     ("shutdown_seconds", Form::Number),
@@ -109,6 +112,7 @@ impl Default for Config {
             synchronous: Sync::Full,
             key_file: "icp.key".into(),
             allow_loopback: false,
+            sandbox: true,
             max_body_bytes: engine.events.max_body,
             max_in_flight: engine.max_in_flight,
             shutdown_seconds: 30,

@@ -40,6 +40,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before anything else: the sandbox starts this executable as its worker.
+    icp::sandbox::worker::run_if_asked();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(drained) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use icp::access::ApiKey;
 use icp::engine::{Drained, Running};
+use icp::sandbox::Sandbox;
 use icp::secret::SystemEntropy;
 use icp::signing::standard;
 use icp::{Code, Engine, Error, Result};
@@ -30,6 +31,9 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
     if config.allow_loopback {
         builder = builder.allow_loopback();
     }
+    if config.sandbox {
+        builder = builder.transformer(sandbox().await?);
+    }
     let engine = builder.build()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|fault| {
         let message = format!("cannot listen on {}; choose another `listen`", config.listen);
@@ -45,6 +49,17 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
     served?;
     closed?;
     Ok(drained)
+}
+
+/// The workers for programs in transformations, found to start.
+async fn sandbox() -> Result<Sandbox> {
+    let sandbox = Sandbox::builder().own_executable().build()?;
+    sandbox.probe().await.map_err(|fault| {
+        let message = "programs cannot be run in workers here; see the log, or set `sandbox` to \
+                       false to take none";
+        Error::new(Code::ConfigInvalid, message).caused_by(fault)
+    })?;
+    Ok(sandbox)
 }
 
 /// Starts the engine and makes the first key, in this order: a key that is stored has to be shown,

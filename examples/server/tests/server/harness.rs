@@ -109,7 +109,15 @@ impl Server {
         answer["id"].as_str().unwrap().to_owned()
     }
 
-    async fn post(&self, key: &str, path: &str, body: Value) -> Value {
+    /// What the server says to a document that it does not take.
+    pub(crate) async fn refused(&self, key: &str, path: &str, body: Value) -> Value {
+        let url = format!("{}/api/v1{path}", self.url);
+        let answer = self.http.post(url).bearer_auth(key).json(&body).send().await.unwrap();
+        assert!(answer.status().is_client_error());
+        answer.json().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, key: &str, path: &str, body: Value) -> Value {
         let url = format!("{}/api/v1{path}", self.url);
         let request = self.http.post(url).bearer_auth(key).json(&body);
         request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()

@@ -27,6 +27,55 @@ async fn a_published_event_arrives_signed_and_the_server_stops_in_peace() {
 }
 
 #[tokio::test]
+async fn programs_run_in_workers_of_the_server_itself() {
+    let (folder, mut receiver) = (Folder::new(), Receiver::start().await);
+    let server = Server::start(&folder, &[LOOPBACK]).await;
+    let key = server.key.clone().unwrap();
+    server.set_up(&key, &receiver.url).await;
+    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let program = |source: &str| json!([{ "javascript": { "source": source } }]);
+    // The second takes what memory it can get: the allocator of the server is not the system's.
+    for (id, source) in [
+        ("good", "return { double: payload.order * 2 }"),
+        ("bad", "const all = []; for (;;) all.push('x'.repeat(1e6))"),
+    ] {
+        let spec = json!({
+            "events": ["cart.*"],
+            "target": { "kind": "http", "url": receiver.url },
+            "transform": program(source),
+            "signing": { "keys": [{ "secret": secret }] },
+        });
+        let integration = json!({ "id": id, "spec": spec });
+        server.post(&key, "/organizations/acme/integrations", integration).await;
+    }
+    let event = json!({ "type": "cart.paid", "data": { "order": 17 } });
+    let published = server.post(&key, "/organizations/acme/events", event).await;
+    assert_eq!(published["deliveries"], 2, "{published}");
+    assert_eq!(receiver.next().await.body, r#"{"double":34}"#);
+    let dead = loop {
+        let page = server.get(&key, "/organizations/acme/deliveries?state=dead").await;
+        if let Some(dead) = page["items"].as_array().unwrap().first() {
+            break dead.clone();
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(dead["integration"], "bad", "{dead}");
+    assert!(dead.to_string().contains("transform_memory"), "{dead}");
+    server.stop().await;
+
+    let server = Server::start(&folder, &[LOOPBACK, ("ICP_SANDBOX", "false")]).await;
+    let spec = json!({
+        "events": ["*"],
+        "target": { "kind": "http", "url": receiver.url },
+        "transform": program("return 1"),
+    });
+    let path = "/organizations/acme/integrations";
+    let refused = server.refused(&key, path, json!({ "id": "more", "spec": spec })).await;
+    assert!(refused.to_string().contains("transform_no_sandbox"), "{refused}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_development_switch_shows_in_the_log() {
     let warning = "DEVELOPMENT: addresses are not guarded";
     for (environment, shows) in
