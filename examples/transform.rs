@@ -60,7 +60,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let draft =
         Draft { spec: integration("return {\n  order: payload.id,,\n}"), ..Draft::default() };
     let refused = engine.resources().create(&org, "integration", draft, &host).await;
-    for violation in refused.err().iter().flat_map(|error| error.list()) {
+    for violation in refused.err().iter().flat_map(icp::Error::list) {
         println!("refused: {} {}: {}", violation.pointer, violation.code, violation.message);
     }
 
