@@ -10,12 +10,10 @@ use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::batch::{Lasts, Miss, Statement};
-use super::commit;
 use super::error::{Failure, told};
 use super::row::{Fields, bin, count, ms};
-use super::stay;
-use super::step;
-use super::store::{AUDIT, DELIVERY, EVENT, MongoStore, REPLAY, VERSION};
+use super::store::{AUDIT, DELIVERY, EVENT, LANE, MongoStore, REPLAY, VERSION};
+use super::{commit, lane, stay, step};
 
 #[async_trait]
 impl RetentionStore for MongoStore {
@@ -33,7 +31,7 @@ async fn next_organization(
     after: Option<&OrgId>,
 ) -> Result<Option<OrgId>, Failure> {
     let mut next = None;
-    for noun in [EVENT, AUDIT, REPLAY] {
+    for noun in [EVENT, AUDIT, REPLAY, LANE] {
         let filter =
             after.map_or_else(|| doc! {}, |after| doc! { "org": { "$gt": after.as_str() } });
         let first = store.first(noun, filter, doc! { "org": 1, "_id": 1 }, doc! { "org": 1 });
@@ -67,6 +65,7 @@ async fn prune_some(store: &MongoStore, prune: &Prune) -> Result<Pruned, Failure
             Pruned { history: gone, next: again(gone, limit), ..none }
         }
         What::Replays { before } => replays(store, org, before, limit).await?,
+        What::Lanes => lane::prune::prune(store, prune).await?,
         _ => none,
     })
 }

@@ -9,6 +9,7 @@ use icp_core::time::Timestamp;
 use sqlx::Database;
 
 use crate::error::Failure;
+use crate::lane;
 use crate::link::Conn;
 use crate::row;
 use crate::scope::Scope;
@@ -31,7 +32,8 @@ pub(crate) const NEXT_ORG: &str = "SELECT min(org) FROM (\
      SELECT min(org) AS org FROM icp_event WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_idempotency WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_audit WHERE org > ?1 \
-     UNION ALL SELECT min(org) FROM icp_replay WHERE org > ?1) v";
+     UNION ALL SELECT min(org) FROM icp_replay WHERE org > ?1 \
+     UNION ALL SELECT min(org) FROM icp_lane WHERE org > ?1) v";
 
 async fn next_org(conn: &mut Conn<'_>, after: Option<&OrgId>) -> Result<Option<OrgId>, Failure> {
     // No id is empty, so each is greater.
@@ -50,6 +52,7 @@ async fn one_batch(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure
         What::Audit { before } => audit(conn, prune, before).await,
         What::History { before } => history(conn, prune, before).await,
         What::Replays { before } => replays(conn, prune, before).await,
+        What::Lanes => lane::prune::prune(conn, prune).await,
         _ => {
             Err(Error::new(Code::Unsupported, "this store cannot prune that; use a newer one")
                 .into())
@@ -57,7 +60,7 @@ async fn one_batch(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure
     }
 }
 
-fn limit(prune: &Prune) -> i64 {
+pub(crate) fn limit(prune: &Prune) -> i64 {
     i64::try_from(prune.limit).unwrap_or(i64::MAX)
 }
 

@@ -137,6 +137,8 @@ fn statements() -> Vec<String> {
         many(retention::DELIVERIES, 1),
         many(retention::COUNT, 2),
         many(retention::EVENTS, 1),
+        lane::prune::idle_sql(Dialect::Sqlite),
+        many((lane::prune::REMOVE, &lane::prune::remove_sql(Dialect::Sqlite)), 1),
         retention::KEYS.to_owned(),
         retention::FORGET_KEY.to_owned(),
         retention::AUDIT.to_owned(),

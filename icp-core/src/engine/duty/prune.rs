@@ -68,7 +68,8 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
         1 => What::Records(kept.cutoffs(now)),
         2 => What::Audit { before: now - kept.audit },
         3 => What::History { before: now - kept.history },
-        _ => What::Replays { before: now - kept.replays() },
+        4 => What::Replays { before: now - kept.replays() },
+        _ => What::Lanes,
     };
     let prune = Prune { org, what, after: walk.after.take(), limit: BATCH, now };
     let pruned = core.store.prune(&prune).await?;
@@ -83,7 +84,7 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     Ok(true)
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 /// How long the organization's records are kept; by the engine's setting where it was deleted.
 async fn kept(core: &Core, org: &OrgId) -> Result<Retention> {

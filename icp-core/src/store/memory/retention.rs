@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::{MemoryStore, State};
-use crate::delivery::{Delivery, DeliveryState};
+use crate::delivery::{Delivery, DeliveryState, LaneId};
 use crate::error::{Error, Result};
 use crate::id::{EventId, OrgId};
 use crate::retention::{Cutoffs, Prune, Pruned, RetentionStore, What};
@@ -76,6 +76,7 @@ impl RetentionStore for MemoryStore {
             state.events.next_org(after),
             state.resources.next_org(after),
             state.replays.next_org(after),
+            state.deliveries.lanes.next_org(after),
         ];
         Ok(found.into_iter().flatten().min())
     }
@@ -101,6 +102,12 @@ impl RetentionStore for MemoryStore {
             What::Replays { before } => {
                 let (replays, looked_at) = state.replays.prune(org, before, limit);
                 Pruned { replays, next: again(looked_at, limit), ..none }
+            }
+            What::Lanes => {
+                let after = prune.after.as_deref().map(str::parse::<LaneId>);
+                let after = after.transpose().map_err(|error: Error| error.during("prune"))?;
+                let (lanes, last) = state.deliveries.prune_lanes(org, after, limit);
+                Pruned { lanes, next: last.map(|last| last.to_string()), ..none }
             }
         })
     }
