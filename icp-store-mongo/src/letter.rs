@@ -251,15 +251,17 @@ async fn due(store: &MongoStore, now: Timestamp, limit: usize) -> Result<Vec<Due
         .await?
         .try_collect()
         .await?;
-    let rows = found.iter().map(row::delivery).collect::<Result<Vec<_>>>()?;
+    // One that cannot be read waits for whoever mends it, and keeps no other from its round.
+    let rows = found.iter().filter_map(|found| Some((found, row::delivery(found).ok()?)));
+    let rows: Vec<(&Document, Delivery)> = rows.collect();
     let lanes =
-        lane::look_up(store, rows.iter().map(|row| row.lane).collect::<HashSet<_>>()).await?;
+        lane::look_up(store, rows.iter().map(|(_, row)| row.lane).collect::<HashSet<_>>()).await?;
     let successors = successors(store, &found).await?;
     let carried_on = |id: DeliveryId| {
         let of = successors.get(&id.to_bytes());
         of.is_some_and(|of| of.values().copied().any(carries_on))
     };
-    let letters = rows.into_iter().zip(&found).map(|(delivery, found)| DueLetter {
+    let letters = rows.into_iter().map(|(found, delivery)| DueLetter {
         lane: lanes.get(&delivery.lane).map(|seen| seen.lane.clone()),
         due_at: retry_at(found),
         carried_on: carried_on(delivery.id),

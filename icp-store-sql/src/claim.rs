@@ -3,6 +3,7 @@
 pub(crate) mod eligible;
 pub(crate) mod events;
 pub(crate) mod heads;
+pub(crate) mod unreadable;
 pub(crate) mod wake;
 
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub(crate) struct Leased {
     next_due: Option<Timestamp>,
     probes: u64,
     throttled: u64,
+    /// The names of what could not be read, and ended.
+    unreadable: Vec<String>,
 }
 
 impl Leased {
@@ -34,9 +37,14 @@ impl Leased {
         self.deliveries.is_empty()
     }
 
+    pub(crate) fn unreadable(&self) -> &[String] {
+        &self.unreadable
+    }
+
     /// Adds the events; answers beside it what has lost its event.
     pub(crate) fn with(self, events: &HashMap<EventId, Arc<Event>>) -> (Claimed, Vec<Delivery>) {
-        let Self { deliveries, next_due, probes, throttled } = self;
+        let Self { deliveries, next_due, probes, throttled, unreadable } = self;
+        let unreadable = unreadable.len() as u64;
         let (mut whole, mut lost) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             match events.get(&delivery.event).cloned() {
@@ -44,7 +52,7 @@ impl Leased {
                 None => lost.push(delivery),
             }
         }
-        (Claimed { deliveries: whole, next_due, probes, throttled }, lost)
+        (Claimed { deliveries: whole, next_due, probes, throttled, unreadable }, lost)
     }
 }
 
@@ -52,7 +60,7 @@ impl Leased {
 pub(crate) async fn lease(conn: &mut Conn<'_>, claim: &Claim) -> Result<Leased, Failure> {
     session::hold(conn, claim.session).await?;
     wake::turn_on(conn, claim).await?;
-    let mut taken: Vec<Delivery> = Vec::new();
+    let (mut taken, mut unreadable): (Vec<Delivery>, Vec<String>) = Default::default();
     let (mut probes, mut throttled) = (0, 0);
     while taken.len() < claim.limit {
         let lanes = eligible(conn, claim, claim.limit - taken.len()).await?;
@@ -61,7 +69,7 @@ pub(crate) async fn lease(conn: &mut Conn<'_>, claim: &Claim) -> Result<Leased, 
         }
         let before = taken.len();
         let mut meters = Meters::load(conn, lanes.iter().map(|(lane, _)| lane)).await?;
-        let changed = take(conn, claim, lanes, &mut meters, &mut taken).await?;
+        let changed = take(conn, claim, lanes, &mut meters, &mut taken, &mut unreadable).await?;
         probes += changed.iter().filter(|lane| is_probed(lane)).count() as u64;
         throttled += changed.iter().filter(|lane| lane.blocked_until.is_some()).count() as u64;
         let mut script = Script::default();
@@ -79,7 +87,7 @@ pub(crate) async fn lease(conn: &mut Conn<'_>, claim: &Claim) -> Result<Leased, 
     // Who got all that was asked for asks again at once.
     let full = taken.len() == claim.limit;
     let next_due = if full { None } else { wake::next_due(conn).await? };
-    Ok(Leased { deliveries: taken, next_due, probes, throttled })
+    Ok(Leased { deliveries: taken, next_due, probes, throttled, unreadable })
 }
 
 /// Whether an eligible lane gave a probe: it gives one at a time.
@@ -98,6 +106,7 @@ async fn take(
     lanes: Vec<(Lane, u32)>,
     meters: &mut Meters,
     taken: &mut Vec<Delivery>,
+    unreadable: &mut Vec<String>,
 ) -> Result<Vec<Lane>, Failure> {
     let mut changed = Vec::with_capacity(lanes.len());
     let mut lanes = lanes.into_iter().peekable();
@@ -106,7 +115,7 @@ async fn take(
         let left = claim.limit - taken.len();
         let most = group.iter().map(|(lane, _)| room(lane)).max().unwrap_or_default();
         let depth = most.min(claim.per_lane).min(left) + 1;
-        let mut heads = heads(conn, &group, depth).await?;
+        let mut heads = readable(conn, claim, &group, depth, unreadable).await?;
         for (mut lane, busy) in group {
             let left = claim.limit - taken.len();
             if left == 0 {
@@ -127,6 +136,28 @@ async fn take(
         }
     }
     Ok(changed)
+}
+
+/// The first deliveries of lanes; ends those that cannot be read, and notes their names.
+async fn readable(
+    conn: &mut Conn<'_>,
+    claim: &Claim,
+    lanes: &[(Lane, u32)],
+    depth: usize,
+    unreadable: &mut Vec<String>,
+) -> Result<HashMap<[u8; 16], Vec<Delivery>>, Failure> {
+    loop {
+        match heads(conn, lanes, depth).await {
+            Err(failure) if failure.is_corrupt() => {
+                let ended = unreadable::end(conn, lanes, depth, claim.now).await?;
+                if ended.is_empty() {
+                    return Err(failure);
+                }
+                unreadable.extend(ended);
+            }
+            heads => return heads,
+        }
+    }
 }
 
 fn room(lane: &Lane) -> usize {

@@ -19,7 +19,7 @@ use crate::store::{SqlStore, commit, read};
 use crate::{delivery, event};
 
 /// The `letter` column of a dead delivery that was given up.
-const ABANDONED: i64 = 1;
+pub(crate) const ABANDONED: i64 = 1;
 /// The `letter` column of a dead delivery that an automatic round repeated.
 const REPEATED: i64 = 2;
 /// The `letter_due` column of a dead delivery that is left to people.
@@ -322,8 +322,13 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: usize) -> Result<Vec<Du
         for found in &rows {
             let lane = found.try_get::<Option<&str>>(2)?;
             let lane = lane.map(serde_json::from_str::<LaneRow<'_>>).transpose()?;
+            let delivery = match row::delivery(found) {
+                // It waits for whoever mends it, without keeping the others from their rounds.
+                Err(failure) if failure.is_corrupt() => continue,
+                read => read?,
+            };
             letters.push(DueLetter {
-                delivery: row::delivery(found)?,
+                delivery,
                 lane: lane.map(LaneRow::read).transpose()?,
                 due_at: row::maybe_time(found, 1)?,
                 carried_on: found.try_get::<i64>(3)? > 0,

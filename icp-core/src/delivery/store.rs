@@ -156,6 +156,9 @@ pub struct Claimed {
     pub probes: u64,
     /// How many lanes were blocked because the rate of their integration is used up.
     pub throttled: u64,
+    /// How many deliveries were met that cannot be read. They ended as dead letters, which leaves
+    /// the others of their lanes to go on.
+    pub unreadable: u64,
 }
 
 /// A leased delivery and its event.

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::migrate;
-use crate::claim::{eligible, heads, wake};
+use crate::claim::{eligible, heads, unreadable, wake};
 use crate::dialect::Dialect;
 use crate::migrate::prepare;
 use crate::statement::{self, Statement, rows};
@@ -46,6 +46,10 @@ fn statements() -> Vec<String> {
         eligible::eligible_sql(" AND org NOT IN (?, ?)"),
         many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::PARALLEL)), 1),
         many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::FIFO)), 1),
+        unreadable::rows_sql(heads::PARALLEL),
+        unreadable::rows_sql(heads::FIFO),
+        unreadable::END.to_owned(),
+        unreadable::END_LEASED.to_owned(),
         many(claim::LEASE, 1),
         many((claim::events::EVENTS, &claim::events::events_sql()), 2),
         wake::next_due_sql(Dialect::Sqlite),

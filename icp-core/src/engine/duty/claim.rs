@@ -96,6 +96,7 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
     core.metrics.claimed.inc_by(count as u64);
     core.metrics.probes.inc_by(claimed.probes);
     core.metrics.throttled.inc_by(claimed.throttled);
+    core.metrics.unreadable.inc_by(claimed.unreadable);
     let mut suspects = Vec::new();
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };
