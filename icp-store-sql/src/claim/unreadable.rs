@@ -15,10 +15,8 @@ use crate::statement::statement;
 
 /// The first ready deliveries of a lane, one in each row, and their ids as they are.
 pub(crate) fn rows_sql((only, order): (&str, &str)) -> String {
-    format!(
-        "SELECT {DELIVERY}, d.id FROM (SELECT * FROM icp_delivery q WHERE q.lane = ? \
-         AND q.state = 0 {only} ORDER BY {order} LIMIT ?) d"
-    )
+    let queue = format!("q.lane = ? AND q.state = 0 {only} ORDER BY {order} LIMIT ?");
+    format!("SELECT {DELIVERY}, d.id FROM icp_delivery d WHERE {}", queue.replace("q.", "d."))
 }
 
 /// As dead letters that no round repeats: nothing of them is lost, and whoever mends the row can
