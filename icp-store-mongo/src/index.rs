@@ -107,7 +107,7 @@ fn table() -> Vec<(&'static str, Indexes)> {
                 ("repeat", doc! { "repeat.id": 1 }, Sparse),
                 (
                     "follows",
-                    doc! { "event": 1, "integration": 1, "replay_of": 1, "follows": 1 },
+                    doc! { "event": 1, "integration": 1, "follows": 1 },
                     UniqueWhere(doc! { "follows": { "$exists": true } }),
                 ),
                 ("stir", doc! { "stir": 1 }, Sparse),

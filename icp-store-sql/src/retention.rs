@@ -107,10 +107,6 @@ pub(crate) const DELIVERIES: (&str, &str) = (
      LIMIT ?",
 );
 
-/// For each event that is looked at, so many deliveries are removed by one transaction at the most:
-/// an event may have thousands, and their rows are locked meanwhile.
-const OF_AN_EVENT: usize = 10;
-
 /// Answers whether there may be more.
 async fn deliveries(
     conn: &mut Conn<'_>,
@@ -119,7 +115,7 @@ async fn deliveries(
     events: &[[u8; 16]],
     pruned: &mut Pruned,
 ) -> Result<bool, Failure> {
-    let most = prune.limit.saturating_mul(OF_AN_EVENT);
+    let most = prune.deliveries();
     let mut gone = Vec::new();
     let mut of_event: BTreeMap<[u8; 16], i64> = BTreeMap::new();
     for chunk in padded(events) {

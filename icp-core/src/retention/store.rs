@@ -46,11 +46,20 @@ pub struct Prune {
     pub what: What,
     /// The answer's `next` of the call before; nothing for the first.
     pub after: Option<String>,
-    /// How many records are looked at, at least one. Of the deliveries of that many events a store
-    /// that locks what it removes takes a part, and has the rest asked for again.
+    /// How many records are looked at, at least one. An event may have any number of deliveries: no
+    /// more than [`deliveries`](Self::deliveries) of them go at once, and the rest is asked for
+    /// again.
     pub limit: usize,
     /// The engine's time.
     pub now: Timestamp,
+}
+
+impl Prune {
+    /// How many deliveries are removed by one call at the most: ten for each event.
+    #[must_use]
+    pub const fn deliveries(&self) -> usize {
+        self.limit.saturating_mul(10)
+    }
 }
 
 /// A kind of record and its cutoff.

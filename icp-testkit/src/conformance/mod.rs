@@ -301,6 +301,7 @@ registry! {
         racing_steps_write_one_batch,
         racing_jobs_make_one_of_each,
         a_job_and_a_round_make_one,
+        a_job_and_a_round_make_one_after_a_repeat_was_called_off,
         a_resting_or_cancelled_job_takes_no_step,
         an_ended_job_changes_no_more,
         what_was_replayed_meanwhile_is_left_out,

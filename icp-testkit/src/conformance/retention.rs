@@ -23,6 +23,7 @@ async fn prune(world: &World, org_name: &str, what: What, secs: u64, limit: usiz
     for _ in 0..100 {
         let prune = Prune { org: org(org_name), what, after, limit, now: at(secs) };
         let pruned = world.prune(&prune).await.unwrap();
+        assert!(pruned.deliveries + pruned.dead_letters <= 10 * limit as u64, "{pruned:?}");
         sum.events += pruned.events;
         sum.deliveries += pruned.deliveries;
         sum.dead_letters += pruned.dead_letters;
