@@ -26,10 +26,11 @@ fn idle(dialect: Dialect) -> String {
         }
         _ => ("icp_delivery_ordered", String::new()),
     };
+    // With a limit, as PostgreSQL would rather hash all there is than ask for each lane.
     format!(
         "l.order_key IS NOT NULL AND l.in_flight = 0 AND l.blocked_until IS NULL \
-         AND l.health IS NULL AND NOT EXISTS (SELECT 1 FROM icp_delivery d INDEXED BY {index} \
-         WHERE d.lane = l.id AND d.fifo = 1 {states})"
+         AND l.health IS NULL AND (SELECT d.id FROM icp_delivery d INDEXED BY {index} \
+         WHERE d.lane = l.id AND d.fifo = 1 {states} LIMIT 1) IS NULL"
     )
 }
 
