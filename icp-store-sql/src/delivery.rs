@@ -50,7 +50,9 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
         {
             return Ok(nothing);
         }
-        let leased = commit!(self, Scope::Node, "claim", |tx| claim::lease(tx, &claim).await)?;
+        let leased = commit!(self, Scope::Node, "claim", |tx| {
+            claim::lease(tx, &claim, self.width()).await
+        })?;
         claim::unreadable::tell(leased.unreadable());
         self.calm().store(leased.is_empty(), Ordering::Relaxed);
         if leased.is_empty() {

@@ -1,22 +1,24 @@
 //! Deliveries that cannot be read. Left where they are, they would end every claim that meets them,
 //! and with it those of all other lanes.
 
-use icp_core::delivery::{Lane, LaneMode};
 use icp_core::error::Code;
 use icp_core::time::Timestamp;
 
-use super::heads::{FIFO, PARALLEL};
-use super::most;
+use super::heads::Head;
 use crate::error::Failure;
 use crate::letter::ABANDONED;
 use crate::link::Conn;
 use crate::row::{self, DELIVERY};
-use crate::statement::statement;
+use crate::statement::{padded, statement, values};
 
-/// The first ready deliveries of a lane, one in each row, and their ids as they are.
-pub(crate) fn rows_sql((only, order): (&str, &str)) -> String {
-    let queue = format!("q.lane = ? AND q.state = 0 {only} ORDER BY {order} LIMIT ?");
-    format!("SELECT {DELIVERY}, d.id FROM icp_delivery d WHERE {}", queue.replace("q.", "d."))
+pub(crate) const ROWS: &str = "WITH v (id) AS (VALUES ";
+
+/// Deliveries, one in each row.
+pub(crate) fn rows_sql() -> String {
+    format!(
+        ") SELECT {DELIVERY}, d.id FROM (SELECT DISTINCT id FROM v) AS v \
+         CROSS JOIN icp_delivery d ON d.id = v.id"
+    )
 }
 
 /// As dead letters that no round repeats: nothing of them is lost, and whoever mends the row can
@@ -40,17 +42,18 @@ pub(crate) async fn end_leased(
     Ok(())
 }
 
-/// Ends those of the first deliveries of lanes that cannot be read; answers their names.
+/// Ends those of ready deliveries that cannot be read; answers their names.
 pub(super) async fn end(
     conn: &mut Conn<'_>,
-    lanes: &[(Lane, u32)],
-    depth: usize,
+    heads: &[Head],
     now: Timestamp,
 ) -> Result<Vec<String>, Failure> {
     let mut ended = Vec::new();
-    for (lane, _) in lanes {
-        let order = if lane.mode == LaneMode::Fifo { FIFO } else { PARALLEL };
-        let query = statement(rows_sql(order)).bind(lane.id.to_bytes()).bind(most(depth));
+    for chunk in padded(heads) {
+        let mut query = values(ROWS, chunk.len(), 1, &rows_sql());
+        for head in chunk {
+            query.bind(head.id.to_bytes().to_vec());
+        }
         for found in query.fetch_all(&mut *conn).await? {
             match row::delivery(&found) {
                 Err(failure) if failure.is_corrupt() => {}

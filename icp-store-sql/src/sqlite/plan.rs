@@ -21,12 +21,13 @@ use crate::{
     outbox, replay, rescue, resource, rest, retention, session, settle, sight,
 };
 
-/// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
-/// of the eligible index up to the limit, the lanes in bad health, and the outbox from its oldest
-/// row.
-const WALKED: [&str; 9] = [
+/// What may be walked: the rows handed in, the first of a lane, steps from owner to owner or lane to
+/// lane, the lanes of the eligible index up to the limit, the lanes in bad health, and the outbox
+/// from its oldest row.
+const WALKED: [&str; 10] = [
     "SCAN l USING INDEX icp_lane_ill",
     "SCAN v",
+    "SCAN h",
     "SCAN o",
     "SCAN p",
     "SCAN icp_lane USING INDEX icp_lane_eligible",
@@ -44,10 +45,10 @@ fn statements() -> Vec<String> {
         [wake::WAKE.0, wake::WAKE.1].concat(),
         eligible::eligible_sql(""),
         eligible::eligible_sql(" AND org NOT IN (?, ?)"),
-        many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::PARALLEL)), 1),
-        many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::FIFO)), 1),
-        unreadable::rows_sql(heads::PARALLEL),
-        unreadable::rows_sql(heads::FIFO),
+        many((heads::HEADS, &heads::heads_sql(heads::PARALLEL)), 1),
+        many((heads::HEADS, &heads::heads_sql(heads::FIFO)), 1),
+        many((heads::WHOLE, &heads::whole_sql()), 1),
+        many((unreadable::ROWS, &unreadable::rows_sql()), 1),
         unreadable::END.to_owned(),
         unreadable::END_LEASED.to_owned(),
         many(claim::LEASE, 1),
