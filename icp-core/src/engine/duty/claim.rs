@@ -110,7 +110,6 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
             dispatch::start(core, work, permit);
         }
     }
-    let alone = !suspects.is_empty();
     suspect::start(core, suspects);
     let idle = count == 0 && core.leases().is_empty();
     let seen = if idle { waiting } else { i64::try_from(count).unwrap_or_default() };
@@ -119,9 +118,6 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
         core.waiting.store(0, Ordering::Release);
     }
     drop(room);
-    if alone {
-        suspect::settled(core).await;
-    }
     Ok(if count == limit { Duration::ZERO } else { until(core, now, claimed.next_due, count) })
 }
 
