@@ -98,8 +98,7 @@ impl Stage {
     async fn new(slow: u64, quick: u64, config: EngineConfig) -> Self {
         let clock = TokioClock::starting_at(Timestamp::from_millis(1_800_000_000_000));
         let (store, spans) = (MemoryStore::new(), Arc::default());
-        let (clock_of, spans_of) = (clock.clone(), Arc::clone(&spans));
-        let timed = Timed { clock: clock_of, spans: spans_of, secs: 0, suspect: false };
+        let timed = Timed { clock, spans: Arc::clone(&spans), secs: 0, suspect: false };
         let builder = Engine::builder(store.clone()).clock(clock).config(config);
         let engine = builder.connector(timed).build().unwrap();
         let org = OrgId::new("acme").unwrap();

@@ -19,7 +19,7 @@ use crate::store::{SqlStore, commit, read};
 use crate::{delivery, event};
 
 /// The `letter` column of a dead delivery that was given up.
-pub(crate) const ABANDONED: i64 = 1;
+const ABANDONED: i64 = 1;
 /// The `letter` column of a dead delivery that an automatic round repeated.
 const REPEATED: i64 = 2;
 /// The `letter_due` column of a dead delivery that is left to people.

@@ -39,7 +39,7 @@ pub(crate) async fn prune(store: &MongoStore, prune: &Prune) -> Result<Pruned, F
     let lanes = found.iter().map(row::lane).collect::<Result<Vec<_>, Failure>>()?;
     let last = lanes.last().filter(|_| found.len() >= prune.limit.max(1));
     let idle =
-        bins(lanes.iter().filter(|lane| lane.is_idle()).map(|lane| lane.id), |id| id.to_bytes());
+        bins(lanes.iter().filter(|lane| lane.is_idle()).map(|lane| lane.id), LaneId::to_bytes);
     let next = last.map(|last| last.id.to_string());
     Ok(Pruned { lanes: remove(store, idle).await?, next, ..Pruned::default() })
 }

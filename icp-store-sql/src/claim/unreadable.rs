@@ -6,7 +6,7 @@ use icp_core::time::Timestamp;
 
 use super::heads::Head;
 use crate::error::Failure;
-use crate::letter::ABANDONED;
+use crate::letter::NEVER;
 use crate::link::Conn;
 use crate::row::{self, DELIVERY};
 use crate::statement::{padded, statement, values};
@@ -23,13 +23,13 @@ pub(crate) fn rows_sql() -> String {
 
 /// As dead letters that no round repeats: nothing of them is lost, and whoever mends the row can
 /// replay it.
-pub(crate) const END: &str = "UPDATE icp_delivery SET state = 3, letter = ?, letter_due = NULL, \
+pub(crate) const END: &str = "UPDATE icp_delivery SET state = 3, letter_due = ?, \
      reason_code = 'unreadable', reason_message = 'the store cannot read it', updated_at = ? \
      WHERE id = ? AND state = 0";
 
 /// As [`END`], of a lease that was left behind.
-pub(crate) const END_LEASED: &str = "UPDATE icp_delivery SET state = 3, letter = ?, \
-     letter_due = NULL, owner = NULL, lease_until = NULL, reason_code = 'unreadable', \
+pub(crate) const END_LEASED: &str = "UPDATE icp_delivery SET state = 3, letter_due = ?, \
+     owner = NULL, lease_until = NULL, reason_code = 'unreadable', \
      reason_message = 'the store cannot read it', updated_at = ? WHERE id = ? AND state = 1";
 
 pub(crate) async fn end_leased(
@@ -37,7 +37,7 @@ pub(crate) async fn end_leased(
     id: &[u8],
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let end = statement(END_LEASED).bind(ABANDONED).bind(now.as_millis()).bind(id.to_vec());
+    let end = statement(END_LEASED).bind(NEVER).bind(now.as_millis()).bind(id.to_vec());
     end.execute(conn).await?;
     Ok(())
 }
@@ -63,7 +63,7 @@ pub(super) async fn end(
                 }
             }
             let id: &[u8] = found.try_get(1)?;
-            let end = statement(END).bind(ABANDONED).bind(now.as_millis()).bind(id.to_vec());
+            let end = statement(END).bind(NEVER).bind(now.as_millis()).bind(id.to_vec());
             end.execute(&mut *conn).await?;
             ended.push(row::delivery_name(&found, 1)?);
         }
