@@ -3,6 +3,7 @@
 pub(crate) mod eligible;
 pub(crate) mod events;
 pub(crate) mod heads;
+pub(crate) mod unreadable;
 pub(crate) mod wake;
 
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub(crate) struct Leased {
     next_due: Option<Timestamp>,
     probes: u64,
     throttled: u64,
+    /// The names of what could not be read, and ended.
+    unreadable: Vec<String>,
 }
 
 impl Leased {
@@ -34,9 +37,14 @@ impl Leased {
         self.deliveries.is_empty()
     }
 
+    pub(crate) fn unreadable(&self) -> &[String] {
+        &self.unreadable
+    }
+
     /// Adds the events; answers beside it what has lost its event.
     pub(crate) fn with(self, events: &HashMap<EventId, Arc<Event>>) -> (Claimed, Vec<Delivery>) {
-        let Self { deliveries, next_due, probes, throttled } = self;
+        let Self { deliveries, next_due, probes, throttled, unreadable } = self;
+        let unreadable = unreadable.len() as u64;
         let (mut whole, mut lost) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             match events.get(&delivery.event).cloned() {
@@ -44,7 +52,7 @@ impl Leased {
                 None => lost.push(delivery),
             }
         }
-        (Claimed { deliveries: whole, next_due, probes, throttled }, lost)
+        (Claimed { deliveries: whole, next_due, probes, throttled, unreadable }, lost)
     }
 }
 
@@ -56,7 +64,7 @@ pub(crate) async fn lease(
 ) -> Result<Leased, Failure> {
     session::hold(conn, claim.session).await?;
     wake::turn_on(conn, claim).await?;
-    let mut taken: Vec<Delivery> = Vec::new();
+    let (mut taken, mut unreadable): (Vec<Delivery>, Vec<String>) = Default::default();
     let (mut probes, mut throttled) = (0, 0);
     while taken.len() < claim.limit {
         let most = width.lanes(conn.dialect(), claim.limit);
@@ -66,13 +74,25 @@ pub(crate) async fn lease(
         }
         let mut meters = Meters::load(conn, lanes.iter().map(|(lane, _)| lane)).await?;
         let (changed, heads) = take(conn, claim, lanes, &mut meters).await?;
+        let picked = match whole(conn, &heads).await {
+            Err(failure) if failure.is_corrupt() => {
+                let ended = unreadable::end(conn, &heads, claim.now).await?;
+                if ended.is_empty() {
+                    return Err(failure);
+                }
+                // Nothing was written of the lanes, so that they are looked at once more.
+                unreadable.extend(ended);
+                continue;
+            }
+            picked => picked?,
+        };
         probes += changed.iter().filter(|lane| is_probed(lane)).count() as u64;
         throttled += changed.iter().filter(|lane| lane.blocked_until.is_some()).count() as u64;
         let mut script = Script::default();
         meters.write(&mut script);
         lane::charge(&mut script, &changed);
         let before = taken.len();
-        taken.extend(whole(conn, &heads).await?);
+        taken.extend(picked);
         write_leases(&mut script, claim, &heads, &mut taken[before..]);
         if !script.execute(conn).await? {
             return Err(corrupt("a ready delivery or its lane is not there").into());
@@ -86,7 +106,7 @@ pub(crate) async fn lease(
     // Who got all that was asked for asks again at once.
     let full = taken.len() == claim.limit;
     let next_due = if full { None } else { wake::next_due(conn).await? };
-    Ok(Leased { deliveries: taken, next_due, probes, throttled })
+    Ok(Leased { deliveries: taken, next_due, probes, throttled, unreadable })
 }
 
 /// Whether an eligible lane gave a probe: it gives one at a time.

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::migrate;
-use crate::claim::{eligible, heads, wake};
+use crate::claim::{eligible, heads, unreadable, wake};
 use crate::dialect::Dialect;
 use crate::migrate::prepare;
 use crate::statement::{self, Statement, rows};
@@ -48,6 +48,9 @@ fn statements() -> Vec<String> {
         many((heads::HEADS, &heads::heads_sql(heads::PARALLEL)), 1),
         many((heads::HEADS, &heads::heads_sql(heads::FIFO)), 1),
         many((heads::WHOLE, &heads::whole_sql()), 1),
+        many((unreadable::ROWS, &unreadable::rows_sql()), 1),
+        unreadable::END.to_owned(),
+        unreadable::END_LEASED.to_owned(),
         many(claim::LEASE, 1),
         many((claim::events::EVENTS, &claim::events::events_sql()), 2),
         wake::next_due_sql(Dialect::Sqlite),
@@ -139,6 +142,8 @@ fn statements() -> Vec<String> {
         many(retention::DELIVERIES, 1),
         many(retention::COUNT, 2),
         many(retention::EVENTS, 1),
+        lane::prune::idle_sql(Dialect::Sqlite),
+        many((lane::prune::REMOVE, &lane::prune::remove_sql(Dialect::Sqlite)), 1),
         retention::KEYS.to_owned(),
         retention::FORGET_KEY.to_owned(),
         retention::AUDIT.to_owned(),
