@@ -8,7 +8,7 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::ErrorKind;
 
-use super::error::{DUPLICATE_KEY, Failure, refused};
+use super::error::{DUPLICATE_KEY, Failure, GONE, refused};
 use super::row::Fields;
 use super::store::MongoStore;
 
@@ -37,7 +37,8 @@ pub(crate) enum Miss {
     /// Nothing; only the count tells.
     Counted,
     /// It is told by its place. The document must be there, whether or not it passes the guard:
-    /// the server tries to insert another of the same `_id`, and tells that it cannot.
+    /// the server tries to insert another of the same `_id`, and tells that it cannot. A lane may
+    /// be gone, as [`lane::statement`](super::lane::statement) makes none.
     Known,
 }
 
@@ -154,7 +155,7 @@ impl Outcome {
         for fault in answer.documents("writeErrors") {
             let code = i32::try_from(fault.int("code")?).unwrap_or_default();
             let at = usize::try_from(fault.int("index")?).unwrap_or_default();
-            if code != DUPLICATE_KEY {
+            if code != DUPLICATE_KEY && code != GONE {
                 let message = fault.maybe_text("errmsg").unwrap_or_default();
                 return Err(refused(code, message).into());
             }

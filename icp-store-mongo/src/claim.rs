@@ -4,10 +4,11 @@
 //! places that nobody has a lease for, which a sweep gives back.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::try_join;
 use futures_util::try_join;
-use icp_core::delivery::{Claim, Claimed, Delivery, DeliveryState, Lane};
+use icp_core::delivery::{Claim, Claimed, ClaimedDelivery, Delivery, DeliveryState, Lane};
 use icp_core::error::{Code, Error};
 use icp_core::id::SessionId;
 use icp_core::time::Timestamp;
@@ -19,7 +20,7 @@ use super::lane::{self, Seen};
 use super::meter::Meters;
 use super::row::{bin, ms};
 use super::store::{LANE, MongoStore, SESSION};
-use super::{lease, place, queue, turn};
+use super::{lease, place, queue, turn, unreadable};
 
 /// How often lanes are looked for where other nodes were quicker.
 const ROUNDS: usize = 8;
@@ -45,7 +46,7 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
     } else {
         lanes
     };
-    let mut taking = Taking { claim, probes: 0, throttled: 0 };
+    let mut taking = Taking { claim, probes: 0, throttled: 0, unreadable: AtomicU64::new(0) };
     for _ in 0..ROUNDS {
         if lanes.is_empty() {
             break;
@@ -53,22 +54,23 @@ pub(crate) async fn claim(store: &MongoStore, claim: &Claim) -> Result<Claimed, 
         let picked = taking.pick(store, lanes).await?;
         drop(turn.take());
         if !picked.is_empty() {
-            let Taking { probes, throttled, .. } = taking;
             // A claim that got all it asked for is followed by another at once.
             let full = picked.len() >= claim.limit;
             let next = async { if !full { turn::next_due(store).await } else { Ok(None) } };
             let taken = try_join(lease::lease_all(store, claim, picked), next).await;
-            let (deliveries, next_due) = taken.map_err(unsure)?;
+            let ((deliveries, lost), next_due) = taken.map_err(unsure)?;
+            if !lost.is_empty() {
+                unreadable::give_up(store, &lost, claim.now).await?;
+            }
             // What was left out by `per_lane` is for the next claim, so that lanes take turns.
             if !deliveries.is_empty() {
-                return Ok(Claimed { deliveries, next_due, probes, throttled });
+                return Ok(taking.claimed(deliveries, next_due));
             }
         }
         lanes = turn::eligible(store, claim).await?;
     }
-    let Taking { probes, throttled, .. } = taking;
     let next_due = turn::next_due(store).await?;
-    Ok(Claimed { deliveries: Vec::new(), next_due, probes, throttled })
+    Ok(taking.claimed(Vec::new(), next_due))
 }
 
 /// The error of a claim that may have leased something. Whoever gets it has to give the session up,
@@ -95,6 +97,7 @@ struct Taking<'a> {
     claim: &'a Claim,
     probes: u64,
     throttled: u64,
+    unreadable: AtomicU64,
 }
 
 /// What is to be taken of one lane.
@@ -108,6 +111,12 @@ struct Plan {
 }
 
 impl Taking<'_> {
+    fn claimed(&self, deliveries: Vec<ClaimedDelivery>, next_due: Option<Timestamp>) -> Claimed {
+        let Self { probes, throttled, .. } = *self;
+        let unreadable = self.unreadable.load(Ordering::Relaxed);
+        Claimed { deliveries, next_due, probes, throttled, unreadable }
+    }
+
     /// Reserves lanes, lowest pass first; answers the deliveries that go.
     async fn pick(
         &mut self,
@@ -126,7 +135,7 @@ impl Taking<'_> {
             let depth = most.min(self.claim.per_lane).min(left) + 1;
             let orgs: BTreeSet<&str> = group.iter().map(|seen| seen.lane.org.as_str()).collect();
             let (heads, busy, meters) = try_join!(
-                queue::heads(store, &group, depth),
+                queue::heads(store, &group, depth, self.claim.now, &self.unreadable),
                 lane::busy(store, orgs),
                 Meters::load(store, group.iter().map(|seen| &seen.lane))
             )?;

@@ -227,17 +227,17 @@ async fn list(
     put(&mut filter, "state", query.state.map(DeliveryState::as_str));
     put(&mut filter, "event", query.event.map(|id| bin(id.to_bytes())));
     put(&mut filter, "integration", query.integration.as_ref().map(|id| id.as_str().to_owned()));
-    let items = page(store, filter, query.page.after, query.page.limit).await?;
-    Ok(Page::cut(items, query.page.limit))
+    page(store, filter, query.page.after, query.page.limit).await
 }
 
-/// Up to one more than `limit` deliveries, newest first.
+/// A page of what can be read, newest first. Where nothing can, there would be no place to go on
+/// from.
 pub(crate) async fn page(
     store: &MongoStore,
     mut filter: Document,
     after: Option<DeliveryId>,
     limit: usize,
-) -> Result<Vec<Delivery>, Failure> {
+) -> Result<Page<Delivery>, Failure> {
     put(&mut filter, "_id", after.map(|after| doc! { "$lt": bin(after.to_bytes()) }));
     let found: Vec<Document> = store
         .light(DELIVERY)
@@ -248,7 +248,19 @@ pub(crate) async fn page(
         .await?
         .try_collect()
         .await?;
-    Ok(found.iter().map(row::delivery).collect::<Result<_>>()?)
+    let (mut items, mut fault) = (Vec::with_capacity(found.len()), None);
+    for found in found.iter().take(limit) {
+        match row::delivery(found) {
+            Ok(delivery) => items.push(delivery),
+            Err(error) => fault = Some(error),
+        }
+    }
+    match fault {
+        Some(error) if items.is_empty() => return Err(error.into()),
+        Some(_) => tracing::warn!("deliveries that cannot be read are left out of a list"),
+        None => {}
+    }
+    Ok(Page { items, more: found.len() > limit })
 }
 
 async fn attempts(

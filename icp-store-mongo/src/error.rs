@@ -143,6 +143,8 @@ fn unreachable(message: &str) -> &'static str {
 }
 
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
+/// A conversion failed, by which [`lane::statement`](super::lane::statement) breaks off.
+pub(crate) const GONE: i32 = 241;
 const REFUSED: i32 = 18;
 const INTERNAL: (Code, &str) = (Code::Internal, "mongodb refused a command; report this defect");
 

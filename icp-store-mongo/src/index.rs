@@ -88,6 +88,7 @@ fn table() -> Vec<(&'static str, Indexes)> {
             vec![
                 ("ready", doc! { "lane": 1, "due_at": 1, "_id": 1 }, ready()),
                 ("line", doc! { "line": 1, "_id": 1 }, Sparse),
+                ("ordered", doc! { "lane": 1 }, Where(doc! { "fifo": true })),
                 ("owner", doc! { "owner": 1, "_id": 1 }, Sparse),
                 ("of_event", doc! { "event": 1, "_id": 1 }, All),
                 ("of_org", doc! { "org": 1, "_id": 1 }, All),
@@ -106,7 +107,7 @@ fn table() -> Vec<(&'static str, Indexes)> {
                 ("repeat", doc! { "repeat.id": 1 }, Sparse),
                 (
                     "follows",
-                    doc! { "event": 1, "integration": 1, "replay_of": 1, "follows": 1 },
+                    doc! { "event": 1, "integration": 1, "follows": 1 },
                     UniqueWhere(doc! { "follows": { "$exists": true } }),
                 ),
                 ("stir", doc! { "stir": 1 }, Sparse),

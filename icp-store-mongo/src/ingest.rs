@@ -71,7 +71,7 @@ pub(crate) async fn ingest(store: &MongoStore, batch: &Ingest) -> Result<Vec<Ing
         .zip(&answers)
         .filter_map(|(item, answer)| matches!(answer, Ingested::Accepted { .. }).then_some(item))
         .collect();
-    let leased = deliver(store, batch, &accepted).await?;
+    let leased = deliver(store, batch, &accepted, &seeds).await?;
     forget_outbox(store, batch, &answers).await?;
     for (item, answer) in batch.items.iter().zip(&mut answers) {
         if let Ingested::Accepted { leased: own } = answer {
@@ -176,6 +176,7 @@ async fn deliver(
     store: &MongoStore,
     batch: &Ingest,
     items: &[&IngestItem],
+    seeds: &[lane::Wanted<'_>],
 ) -> Result<HashSet<DeliveryId>, Failure> {
     let all: Vec<(&Event, &NewDelivery)> = items
         .iter()
@@ -219,7 +220,7 @@ async fn deliver(
             lost.push((new.lane.id, hand_over::first_lease(new.id)));
         }
     }
-    changes.apply(store, batch.now).await?;
+    changes.apply_to(store, seeds, batch.now).await?;
     place::renounce(store, lost, batch.now).await?;
     let ids = items.iter().filter(|item| !item.deliveries.is_empty()).map(|item| item.event.id);
     finish::close(store, bins(ids, EventId::to_bytes)).await?;

@@ -4,6 +4,8 @@
 //! happened to it: `claims` counts leases that were taken, `wakes` deliveries that got ready,
 //! `turns` changes of what it allows.
 
+pub(crate) mod prune;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use icp_core::delivery::health::{LaneHealth, LaneRules, Pace};
@@ -74,6 +76,11 @@ impl Change {
         self.block = self.block.max(Some(ms(until)));
     }
 
+    /// Whether it tells of a delivery.
+    fn brings(&self) -> bool {
+        self.wake || self.due.is_some()
+    }
+
     /// The stages that make the change.
     pub(crate) fn stages(&self, floor: Option<i64>, now: Timestamp) -> Vec<Bson> {
         let wakes = doc! { "$or": ["$runnable", self.wake] };
@@ -98,7 +105,7 @@ impl Change {
             },
             "blocked_until": { "$ifNull": [blocked, "$$REMOVE"] },
         };
-        if self.wake || self.due.is_some() {
+        if self.brings() {
             set.insert("wakes", doc! { "$add": ["$wakes", 1_i64] });
         }
         if self.ended > 0 {
@@ -132,7 +139,8 @@ fn paced(ended: i64, now: Timestamp) -> Document {
     }
 }
 
-/// The last stage of every change: what claims find the lane by follows from the rest of it.
+/// The last stage of every change: what claims find the lane by follows from the rest of it. A
+/// lane that is about to be removed stays.
 pub(crate) fn finish() -> Bson {
     let rests = doc! { "$gt": ["$rests", 0] };
     let blocked = doc! { "$gt": ["$blocked_until", Bson::Null] };
@@ -143,6 +151,7 @@ pub(crate) fn finish() -> Bson {
     let idles = doc! { "$or": [{ "$not": ["$runnable"] }, rests.clone(), blocked.clone()] };
     let works = doc! { "$or": ["$runnable", { "$gt": ["$next_due", Bson::Null] }] };
     doc! { "$set": {
+        "going": "$$REMOVE",
         "busy": { "$cond": [idles.clone(), "$$REMOVE", true] },
         "turn": { "$cond": [{ "$or": [idles, full] }, "$$REMOVE", "$pass"] },
         "alarm": { "$cond": [
@@ -169,22 +178,49 @@ impl Changes {
 
     /// Makes the changes, whatever the health of the lanes.
     pub(crate) async fn apply(self, store: &MongoStore, now: Timestamp) -> Result<(), Failure> {
+        self.apply_to(store, &[], now).await
+    }
+
+    /// As [`apply`](Self::apply). A lane that was removed since somebody saw it is made again where
+    /// a delivery waits in it, as `wanted` says.
+    pub(crate) async fn apply_to(
+        self,
+        store: &MongoStore,
+        wanted: &[Wanted<'_>],
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         if self.0.is_empty() {
             return Ok(());
         }
         let floor = floor_for(store, self.0.values()).await?;
-        let statements: Vec<_> = self
-            .0
-            .iter()
-            .map(|(lane, change)| statement(doc! { "_id": bin(*lane) }, change.stages(floor, now)))
-            .collect();
-        store.update(LANE, &statements, Miss::Counted, Lasts::No).await?;
+        let mut statements: BTreeMap<[u8; 16], Statement> = BTreeMap::new();
+        for (lane, change) in &self.0 {
+            let change = statement(doc! { "_id": bin(*lane) }, change.stages(floor, now));
+            statements.insert(*lane, change);
+        }
+        let all: Vec<Statement> = statements.values().cloned().collect();
+        if store.update(LANE, &all, Miss::Counted, Lasts::No).await?.matched == all.len() {
+            return Ok(());
+        }
+        for id in look_up(store, self.0.keys().copied().map(LaneId::from_bytes)).await?.keys() {
+            statements.remove(&id.to_bytes());
+        }
+        statements.retain(|id, _| self.0.get(id).is_some_and(Change::brings));
+        let gone = statements.keys().copied().collect();
+        let made = prune::make_again(store, gone, wanted).await?;
+        statements.retain(|id, _| made.contains(id));
+        let again: Vec<Statement> = statements.into_values().collect();
+        store.update(LANE, &again, Miss::Counted, Lasts::No).await?;
         Ok(())
     }
 }
 
-/// A change of a lane by `stages`.
+/// A change of a lane by `stages`. It makes no lane: the server is told to make a document that is
+/// missing only to tell which one it is, and breaks off where it would.
 pub(crate) fn statement(filter: Document, mut stages: Vec<Bson>) -> Statement {
+    let gone = doc! { "$toInt": { "$concat": ["gone", { "$ifNull": ["$org", ""] }] } };
+    let missing = doc! { "$eq": [{ "$type": "$org" }, "missing"] };
+    stages.push(doc! { "$set": { "org": { "$cond": [missing, gone, "$org"] } } }.into());
     stages.push(finish());
     Statement { filter, change: stages.into() }
 }

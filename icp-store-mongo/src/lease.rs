@@ -11,29 +11,28 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, doc};
 
 use super::batch::{Lasts, Statement};
-use super::error::{Failure, corrupt};
+use super::error::Failure;
 use super::place;
 use super::row::{self, Fields, bin, bins, ms};
 use super::store::{DELIVERY, EVENT, MongoStore};
 
-/// Leases what was picked, and reads its events.
+/// Leases what was picked, and reads its events; answers beside it what has lost its event.
 pub(crate) async fn lease_all(
     store: &MongoStore,
     claim: &Claim,
     picked: Vec<Delivery>,
-) -> Result<Vec<ClaimedDelivery>, Failure> {
-    if picked.is_empty() {
-        return Ok(Vec::new());
-    }
+) -> Result<(Vec<ClaimedDelivery>, Vec<Delivery>), Failure> {
     let events = picked_events(&picked);
     let (leased, events) =
         try_join(lease(store, claim, picked), read_events(store, events)).await?;
-    let whole = leased.into_iter().map(|delivery| {
-        let event = events.get(&delivery.event).cloned();
-        let event = event.ok_or_else(|| corrupt("a delivery has lost its event"))?;
-        Ok(ClaimedDelivery { delivery, event })
-    });
-    whole.collect()
+    let (mut whole, mut lost) = (Vec::with_capacity(leased.len()), Vec::new());
+    for delivery in leased {
+        match events.get(&delivery.event).cloned() {
+            Some(event) => whole.push(ClaimedDelivery { delivery, event }),
+            None => lost.push(delivery),
+        }
+    }
+    Ok((whole, lost))
 }
 
 /// Leases what was picked; answers what was won.
@@ -133,9 +132,7 @@ async fn read_events(
 ) -> Result<HashMap<EventId, Arc<Event>>, Failure> {
     let ids = bins(ids, EventId::to_bytes);
     let found = store.all(EVENT, doc! { "_id": { "$in": ids } }, row::plain_event()).await?;
-    let events = found.iter().map(|found| {
-        let event = row::event(found)?;
-        Ok((event.id, Arc::new(event)))
-    });
-    events.collect()
+    // One that cannot be read is as good as lost.
+    let events = found.iter().filter_map(|found| row::event(found).ok());
+    Ok(events.map(|event| (event.id, Arc::new(event))).collect())
 }

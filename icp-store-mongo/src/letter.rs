@@ -20,8 +20,8 @@ use super::error::{Failure, told};
 use super::finish::at_most;
 use super::lane::{self, Changes};
 use super::row::{self, Fields, UNJUDGED, bin, bins, count, more_than, ms};
-use super::stay;
 use super::store::{DELIVERY, MongoStore};
+use super::{stay, step};
 
 #[async_trait]
 impl LetterStore for MongoStore {
@@ -251,18 +251,16 @@ async fn due(store: &MongoStore, now: Timestamp, limit: usize) -> Result<Vec<Due
         .await?
         .try_collect()
         .await?;
-    let rows = found.iter().map(row::delivery).collect::<Result<Vec<_>>>()?;
+    // One that cannot be read waits for whoever mends it, and keeps no other from its round.
+    let rows = found.iter().filter_map(|found| Some((found, row::delivery(found).ok()?)));
+    let rows: Vec<(&Document, Delivery)> = rows.collect();
     let lanes =
-        lane::look_up(store, rows.iter().map(|row| row.lane).collect::<HashSet<_>>()).await?;
-    let successors = successors(store, &found).await?;
-    let carried_on = |id: DeliveryId| {
-        let of = successors.get(&id.to_bytes());
-        of.is_some_and(|of| of.values().copied().any(carries_on))
-    };
-    let letters = rows.into_iter().zip(&found).map(|(delivery, found)| DueLetter {
+        lane::look_up(store, rows.iter().map(|(_, row)| row.lane).collect::<HashSet<_>>()).await?;
+    let line = Line::read(store, &found).await?;
+    let letters = rows.into_iter().map(|(found, delivery)| DueLetter {
         lane: lanes.get(&delivery.lane).map(|seen| seen.lane.clone()),
         due_at: retry_at(found),
-        carried_on: carried_on(delivery.id),
+        carried_on: line.carries_on(found),
         delivery,
     });
     Ok(letters.collect())
@@ -294,11 +292,13 @@ async fn judge_one(
 ) -> Result<bool, Failure> {
     let mut follows = 0;
     if matches!(judgement.verdict, Verdict::Retry { .. }) {
-        let states = repeats(store, judgement.delivery).await?;
-        if states.iter().copied().any(carries_on) {
+        let letter = doc! { "_id": bin(judgement.delivery.to_bytes()) };
+        let found = store.all(DELIVERY, letter, doc! { "event": 1, "integration": 1 }).await?;
+        let line = Line::read(store, &found).await?;
+        if found.iter().any(|letter| line.carries_on(letter)) {
             return Ok(false);
         }
-        follows = count(states.len());
+        follows = line.0.iter().map(step::next_place).max().unwrap_or_default();
     }
     let change = match &judgement.verdict {
         Verdict::Plan { due_at } => doc! { "$set": { "judge_at": ms(*due_at) } },
@@ -323,12 +323,34 @@ async fn judge_one(
     Ok(store.lasting(DELIVERY).update_one(as_seen, change).await?.matched_count > 0)
 }
 
-/// The states of the deliveries that repeat one.
-async fn repeats(store: &MongoStore, id: DeliveryId) -> Result<Vec<DeliveryState>, Failure> {
-    let letter = doc! { "_id": bin(id.to_bytes()) };
-    let found = store.all(DELIVERY, letter, doc! { "event": 1 }).await?;
-    let successors = successors(store, &found).await?;
-    Ok(successors.values().flat_map(BTreeMap::values).copied().collect())
+/// All deliveries of the events of letters.
+struct Line(Vec<Document>);
+
+impl Line {
+    async fn read(store: &MongoStore, letters: &[Document]) -> Result<Self, Failure> {
+        let events: Vec<Bson> =
+            letters.iter().filter_map(|letter| letter.get("event").cloned()).collect();
+        let fields =
+            doc! { "event": 1, "integration": 1, "replay_of": 1, "state": 1, "follows": 1 };
+        let mut rows = store.all(DELIVERY, doc! { "event": { "$in": events } }, fields).await?;
+        if let [letter] = letters {
+            rows.retain(|row| alike(row, letter));
+        }
+        Ok(Self(rows))
+    }
+
+    /// Whether one of them carries a letter on.
+    fn carries_on(&self, letter: &Document) -> bool {
+        let id = letter.maybe_id("_id");
+        let after = |row: &&Document| row.maybe_id("_id") > id || row.maybe_id("replay_of") == id;
+        let newer = self.0.iter().filter(|row| alike(row, letter)).filter(after);
+        newer.filter_map(|row| row.named::<DeliveryState>("state").ok()).any(carries_on)
+    }
+}
+
+/// Whether two deliveries are of one event to one integration.
+fn alike(one: &Document, other: &Document) -> bool {
+    ["event", "integration"].iter().all(|field| one.get(field) == other.get(field))
 }
 
 /// Makes the deliveries of rounds that letters are waiting for. Where a replay was quicker, what it

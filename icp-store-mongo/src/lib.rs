@@ -57,6 +57,7 @@ mod stay;
 mod step;
 mod store;
 mod turn;
+mod unreadable;
 
 pub use config::Builder;
 pub use migrate::{MigrationStatus, Migrations, PlannedMigration};

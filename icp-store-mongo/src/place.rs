@@ -198,11 +198,12 @@ async fn rows_of(
     }
     let fields = doc! { "state": 1, "epoch": 1 };
     let found = store.all(DELIVERY, doc! { "_id": { "$in": ids } }, fields).await?;
+    // One that cannot be read is ended by whoever claims or rescues it.
     let read = |row: &Document| {
-        let id = DeliveryId::from_bytes(row.id("_id")?);
-        Ok((id, (row.named("state")?, row.small("epoch")?)))
+        let id = DeliveryId::from_bytes(row.id("_id").ok()?);
+        Some((id, (row.named("state").ok()?, row.small("epoch").ok()?)))
     };
-    found.iter().map(read).collect()
+    Ok(found.iter().filter_map(read).collect())
 }
 
 /// Makes sure that leases never come that did not for long; answers which.
@@ -252,7 +253,8 @@ async fn not_among(store: &MongoStore, places: &[Place]) -> Result<Vec<(LaneId, 
     let known: HashSet<Lease> = places.iter().map(|place| place.lease).collect();
     for row in &found {
         let delivery = DeliveryId::from_bytes(row.id("_id")?);
-        let lease = Lease { delivery, epoch: row.small("epoch")? };
+        let Ok(epoch) = row.small("epoch") else { continue };
+        let lease = Lease { delivery, epoch };
         if !known.contains(&lease) {
             lost.push((LaneId::from_bytes(row.id("lane")?), lease));
         }

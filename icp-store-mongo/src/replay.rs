@@ -233,6 +233,5 @@ async fn deliveries(
 ) -> Result<Page<Delivery>, Failure> {
     step::finish_step(store, query.job).await?;
     let filter = doc! { "job": bin(query.job.to_bytes()), "org": org.as_str() };
-    let items = delivery::page(store, filter, query.page.after, query.page.limit).await?;
-    Ok(Page::cut(items, query.page.limit))
+    delivery::page(store, filter, query.page.after, query.page.limit).await
 }

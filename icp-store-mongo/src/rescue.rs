@@ -2,6 +2,7 @@
 //! due ones.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 
 use futures_util::TryStreamExt;
 use icp_core::delivery::{
@@ -16,7 +17,7 @@ use super::error::Failure;
 use super::lane::Changes;
 use super::row::{self, Fields, UNJUDGED, bin, count, ms};
 use super::store::{DELIVERY, MongoStore, SESSION};
-use super::{finish, place, sleep};
+use super::{finish, place, sleep, unreadable};
 
 pub(crate) async fn rescue(store: &MongoStore, rescue: &Rescue) -> Result<Vec<Rescued>, Failure> {
     let filter = match rescue.of {
@@ -64,7 +65,10 @@ async fn take_back(
     }
     let token = ObjectId::new();
     let (mut statements, mut taken) = (Vec::new(), Vec::new());
-    for found in found {
+    let (found, spoilt): (Vec<&Document>, Vec<&Document>) =
+        found.iter().partition(|found| row::delivery(found).is_ok());
+    unreadable::end(store, &spoilt, &AtomicU64::new(0), rescue.now).await?;
+    for found in &found {
         let row = row::delivery(found)?;
         let rescues = row.rescues.saturating_add(1);
         let mut set = doc! { "updated_at": ms(rescue.now), "settle": token };

@@ -8,14 +8,13 @@ use icp_core::id::{EventId, OrgId};
 use icp_core::retention::{Cutoffs, Prune, Pruned, RetentionStore, What};
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::Hint;
 
 use super::batch::{Lasts, Miss, Statement};
-use super::commit;
 use super::error::{Failure, told};
 use super::row::{Fields, bin, count, ms};
-use super::stay;
-use super::step;
-use super::store::{AUDIT, DELIVERY, EVENT, MongoStore, REPLAY, VERSION};
+use super::store::{AUDIT, DELIVERY, EVENT, LANE, MongoStore, REPLAY, VERSION};
+use super::{commit, lane, stay, step};
 
 #[async_trait]
 impl RetentionStore for MongoStore {
@@ -33,7 +32,7 @@ async fn next_organization(
     after: Option<&OrgId>,
 ) -> Result<Option<OrgId>, Failure> {
     let mut next = None;
-    for noun in [EVENT, AUDIT, REPLAY] {
+    for noun in [EVENT, AUDIT, REPLAY, LANE] {
         let filter =
             after.map_or_else(|| doc! {}, |after| doc! { "org": { "$gt": after.as_str() } });
         let first = store.first(noun, filter, doc! { "org": 1, "_id": 1 }, doc! { "org": 1 });
@@ -67,6 +66,7 @@ async fn prune_some(store: &MongoStore, prune: &Prune) -> Result<Pruned, Failure
             Pruned { history: gone, next: again(gone, limit), ..none }
         }
         What::Replays { before } => replays(store, org, before, limit).await?,
+        What::Lanes => lane::prune::prune(store, prune).await?,
         _ => none,
     })
 }
@@ -191,7 +191,11 @@ async fn records(store: &MongoStore, prune: &Prune, cutoffs: &Cutoffs) -> Result
     if let Some(last) = old.last().filter(|_| more) {
         pruned.next = Some(EventId::from_bytes(last.id("_id")?).to_string());
     }
-    prune_events(store, &old, cutoffs, prune.now, &mut pruned).await?;
+    if prune_events(store, &old, cutoffs, prune, &mut pruned).await? {
+        // The same events once more, until nothing of theirs is left that has to go.
+        let again = || EventId::from_bytes([0; 16]).to_string();
+        pruned.next = Some(prune.after.clone().unwrap_or_else(again));
+    }
     Ok(pruned)
 }
 
@@ -204,48 +208,61 @@ struct Old {
     fan_out: Vec<Bson>,
 }
 
+/// Answers whether there may be more deliveries of the events to remove.
 async fn prune_events(
     store: &MongoStore,
     events: &[&Document],
     cutoffs: &Cutoffs,
-    now: Timestamp,
+    prune: &Prune,
     pruned: &mut Pruned,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     if events.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     finish(store, events).await?;
     let may_go = |event: &&&Document| {
-        let keyed = event.maybe_int("key_until").is_some_and(|until| until > ms(now));
+        let keyed = event.maybe_int("key_until").is_some_and(|until| until > ms(prune.now));
         let young = event.maybe_int("received_at").is_none_or(|at| at >= ms(cutoffs.events));
         !keyed && !young && !event.contains_key("pending")
     };
     let going: Vec<Bson> =
         events.iter().filter(may_go).filter_map(|event| event.get("_id").cloned()).collect();
     stay::mark(store, &going).await?;
-    let old = old_deliveries(store, events, cutoffs).await?;
+    let old = old_deliveries(store, events, cutoffs, prune.deliveries()).await?;
     remove_rows(store, &old, pruned).await?;
     pruned.events += stay::remove(store, going).await?;
-    Ok(())
+    Ok(old.values().map(|old| old.rows.len()).sum::<usize>() >= prune.deliveries())
 }
 
 async fn old_deliveries(
     store: &MongoStore,
     events: &[&Document],
     cutoffs: &Cutoffs,
+    most: usize,
 ) -> Result<HashMap<[u8; 16], Old>, Failure> {
     let ids: Vec<Bson> = events.iter().filter_map(|event| event.get("_id").cloned()).collect();
-    let fields = doc! { "event": 1, "state": 1, "updated_at": 1, "replay_of": 1 };
+    let fields = doc! { "event": 1, "state": 1, "replay_of": 1 };
     let mut of_events = idle();
     of_events.insert("event", doc! { "$in": ids });
+    let dead = DeliveryState::Dead.as_str();
+    let before = |cutoff| doc! { "$lt": ms(cutoff) };
+    let ages = vec![
+        doc! { "state": dead, "updated_at": before(cutoffs.dead_letters) },
+        doc! { "state": { "$ne": dead }, "updated_at": before(cutoffs.deliveries) },
+    ];
+    of_events.insert("$or", ages);
+    let found: Vec<Document> = store
+        .light(DELIVERY)
+        .find(of_events)
+        .projection(fields)
+        .hint(Hint::Name("of_event".into()))
+        .limit(count(most))
+        .await?
+        .try_collect()
+        .await?;
     let mut old: HashMap<[u8; 16], Old> = HashMap::new();
-    for row in store.all(DELIVERY, of_events, fields).await? {
-        let state: DeliveryState = row.named("state")?;
-        let dead = state == DeliveryState::Dead;
-        let cutoff = if dead { cutoffs.dead_letters } else { cutoffs.deliveries };
-        if row.int("updated_at")? >= ms(cutoff) {
-            continue;
-        }
+    for row in found {
+        let dead = row.maybe_text("state") == Some(dead);
         let of = old.entry(row.id("event")?).or_default();
         let id = row.get("_id").cloned().unwrap_or(Bson::Null);
         if !row.contains_key("replay_of") {

@@ -108,7 +108,10 @@ pub(crate) async fn asleep(
 async fn ready(store: &MongoStore, ids: &[Bson]) -> Result<HashMap<DeliveryId, u32>, Failure> {
     let ready = doc! { "_id": { "$in": ids }, "state": "ready" };
     let found = store.all(DELIVERY, ready, doc! { "epoch": 1 }).await?;
-    let epoch = |row: &Document| Ok((DeliveryId::from_bytes(row.id("_id")?), row.small("epoch")?));
+    // One that cannot be read wakes its lane too, and is ended by whoever claims it.
+    let epoch = |row: &Document| {
+        Ok((DeliveryId::from_bytes(row.id("_id")?), row.small("epoch").unwrap_or_default()))
+    };
     found.iter().map(epoch).collect()
 }
 

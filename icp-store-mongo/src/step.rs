@@ -1,9 +1,10 @@
 //! Steps of replays: each is committed by its job, which lists the deliveries that follow.
 //!
-//! Jobs that look at the same event at once list the same repeat, each under an id of its own. So
-//! each row keeps as `follows` how many others repeated the same delivery before, which a unique
-//! index lets no second one say: the first insert decides, and a job that is late counts what it
-//! listed as left out.
+//! Jobs and rounds that look at the same event at once list a repeat each, under an id of its own;
+//! not even of the same delivery, where a repeat was called off meanwhile. So each row keeps as
+//! `follows` its place among the repeats of its event to its integration, which a unique index lets
+//! no second one have: the first insert decides, and a job that is late counts what it listed as
+//! left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -43,7 +44,7 @@ pub(crate) async fn take_step(store: &MongoStore, step: &ReplayStep) -> Result<R
     Err(contended().into())
 }
 
-/// An item, and how many deliveries have repeated the same one before.
+/// An item, and its place among the repeats of its event to its integration.
 type Admitted<'a> = (&'a NewReplay, i64);
 
 /// The items whose events nobody else has replayed meanwhile.
@@ -52,17 +53,16 @@ async fn admitted<'a>(
     items: &'a [NewReplay],
 ) -> Result<Vec<Admitted<'a>>, Failure> {
     let ids = bins(items.iter().map(|item| item.event), EventId::to_bytes);
-    let fields = doc! { "event": 1, "integration": 1, "replay_of": 1 };
+    let fields = doc! { "event": 1, "integration": 1, "follows": 1 };
     let mut newest: HashMap<(EventId, ResourceId), DeliveryId> = HashMap::new();
-    let mut repeats: HashMap<DeliveryId, i64> = HashMap::new();
+    let mut places: HashMap<(EventId, ResourceId), i64> = HashMap::new();
     let of_events = doc! { "event": { "$in": ids.clone() } };
     for row in store.all(DELIVERY, of_events, fields).await? {
         let id = DeliveryId::from_bytes(row.id("_id")?);
         let key = (EventId::from_bytes(row.id("event")?), row.named("integration")?);
+        let place = places.entry(key.clone()).or_default();
+        *place = next_place(&row).max(*place);
         newest.entry(key).and_modify(|newest| *newest = id.max(*newest)).or_insert(id);
-        if let Some(old) = row.maybe_id("replay_of") {
-            *repeats.entry(DeliveryId::from_bytes(old)).or_default() += 1;
-        }
     }
     let there = store.all(EVENT, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }).await?;
     let there = there.iter().map(|event| event.id("_id").map(EventId::from_bytes));
@@ -71,12 +71,18 @@ async fn admitted<'a>(
     for item in items {
         let key = (item.event, item.new.integration.clone());
         if there.contains(&item.event) && newest.get(&key).copied() == item.replay_of {
+            let place = places.entry(key.clone()).or_default();
+            admitted.push((item, *place));
+            *place += 1;
             newest.insert(key, item.new.id);
-            let before = item.replay_of.and_then(|old| repeats.get(&old).copied());
-            admitted.push((item, before.unwrap_or_default()));
         }
     }
     Ok(admitted)
+}
+
+/// The place behind that of a delivery.
+pub(crate) fn next_place(row: &Document) -> i64 {
+    row.maybe_int("follows").map_or(0, |place| place + 1)
 }
 
 /// A delivery that is still to be made, as its job lists it.
@@ -169,7 +175,7 @@ async fn late(
     if known.is_empty() {
         return Ok(Vec::new());
     }
-    let fields = ["event", "integration", "replay_of", "follows"];
+    let fields = ["event", "integration", "follows"];
     let place = |row: &Document| fields.map(|field| row.get(field).cloned());
     let events: Vec<Bson> =
         known.iter().filter_map(|at| rows.get(*at)?.get("event").cloned()).collect();

@@ -17,7 +17,7 @@ use crate::dialect::Dialect;
 use crate::error::Failure;
 use crate::health::Health;
 use crate::lane::{self, Changes};
-use crate::link::Conn;
+use crate::link::{Conn, Row};
 use crate::row::{self, DELIVERY, LANE};
 use crate::scope::Scope;
 use crate::statement::{statement, text};
@@ -50,7 +50,10 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
         {
             return Ok(nothing);
         }
-        let leased = commit!(self, Scope::Node, "claim", |tx| claim::lease(tx, &claim).await)?;
+        let leased = commit!(self, Scope::Node, "claim", |tx| {
+            claim::lease(tx, &claim, self.width()).await
+        })?;
+        claim::unreadable::tell(leased.unreadable());
         self.calm().store(leased.is_empty(), Ordering::Relaxed);
         if leased.is_empty() {
             return Ok(leased.with(&HashMap::new()).0);
@@ -317,8 +320,25 @@ async fn list(
         .bind(row::more_than(query.page.limit))
         .fetch_all(conn)
         .await?;
-    let items = rows.iter().map(row::delivery).collect::<Result<_, _>>()?;
-    Ok(Page::cut(items, query.page.limit))
+    readable(&rows, query.page.limit)
+}
+
+/// The page of what can be read. Where nothing can, there would be no place to go on from.
+pub(crate) fn readable(rows: &[Row], limit: usize) -> Result<Page<Delivery>, Failure> {
+    let mut items = Vec::with_capacity(rows.len());
+    let mut fault = None;
+    for found in rows.iter().take(limit) {
+        match row::delivery(found) {
+            Err(failure) if failure.is_corrupt() => fault = Some(failure),
+            read => items.push(read?),
+        }
+    }
+    match fault {
+        Some(failure) if items.is_empty() => return Err(failure),
+        Some(_) => tracing::warn!("deliveries that cannot be read are left out of a list"),
+        None => {}
+    }
+    Ok(Page { items, more: rows.len() > limit })
 }
 
 pub(crate) const ATTEMPTS: &str = "SELECT a.delivery, a.epoch, a.number, a.started_at, \

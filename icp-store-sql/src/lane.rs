@@ -1,3 +1,5 @@
+pub(crate) mod prune;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use icp_core::delivery::health::Pace;

@@ -295,9 +295,11 @@ async fn give_up(
     Ok(())
 }
 
-/// How many deliveries carry `d` on, by the states of [`icp_core::letter::carries_on`].
+/// How many deliveries carry `d` on, by the states of [`icp_core::letter::carries_on`]. One that
+/// repeats a repeat of it does so too, and is newer.
 const CARRIED_ON: &str = "(SELECT count(*) FROM icp_delivery s INDEXED BY icp_delivery_event \
-     WHERE s.event = d.event AND s.replay_of = d.id AND s.state IN (0, 1, 2, 3))";
+     WHERE s.event = d.event AND s.integration = d.integration \
+     AND (s.id > d.id OR s.replay_of = d.id) AND s.state IN (0, 1, 2, 3))";
 
 /// Letters that were not judged yet, or whose round is due: its parameters are the moment and the
 /// limit.
@@ -322,8 +324,13 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: usize) -> Result<Vec<Du
         for found in &rows {
             let lane = found.try_get::<Option<&str>>(2)?;
             let lane = lane.map(serde_json::from_str::<LaneRow<'_>>).transpose()?;
+            let delivery = match row::delivery(found) {
+                // It waits for whoever mends it, without keeping the others from their rounds.
+                Err(failure) if failure.is_corrupt() => continue,
+                read => read?,
+            };
             letters.push(DueLetter {
-                delivery: row::delivery(found)?,
+                delivery,
                 lane: lane.map(LaneRow::read).transpose()?,
                 due_at: row::maybe_time(found, 1)?,
                 carried_on: found.try_get::<i64>(3)? > 0,

@@ -103,6 +103,14 @@ pub(crate) fn fill(dialect: Dialect) -> Vec<String> {
              END, 0, 100 FROM {lanes}",
             id("n + 1")
         ),
+        // Lanes of keys that have no deliveries.
+        format!(
+            "INSERT INTO icp_lane (id, org, integration, order_key, fifo, weight, pass, runnable, \
+             in_flight, max_in_flight, paused, allowed) SELECT {}, 'org-30', 'crm-30', 'key', 1, \
+             1, 0, 0, 0, 1, 0, 1 FROM {}",
+            id("n + 1000000"),
+            rows(100)
+        ),
         format!(
             "INSERT INTO icp_history (revision, org, kind, id, labels, spec, status, version, \
              created_at, updated_at, deleted) SELECT n, {org}, 'integration', {of_lane}, '{{}}', \
@@ -296,8 +304,10 @@ async fn prune<D: Database>(store: &SqlStore<D>) {
         What::Audit { before },
         What::History { before },
         What::Replays { before },
+        What::Lanes,
     ] {
-        let prune = Prune { org: org.clone(), what, after: None, limit: 100, now: NOW };
+        let limit = if what == What::Lanes { 1_000 } else { 100 };
+        let prune = Prune { org: org.clone(), what, after: None, limit, now: NOW };
         let pruned = store.prune(&prune).await.unwrap();
         assert!(pruned.by_kind().iter().any(|(_, count)| *count > 0), "{what:?}");
     }

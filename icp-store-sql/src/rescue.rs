@@ -1,7 +1,8 @@
 use icp_core::delivery::{DeliveryState, Rescue, RescueOf, Rescued, Sweep, Swept};
-use icp_core::id::DeliveryId;
+use icp_core::id::{DeliveryId, OrgId};
 use icp_core::time::Timestamp;
 
+use crate::claim::unreadable;
 use crate::error::Failure;
 use crate::lane::{self, Changes};
 use crate::link::{Conn, Row};
@@ -45,26 +46,56 @@ pub(crate) async fn rescue(conn: &mut Conn<'_>, rescue: &Rescue) -> Result<Vec<R
         RescueOf::Orphans { before } => orphans(&mut *conn, rescue, before).await?,
     };
     let mut changes = Changes::default();
-    let mut rescued = Vec::new();
-    let lanes = leased.iter().map(|found| row::bytes(found, 1)).collect::<Result<Vec<_>, _>>()?;
-    lane::lock(conn, lanes).await?;
-    for found in leased {
-        let rescues = found.try_get::<u32>(2)?.saturating_add(1);
-        let poison = rescues >= rescue.max_rescues;
+    let (mut rescued, mut unreadable) = (Vec::new(), Vec::new());
+    lane::lock(conn, leased.iter().filter_map(|found| row::bytes(found, 1).ok())).await?;
+    for found in &leased {
+        let lease = match Leased::read(found) {
+            Err(failure) if failure.is_corrupt() => {
+                unreadable.push(row::delivery_name(found, 0)?);
+                let id: &[u8] = found.try_get(0)?;
+                unreadable::end_leased(conn, id, rescue.now).await?;
+                if let Ok(lane) = row::bytes(found, 1) {
+                    let change = changes.of(lane);
+                    change.freed += 1;
+                    change.wake = true;
+                }
+                continue;
+            }
+            read => read?,
+        };
+        let poison = lease.rescues.saturating_add(1) >= rescue.max_rescues;
         let state = if poison { DeliveryState::Dead } else { DeliveryState::Ready };
-        let delivery = row::bytes(&found, 0)?;
-        release(conn, (delivery, found.try_get(4)?), state, rescue).await?;
-        let change = changes.of(row::bytes(&found, 1)?);
+        release(conn, (lease.delivery, lease.epoch), state, rescue).await?;
+        let change = changes.of(lease.lane);
         change.freed += 1;
         change.wake |= !poison;
-        rescued.push(Rescued {
-            delivery: DeliveryId::from_bytes(delivery),
-            org: row::org(&found, 3)?,
-            state,
-        });
+        let delivery = DeliveryId::from_bytes(lease.delivery);
+        rescued.push(Rescued { delivery, org: lease.org, state });
     }
     changes.apply(conn).await?;
+    unreadable::tell(&unreadable);
     Ok(rescued)
+}
+
+/// A row of [`OWNED`] or [`ORPHANS`].
+struct Leased {
+    delivery: [u8; 16],
+    lane: [u8; 16],
+    rescues: u32,
+    org: OrgId,
+    epoch: u32,
+}
+
+impl Leased {
+    fn read(found: &Row) -> Result<Self, Failure> {
+        Ok(Self {
+            delivery: row::bytes(found, 0)?,
+            lane: row::bytes(found, 1)?,
+            rescues: found.try_get(2)?,
+            org: row::org(found, 3)?,
+            epoch: found.try_get(4)?,
+        })
+    }
 }
 
 pub(crate) const RELEASE: &str = "UPDATE icp_delivery SET state = ?, rescues = rescues + 1, \

@@ -9,6 +9,7 @@ use icp_core::time::Timestamp;
 use sqlx::Database;
 
 use crate::error::Failure;
+use crate::lane;
 use crate::link::Conn;
 use crate::row;
 use crate::scope::Scope;
@@ -31,7 +32,8 @@ pub(crate) const NEXT_ORG: &str = "SELECT min(org) FROM (\
      SELECT min(org) AS org FROM icp_event WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_idempotency WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_audit WHERE org > ?1 \
-     UNION ALL SELECT min(org) FROM icp_replay WHERE org > ?1) v";
+     UNION ALL SELECT min(org) FROM icp_replay WHERE org > ?1 \
+     UNION ALL SELECT min(org) FROM icp_lane WHERE org > ?1) v";
 
 async fn next_org(conn: &mut Conn<'_>, after: Option<&OrgId>) -> Result<Option<OrgId>, Failure> {
     // No id is empty, so each is greater.
@@ -50,6 +52,7 @@ async fn one_batch(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure
         What::Audit { before } => audit(conn, prune, before).await,
         What::History { before } => history(conn, prune, before).await,
         What::Replays { before } => replays(conn, prune, before).await,
+        What::Lanes => lane::prune::prune(conn, prune).await,
         _ => {
             Err(Error::new(Code::Unsupported, "this store cannot prune that; use a newer one")
                 .into())
@@ -57,7 +60,7 @@ async fn one_batch(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure
     }
 }
 
-fn limit(prune: &Prune) -> i64 {
+pub(crate) fn limit(prune: &Prune) -> i64 {
     i64::try_from(prune.limit).unwrap_or(i64::MAX)
 }
 
@@ -104,10 +107,6 @@ pub(crate) const DELIVERIES: (&str, &str) = (
      LIMIT ?",
 );
 
-/// For each event that is looked at, so many deliveries are removed by one transaction at the most:
-/// an event may have thousands, and their rows are locked meanwhile.
-const OF_AN_EVENT: usize = 10;
-
 /// Answers whether there may be more.
 async fn deliveries(
     conn: &mut Conn<'_>,
@@ -116,7 +115,7 @@ async fn deliveries(
     events: &[[u8; 16]],
     pruned: &mut Pruned,
 ) -> Result<bool, Failure> {
-    let most = prune.limit.saturating_mul(OF_AN_EVENT);
+    let most = prune.deliveries();
     let mut gone = Vec::new();
     let mut of_event: BTreeMap<[u8; 16], i64> = BTreeMap::new();
     for chunk in padded(events) {

@@ -78,6 +78,15 @@ pub(crate) fn hex(row: &Row, at: usize) -> Result<[u8; 16], Failure> {
     Ok(digits.to_be_bytes())
 }
 
+/// The name of the delivery whose id stands at `at`, whatever it is.
+pub(crate) fn delivery_name(row: &Row, at: usize) -> Result<String, Failure> {
+    let bytes: &[u8] = row.try_get(at)?;
+    Ok(match bytes.try_into() {
+        Ok(id) => DeliveryId::from_bytes(id).to_string(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    })
+}
+
 pub(crate) fn time(row: &Row, at: usize) -> Result<Timestamp, Failure> {
     Ok(Timestamp::from_millis(row.try_get(at)?))
 }

@@ -6,6 +6,7 @@ use icp_core::delivery::{
 use icp_core::time::Timestamp;
 
 use crate::aside;
+use crate::dialect::Dialect;
 use crate::error::{Failure, corrupt};
 use crate::health::Health;
 use crate::lane::{self, Changes};
@@ -22,6 +23,14 @@ pub(crate) const DELIVERED: (&str, &str) = (
     "UPDATE OR FAIL icp_delivery SET state = ?, updated_at = ?, owner = NULL, lease_until = NULL, \
      reason_code = NULL, reason_message = NULL WHERE state + 0 = 1 AND (id, epoch, lane) IN (VALUES ",
     ")",
+);
+
+/// As [`DELIVERED`], for MySQL, whose planner weighs each row of such a list against each other.
+pub(crate) const DELIVERED_JOINED: (&str, &str) = (
+    "WITH v (id, epoch, lane) AS (VALUES ",
+    ") UPDATE OR FAIL icp_delivery AS d SET state = ?, updated_at = ?, owner = NULL, \
+     lease_until = NULL, reason_code = NULL, reason_message = NULL \
+     FROM v WHERE d.id = v.id AND d.epoch = v.epoch AND d.state + 0 = 1 AND d.lane = v.lane",
 );
 
 pub(crate) const SETTLE: (&str, &str) = (
@@ -126,13 +135,7 @@ async fn end(
     aside::write(&mut script, &aside, now);
     let (delivered, others): (Vec<&Settlement>, Vec<&Settlement>) =
         settled.into_iter().partition(|settlement| matches!(settlement.next, Next::Delivered));
-    for chunk in padded(&delivered) {
-        script.rows(DELIVERED.0, chunk.len(), 3, DELIVERED.1);
-        script.bind(row::state_code(DeliveryState::Delivered)).bind(now.as_millis());
-        for settlement in chunk {
-            bind_lease(&mut script, settlement);
-        }
-    }
+    deliver(&mut script, conn.dialect(), &delivered, now);
     for chunk in padded(&others) {
         script.rows(SETTLE.0, chunk.len(), 9, SETTLE.1);
         for settlement in chunk {
@@ -157,6 +160,24 @@ async fn end(
     follow(&mut script, settlements, now, health)?;
     health.write(conn, &mut script, settlements, now).await?;
     Ok(script)
+}
+
+fn deliver(script: &mut Script, dialect: Dialect, delivered: &[&Settlement], now: Timestamp) {
+    let state = row::state_code(DeliveryState::Delivered);
+    let joined = dialect == Dialect::MySql;
+    let (head, tail) = if joined { DELIVERED_JOINED } else { DELIVERED };
+    for chunk in padded(delivered) {
+        script.rows(head, chunk.len(), 3, tail);
+        if !joined {
+            script.bind(state).bind(now.as_millis());
+        }
+        for settlement in chunk {
+            bind_lease(script, settlement);
+        }
+        if joined {
+            script.bind(state).bind(now.as_millis());
+        }
+    }
 }
 
 /// Adds to `script` what follows from leases that end: their attempts, and what it means to their

@@ -9,6 +9,7 @@ use icp_core::store::{Store, StoreInfo};
 use sqlx::Database;
 use tokio::sync::Notify;
 
+use crate::claim::eligible::Width;
 use crate::error::Failure;
 use crate::link::{Reader, Writer};
 use crate::names::Names;
@@ -27,6 +28,7 @@ struct Shared {
     hint: Notify,
     ill: AtomicBool,
     calm: AtomicBool,
+    width: Width,
     statements: AtomicU64,
 }
 
@@ -63,6 +65,7 @@ impl<D: Database> SqlStore<D> {
             hint: Notify::new(),
             ill: AtomicBool::new(false),
             calm: AtomicBool::new(false),
+            width: Width::default(),
             statements: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared), database: PhantomData }
@@ -123,6 +126,11 @@ impl<D: Database> SqlStore<D> {
     /// Whether the last claim found nothing: a hint that a look is enough.
     pub(crate) fn calm(&self) -> &AtomicBool {
         &self.shared.calm
+    }
+
+    /// How many lanes claims look at.
+    pub(crate) fn width(&self) -> &Width {
+        &self.shared.width
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

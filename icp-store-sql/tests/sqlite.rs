@@ -181,3 +181,97 @@ async fn what_is_erased_is_not_in_the_file_any_more() {
     checkpoint().await;
     assert!(!found(b"ann-canary") && !found(b"subject-canary"));
 }
+
+/// Spoils a column of a delivery, as a damaged page or a careless hand does.
+async fn spoil(path: &std::path::Path, delivery: u128, set: &str) {
+    let url = format!("sqlite://{}", path.display());
+    let mut host = SqliteConnection::connect(&url).await.unwrap();
+    let sql = format!("UPDATE icp_delivery SET {set} WHERE id = ?");
+    let spoilt = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(fixture::id(delivery).to_vec());
+    assert_eq!(spoilt.execute(&mut host).await.unwrap().rows_affected(), 1);
+    host.close().await.unwrap();
+}
+
+fn in_order(n: u128) -> IngestItem {
+    let mut item = item(n, 1);
+    let new = &mut item.deliveries[0];
+    new.lane.mode = LaneMode::Fifo;
+    new.lane.order_key = Some("k".into());
+    new.lane.id = LaneId::of(&item.event.org, &new.integration, Some("k"));
+    item
+}
+
+#[tokio::test]
+async fn a_delivery_that_cannot_be_read_keeps_nobody_from_going_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let session = SessionId::from_bytes([1; 16]);
+    store.open_session(session, NOW).await.unwrap();
+    store.ingest(batch(0..40)).await.unwrap();
+    let items = (100..103).map(in_order).collect();
+    store.ingest(Ingest { items, direct: None, now: NOW }).await.unwrap();
+    let bad = [3, 4, 5, 6, 100];
+    spoil(&path, 3, "rescues = -1").await;
+    spoil(&path, 4, "integration = 'no name!'").await;
+    spoil(&path, 5, "reason_code = CAST(x'fffe' AS TEXT)").await;
+    spoil(&path, 6, "round = -1").await;
+    spoil(&path, 100, "throttles = 99999999999").await;
+
+    let claimed = store.claim(claim(session)).await.unwrap();
+    assert_eq!(claimed.unreadable, 5);
+    let taken: HashSet<_> = claimed.deliveries.iter().map(|c| c.delivery.id).collect();
+    let good = (0..40).filter(|n| !bad.contains(n)).chain([101]);
+    let good: HashSet<_> = good.map(|n| DeliveryId::from_bytes(fixture::id(n))).collect();
+    assert_eq!(taken, good);
+    let again = store.claim(claim(session)).await.unwrap();
+    assert_eq!((again.deliveries.len(), again.unreadable), (0, 0), "each is met once");
+    store.settle(settle(&claimed)).await.unwrap();
+    let next = store.claim(claim(session)).await.unwrap().deliveries;
+    let behind = DeliveryId::from_bytes(fixture::id(102));
+    assert_eq!(next.iter().map(|c| c.delivery.id).collect::<Vec<_>>(), [behind]);
+    let counts = store.counts().await.unwrap();
+    assert!(counts.contains(&(DeliveryState::Dead, 5)), "{counts:?}");
+    assert!(store.audit().await.unwrap().is_clean());
+
+    let org = OrgId::new("acme").unwrap();
+    let page = icp_core::store::PageQuery { after: None, limit: 40 };
+    let query = DeliveryQuery { page, ..DeliveryQuery::default() };
+    let listed = store.deliveries(&org, &query).await.unwrap();
+    // A reason that could not be read gave way to another, and one is of no integration.
+    assert_eq!((listed.items.len(), listed.more), (37, true));
+    let id = DeliveryId::from_bytes(fixture::id(3));
+    assert_eq!(store.delivery(&org, id).await.unwrap_err().code(), Code::StoreCorrupt);
+    let due = icp_core::letter::LetterStore::due_letters(&store, NOW, 9).await.unwrap();
+    assert_eq!(due.len(), 0, "no round is tried");
+
+    spoil(&path, 3, "rescues = 0").await;
+    let replay = Replay {
+        org,
+        delivery: id,
+        id: DeliveryId::from_bytes(fixture::id(200)),
+        expires_at: None,
+        actor: None,
+        now: NOW,
+    };
+    assert_eq!(store.replay(replay).await.unwrap().state, DeliveryState::Ready, "mended");
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_read_keeps_no_other_from_its_rescue() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icp.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let session = SessionId::from_bytes([1; 16]);
+    store.open_session(session, NOW).await.unwrap();
+    store.ingest(batch(0..3)).await.unwrap();
+    assert_eq!(store.claim(claim(session)).await.unwrap().deliveries.len(), 3);
+    spoil(&path, 1, "rescues = -1").await;
+    let of = RescueOf::Session(session);
+    let rescue = Rescue { of, now: NOW, limit: 9, max_rescues: 3 };
+    let rescued = store.rescue(rescue).await.unwrap();
+    assert_eq!(rescued.len(), 2);
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts, [(DeliveryState::Ready, 2), (DeliveryState::Dead, 1)]);
+    assert!(store.audit().await.unwrap().is_clean());
+}

@@ -48,7 +48,7 @@ macro_rules! within {
     };
 }
 
-within!(sqlite, Kind::Sqlite, Most { direct: [0.18, 0.18], claimed: [0.60, 0.40] });
+within!(sqlite, Kind::Sqlite, Most { direct: [0.18, 0.18], claimed: [0.64, 0.40] });
 within!(postgres, Kind::Postgres, Most { direct: [0.21, 0.21], claimed: [0.68, 0.50] });
 within!(mysql, Kind::MySql, Most { direct: [0.21, 0.21], claimed: [0.68, 0.50] });
 within!(mongodb, Kind::MongoDb, Most { direct: [0.13, 0.13], claimed: [0.52, 0.27] });

@@ -192,7 +192,7 @@ async fn a_second_panic_gives_the_lease_back(backend: Backend) {
 async fn a_suspect_that_runs_takes_no_other_along(backend: Backend) {
     let (sender, mut fatal) = unbounded_channel();
     let mut config = hasty();
-    // Less than a suspect has to itself, and time enough for others to be due again.
+    // Time enough for others to be due again.
     config.attempt_deadline = Duration::from_millis(1_500);
     let build = async |backend: &Backend| {
         let transformer = Fatal(sender.clone());
@@ -219,8 +219,10 @@ async fn a_suspect_that_runs_takes_no_other_along(backend: Backend) {
     stage.settled(DeliveryState::Delivered, 1).await;
     let deliveries = stage.deliveries().await;
     let other = deliveries.iter().find(|d| d.event == beside.id).unwrap();
-    // Two claims of nodes that died, one that gave it back, and one of its own.
-    assert_eq!((other.epoch, other.rescues), (4, 2), "{other:?}");
+    // Two claims of nodes that died, one that gave it back while the first had the node to itself,
+    // perhaps more while the node was for others after that, and one of its own.
+    assert_eq!(other.rescues, 2, "{other:?}");
+    assert!((4..=6).contains(&other.epoch), "{other:?}");
     drop(node);
     stage.end().await;
 }

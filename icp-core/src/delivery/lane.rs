@@ -156,6 +156,16 @@ impl Lane {
     pub fn stride(weight: u32, runnable: u32) -> i64 {
         Self::STRIDE * i64::from(runnable.max(1)) / i64::from(weight.clamp(1, 100))
     }
+
+    /// Whether nothing but deliveries could be lost with the lane: it keeps the order of a key,
+    /// leases nothing, is in good health and not blocked.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.order_key.is_some()
+            && self.in_flight == 0
+            && self.blocked_until.is_none()
+            && self.health.is_well()
+    }
 }
 
 #[cfg(test)]

@@ -56,10 +56,17 @@ impl Rooms {
         let _ = self.free.acquire_many(all).await;
     }
 
+    /// Waits for all room but that of one attempt, for the one that has it. Whoever asks for room
+    /// meanwhile waits, or gets none. Nothing where there will be no room any more.
+    pub(crate) async fn rest(&self) -> Option<OwnedSemaphorePermit> {
+        let rest = u32::try_from(self.all.saturating_sub(1)).unwrap_or(u32::MAX);
+        Arc::clone(&self.free).acquire_many_owned(rest).await.ok()
+    }
+
     /// Gives room to an attempt of `org`.
     pub(crate) fn give(self: &Arc<Self>, org: &OrgId, permit: OwnedSemaphorePermit) -> Room {
         *self.held().entry(org.clone()).or_default() += 1;
-        Room { org: org.clone(), rooms: Arc::clone(self), _permit: permit }
+        Room { org: org.clone(), rooms: Arc::clone(self), permit }
     }
 
     /// Whether `org` may hold more.
@@ -109,7 +116,14 @@ impl Rooms {
 pub(crate) struct Room {
     org: OrgId,
     rooms: Arc<Rooms>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Keeps `more` for as long as its own.
+    pub(crate) fn widen(&mut self, more: OwnedSemaphorePermit) {
+        self.permit.merge(more);
+    }
 }
 
 impl fmt::Debug for Room {

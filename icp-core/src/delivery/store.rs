@@ -51,6 +51,9 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     /// `pass` + [`Lane::stride`]. A lane stays runnable if it may hold more due deliveries, else
     /// `next_due` is set to its earliest ready one.
     ///
+    /// One that cannot be read keeps no other from being claimed: it ends dead with the reason
+    /// `unreadable`, where its event cannot be read with `event_lost`.
+    ///
     /// # Errors
     ///
     /// [`LeaseLost`](crate::Code::LeaseLost) where the session is not known. Nothing was
@@ -156,6 +159,9 @@ pub struct Claimed {
     pub probes: u64,
     /// How many lanes were blocked because the rate of their integration is used up.
     pub throttled: u64,
+    /// How many deliveries were met that cannot be read. They ended as dead letters, which leaves
+    /// the others of their lanes to go on.
+    pub unreadable: u64,
 }
 
 /// A leased delivery and its event.

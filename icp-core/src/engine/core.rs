@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +15,7 @@ use crate::access::Organization;
 use crate::delivery::Lease;
 use crate::delivery::room::Rooms;
 use crate::delivery::settle::Outcome;
+use crate::delivery::suspect::Suspects;
 use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
 use crate::id::{DeliveryId, IdSource, OrgId, ResourceId};
@@ -46,8 +47,8 @@ pub(crate) struct Core {
     pub(crate) settler: Batcher<Outcome, ()>,
     /// Room for attempts on this node.
     pub(crate) rooms: Arc<Rooms>,
-    /// At most one delivery that may have taken a process down runs at a time.
-    pub(crate) suspects: Arc<Semaphore>,
+    /// Whose turn it is of the deliveries that may have taken a process down.
+    pub(crate) suspects: Arc<Suspects>,
     /// Says that deliveries may be due.
     pub(crate) due: Notify,
     /// Says that a replay may have work.
@@ -118,7 +119,7 @@ impl Core {
             Self {
                 session: Session::new(ids.as_ref(), clock.as_ref()),
                 rooms: Rooms::new(config.max_in_flight),
-                suspects: Arc::new(Semaphore::new(1)),
+                suspects: Arc::default(),
                 metrics: Metrics::new(),
                 duties: Duties::default(),
                 tests: Gate::new(config.tests_per_minute),

@@ -10,8 +10,8 @@ use crate::time::Timestamp;
 pub(crate) const CLOSED: Duration = Duration::from_secs(60);
 
 /// Deaths that another round cannot undo, or that could do harm: the receiver is gone, the payload
-/// does not fit, or the delivery took workers down.
-const FINAL: [&str; 3] = ["gone", "impossible", "poison"];
+/// does not fit, the delivery took workers down, or it or its event is damaged.
+const FINAL: [&str; 5] = ["gone", "impossible", "poison", "unreadable", "event_lost"];
 
 /// What else is known where a letter is judged.
 #[derive(Clone, Copy, Debug)]

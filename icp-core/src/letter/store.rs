@@ -106,7 +106,8 @@ pub struct DueLetter {
     pub lane: Option<Lane>,
     /// When its next round was due; nothing where it was not judged yet.
     pub due_at: Option<Timestamp>,
-    /// Whether a delivery that repeats it carries it on; see [`carries_on`](super::carries_on).
+    /// Whether a delivery that repeats it carries it on, or one that repeats a repeat of it: any
+    /// newer one of its event to its integration; see [`carries_on`](super::carries_on).
     pub carried_on: bool,
 }
 

@@ -9,8 +9,8 @@ use crate::time::Timestamp;
 /// Removes what is older than it is to be kept, a little at a time.
 #[async_trait]
 pub trait RetentionStore: Debug + Send + Sync + 'static {
-    /// The first organization after `after` that has events, idempotency keys, audit rows or
-    /// replays, deleted organizations included.
+    /// The first organization after `after` that has events, idempotency keys, audit rows,
+    /// replays or lanes, deleted organizations included.
     async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>>;
 
     /// Looks at up to `limit` records of one organization, from where `after` says, and removes
@@ -28,6 +28,12 @@ pub trait RetentionStore: Debug + Send + Sync + 'static {
     ///
     /// With [`What::History`] a version is removed where the next one was made before the cutoff;
     /// the latest version of each resource stays.
+    ///
+    /// With [`What::Lanes`] the records looked at are lanes. One that keeps the order of a key is
+    /// removed once nothing tells of it: it has no delivery in any state, leases nothing, is in
+    /// good health and not blocked. Whoever makes a delivery for such a key meanwhile keeps the
+    /// lane, or makes it anew; a delivery without a lane is never left behind. Lanes that keep no
+    /// order stay, as there is one for each integration.
     async fn prune(&self, prune: &Prune) -> Result<Pruned>;
 }
 
@@ -40,11 +46,20 @@ pub struct Prune {
     pub what: What,
     /// The answer's `next` of the call before; nothing for the first.
     pub after: Option<String>,
-    /// How many records are looked at, at least one. Of the deliveries of that many events a store
-    /// that locks what it removes takes a part, and has the rest asked for again.
+    /// How many records are looked at, at least one. An event may have any number of deliveries: no
+    /// more than [`deliveries`](Self::deliveries) of them go at once, and the rest is asked for
+    /// again.
     pub limit: usize,
     /// The engine's time.
     pub now: Timestamp,
+}
+
+impl Prune {
+    /// How many deliveries are removed by one call at the most: ten for each event.
+    #[must_use]
+    pub const fn deliveries(&self) -> usize {
+        self.limit.saturating_mul(10)
+    }
 }
 
 /// A kind of record and its cutoff.
@@ -70,6 +85,8 @@ pub enum What {
         /// The moment.
         before: Timestamp,
     },
+    /// Lanes of ordering keys that have no delivery any more.
+    Lanes,
 }
 
 /// The moments before which records are removed.
@@ -108,6 +125,8 @@ pub struct Pruned {
     pub history: u64,
     /// Replays, their links not counted.
     pub replays: u64,
+    /// Lanes of ordering keys.
+    pub lanes: u64,
     /// Where to go on, in a form that only the store reads; nothing at the end.
     pub next: Option<String>,
 }
@@ -115,7 +134,7 @@ pub struct Pruned {
 impl Pruned {
     /// What was removed, by the name of its kind.
     #[must_use]
-    pub const fn by_kind(&self) -> [(&'static str, u64); 7] {
+    pub const fn by_kind(&self) -> [(&'static str, u64); 8] {
         [
             ("event", self.events),
             ("delivery", self.deliveries),
@@ -124,6 +143,7 @@ impl Pruned {
             ("audit", self.audit),
             ("history", self.history),
             ("replay", self.replays),
+            ("lane", self.lanes),
         ]
     }
 }

@@ -82,6 +82,7 @@ CREATE TABLE icp_delivery (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX icp_delivery_ready ON icp_delivery (lane, due_at, id) WHERE state = 0;
 CREATE INDEX icp_delivery_fifo ON icp_delivery (lane, id) WHERE state = 0 AND fifo = 1;
+CREATE INDEX icp_delivery_ordered ON icp_delivery (lane) WHERE fifo = 1;
 CREATE INDEX icp_delivery_leased ON icp_delivery (owner) WHERE state = 1;
 CREATE INDEX icp_delivery_dead ON icp_delivery (org, id) WHERE state = 3;
 CREATE INDEX icp_delivery_letter ON icp_delivery (letter_due) WHERE state = 3 AND letter = 0;

@@ -1,6 +1,7 @@
 //! Lanes that may give something.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use icp_core::delivery::{Claim, Lane};
 use icp_core::id::OrgId;
@@ -13,6 +14,37 @@ use crate::lane;
 use crate::link::Conn;
 use crate::row::{self, LANE, LaneRow};
 use crate::statement::{Statement, padded, statement, values};
+
+/// How many lanes claims look at, learned from the last one. A lane that is looked at is locked
+/// where others write at the same time, and costs whether anything is taken from it or not.
+#[derive(Debug)]
+pub(crate) struct Width(AtomicUsize);
+
+impl Width {
+    const LEAST: usize = 4;
+    const MOST: usize = 256;
+    /// The most where others write at the same time, so that other nodes find some too.
+    const MOST_LOCKED: usize = 64;
+
+    /// For a claim of `limit` deliveries.
+    pub(super) fn lanes(&self, dialect: Dialect, limit: usize) -> usize {
+        let most = if dialect.is_shared() { Self::MOST_LOCKED } else { Self::MOST };
+        self.0.load(Ordering::Relaxed).min(most).min(limit)
+    }
+
+    /// Notes from how many lanes a claim took, and whether it got all that it asked for.
+    pub(super) fn learn(&self, used: usize, is_full: bool) {
+        let now = self.0.load(Ordering::Relaxed);
+        let next = if is_full { used * 2 } else { now * 2 };
+        self.0.store(next.clamp(Self::LEAST, Self::MOST), Ordering::Relaxed);
+    }
+}
+
+impl Default for Width {
+    fn default() -> Self {
+        Self(AtomicUsize::new(Self::MOST))
+    }
+}
 
 pub(crate) const ELIGIBLE: &str =
     "runnable = 1 AND paused = 0 AND blocked_until IS NULL AND in_flight < allowed";
@@ -75,8 +107,6 @@ pub(super) async fn eligible(
     Ok(lanes)
 }
 
-/// As many lanes are locked by a claim at the most, so that other nodes find some too.
-const LOCKED: usize = 64;
 /// Of so many claims, one waits for lanes that others are busy with.
 const WAITS: i64 = 8;
 
@@ -113,7 +143,7 @@ async fn wait_for_first(conn: &mut Conn<'_>, claim: &Claim) -> Result<bool, Fail
 }
 
 async fn unlocked(conn: &mut Conn<'_>, claim: &Claim, limit: usize) -> Result<Vec<Lane>, Failure> {
-    let free = but(&free_sql(conn.dialect(), &but_sql(claim)), claim).bind(most(limit.min(LOCKED)));
+    let free = but(&free_sql(conn.dialect(), &but_sql(claim)), claim).bind(most(limit));
     free.fetch_all(conn).await?.iter().map(row::lane).collect()
 }
 

@@ -99,7 +99,7 @@ pub(crate) async fn look(conn: &mut Conn<'_>, claim: &Claim) -> Result<Option<Cl
     let (known, eligible): (bool, bool) = (found.try_get(0)?, found.try_get(1)?);
     let next_due = row::maybe_time(&found, 2)?;
     let nothing = known && !eligible && next_due.is_none_or(|due| due > claim.now);
-    Ok(nothing.then(|| Claimed { deliveries: Vec::new(), next_due, probes: 0, throttled: 0 }))
+    Ok(nothing.then(|| Claimed { next_due, ..Claimed::default() }))
 }
 
 fn some_eligible(dialect: Dialect) -> String {

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::migrate;
-use crate::claim::{eligible, heads, wake};
+use crate::claim::{eligible, heads, unreadable, wake};
 use crate::dialect::Dialect;
 use crate::migrate::prepare;
 use crate::statement::{self, Statement, rows};
@@ -21,12 +21,13 @@ use crate::{
     outbox, replay, rescue, resource, rest, retention, session, settle, sight,
 };
 
-/// What may be walked: the rows handed in, steps from owner to owner or lane to lane, the lanes
-/// of the eligible index up to the limit, the lanes in bad health, and the outbox from its oldest
-/// row.
-const WALKED: [&str; 9] = [
+/// What may be walked: the rows handed in, the first of a lane, steps from owner to owner or lane to
+/// lane, the lanes of the eligible index up to the limit, the lanes in bad health, and the outbox
+/// from its oldest row.
+const WALKED: [&str; 10] = [
     "SCAN l USING INDEX icp_lane_ill",
     "SCAN v",
+    "SCAN h",
     "SCAN o",
     "SCAN p",
     "SCAN icp_lane USING INDEX icp_lane_eligible",
@@ -44,8 +45,12 @@ fn statements() -> Vec<String> {
         [wake::WAKE.0, wake::WAKE.1].concat(),
         eligible::eligible_sql(""),
         eligible::eligible_sql(" AND org NOT IN (?, ?)"),
-        many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::PARALLEL)), 1),
-        many((heads::HEADS, &heads::heads_sql(Dialect::Sqlite, heads::FIFO)), 1),
+        many((heads::HEADS, &heads::heads_sql(heads::PARALLEL)), 1),
+        many((heads::HEADS, &heads::heads_sql(heads::FIFO)), 1),
+        many((heads::WHOLE, &heads::whole_sql()), 1),
+        many((unreadable::ROWS, &unreadable::rows_sql()), 1),
+        unreadable::END.to_owned(),
+        unreadable::END_LEASED.to_owned(),
         many(claim::LEASE, 1),
         many((claim::events::EVENTS, &claim::events::events_sql()), 2),
         wake::next_due_sql(Dialect::Sqlite),
@@ -137,6 +142,8 @@ fn statements() -> Vec<String> {
         many(retention::DELIVERIES, 1),
         many(retention::COUNT, 2),
         many(retention::EVENTS, 1),
+        lane::prune::idle_sql(Dialect::Sqlite),
+        many((lane::prune::REMOVE, &lane::prune::remove_sql(Dialect::Sqlite)), 1),
         retention::KEYS.to_owned(),
         retention::FORGET_KEY.to_owned(),
         retention::AUDIT.to_owned(),

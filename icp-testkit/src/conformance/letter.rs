@@ -204,6 +204,17 @@ pub(super) async fn a_replay_by_hand_takes_the_place_of_a_round(world: World) {
     assert!(judged(&world, &row, Some(100), Verdict::Leave).await);
     assert_eq!(due(&world, 9_999).await, []);
 
+    let third = dead(&world, "third", "status_500", 5).await;
+    let first = world.replay(super::delivery::replay_of(&world, &third)).await.unwrap();
+    world.cancel(super::world::call_off("acme", first.id, 15)).await.unwrap();
+    let first = world.read(&first).await;
+    let second = world.replay(super::delivery::replay_of(&world, &first)).await.unwrap();
+    let found = world.due_letters(at(100), 10).await.unwrap();
+    assert!(found[0].carried_on, "by what repeats its repeat: {found:?}");
+    assert!(!judged(&world, &third, None, retry()).await);
+    world.cancel(super::world::call_off("acme", second.id, 15)).await.unwrap();
+    assert!(judged(&world, &third, None, Verdict::Leave).await);
+
     let other = dead(&world, "hook", "status_500", 5).await;
     world.replay(super::delivery::replay_of(&world, &other)).await.unwrap();
     let died = world.take_at(session, 9, 20).await.remove(0).delivery;

@@ -286,6 +286,7 @@ registry! {
     pruning {
         a_replay_counts_what_it_made_of_events_that_go,
         what_is_under_way_ends_before_it_goes,
+        lanes_of_keys_that_come_and_go_lose_nothing,
     }
     replay {
         a_job_is_read_back_whole,
@@ -300,6 +301,7 @@ registry! {
         racing_steps_write_one_batch,
         racing_jobs_make_one_of_each,
         a_job_and_a_round_make_one,
+        a_job_and_a_round_make_one_after_a_repeat_was_called_off,
         a_resting_or_cancelled_job_takes_no_step,
         an_ended_job_changes_no_more,
         what_was_replayed_meanwhile_is_left_out,
@@ -342,6 +344,9 @@ registry! {
         every_organization_is_come_by,
         what_ended_in_any_way_is_removed,
         ended_replays_go_with_their_links,
+        a_lane_of_a_key_goes_with_its_last_delivery,
+        what_a_lane_remembers_keeps_it,
+        a_key_whose_lane_is_gone_begins_anew,
     }
     session {
         beats_are_counted,

@@ -173,3 +173,61 @@ pub(super) async fn what_is_under_way_ends_before_it_goes(world: World) {
     assert!(world.lanes(&org("acme")).await.unwrap().iter().all(|lane| lane.in_flight == 0));
     world.assert_clean().await;
 }
+
+const KEYS: usize = 5;
+
+/// Publishes in order of keys that come again and again, and delivers all of it.
+async fn keep_order(world: Arc<World>, rounds: usize, worker: usize) {
+    for round in 0..rounds {
+        let key = format!("key-{}", (round + worker) % KEYS);
+        let item = world.item(&world.new_event("acme"), vec![world.in_order("acme", "hook", &key)]);
+        let answers = world.ingest_items(vec![item], 0).await;
+        assert_eq!(answers, [Ingested::Accepted { leased: vec![] }]);
+        yield_now().await;
+    }
+}
+
+/// Removes events that are over, and lanes that are idle, for as long as something is to come;
+/// answers how many lanes went.
+async fn remove_lanes(world: Arc<World>, over: Arc<AtomicU64>, total: u64) -> u64 {
+    let mut lanes = 0;
+    loop {
+        let last = over.load(Ordering::SeqCst) == total;
+        prune(&world).await;
+        let (org, what, now) = (org("acme"), What::Lanes, at(9_999));
+        lanes +=
+            world.prune(&Prune { org, what, after: None, limit: 99, now }).await.unwrap().lanes;
+        yield_now().await;
+        if last {
+            return lanes;
+        }
+    }
+}
+
+pub(super) async fn lanes_of_keys_that_come_and_go_lose_nothing(world: World) {
+    const ROUNDS: u64 = 60;
+    const TOTAL: u64 = 3 * ROUNDS;
+    let world = Arc::new(world);
+    let over = Arc::new(AtomicU64::new(0));
+    let mut tasks: Vec<BoxFuture<u64>> = Vec::new();
+    for worker in 0..3 {
+        let published = keep_order(Arc::clone(&world), ROUNDS as usize, worker);
+        tasks.push(Box::pin(async move {
+            published.await;
+            0
+        }));
+    }
+    for _ in 0..2 {
+        let delivered = deliver(Arc::clone(&world), Arc::clone(&over), TOTAL);
+        tasks.push(Box::pin(async move {
+            delivered.await;
+            0
+        }));
+        tasks.push(Box::pin(remove_lanes(Arc::clone(&world), Arc::clone(&over), TOTAL)));
+    }
+    let lanes: u64 = soon(race(tasks)).await.into_iter().sum();
+    assert!(lanes >= KEYS as u64, "each key's lane goes at least once, {lanes} did");
+    prune(&world).await;
+    assert_eq!(world.counts().await.unwrap(), [], "what was taken in was delivered and is gone");
+    world.assert_clean().await;
+}

@@ -284,10 +284,27 @@ pub(super) async fn racing_jobs_make_one_of_each(world: World) {
 
 pub(super) async fn a_job_and_a_round_make_one(world: World) {
     let old = dead(&world).await;
-    let jobs = several(&world).await;
+    one_is_made(&world, &old, &old).await;
+    let all = world.deliveries(&old.org, &Default::default()).await.unwrap().items;
+    assert_eq!(all.iter().filter(|row| row.replay_of == Some(old.id)).count(), 1);
+}
+
+pub(super) async fn a_job_and_a_round_make_one_after_a_repeat_was_called_off(world: World) {
+    let old = dead(&world).await;
+    let repeat = world.replay(super::delivery::replay_of(&world, &old)).await.unwrap();
+    world.cancel(super::world::call_off("acme", repeat.id, 5)).await.unwrap();
+    // The round repeats the letter, and the job what was called off.
+    let repeat = world.read(&repeat).await;
+    one_is_made(&world, &old, &repeat).await;
+}
+
+/// Lets jobs that repeat `newest` race rounds of `letter`.
+async fn one_is_made(world: &World, letter: &Delivery, newest: &Delivery) {
+    let before = world.deliveries(&letter.org, &Default::default()).await.unwrap().items.len();
+    let jobs = several(world).await;
     let racers = jobs.iter().enumerate().map(|(turn, job)| {
-        let (store, delivery, id) = (world.store(), old.id, world.delivery_id());
-        let step = step(job, vec![again(&old, world.to("acme", "hook"))]);
+        let (store, delivery, id) = (world.store(), letter.id, world.delivery_id());
+        let step = step(job, vec![again(newest, world.to("acme", "hook"))]);
         let judgement = Judgement { delivery, seen: None, verdict: Verdict::Retry { id } };
         async move {
             if turn % 2 == 0 {
@@ -298,9 +315,8 @@ pub(super) async fn a_job_and_a_round_make_one(world: World) {
         }
     });
     race(racers).await;
-    let all = world.deliveries(&old.org, &Default::default()).await.unwrap().items;
-    assert_eq!(all.len(), 2);
-    assert_eq!(all.iter().filter(|row| row.replay_of == Some(old.id)).count(), 1);
+    let all = world.deliveries(&letter.org, &Default::default()).await.unwrap().items;
+    assert_eq!(all.len(), before + 1);
     let taken = world.take_at(world.session().await, 5, 10).await;
     assert_eq!(taken.len(), 1);
     world.assert_clean().await;

@@ -1,15 +1,15 @@
-use icp_core::delivery::{DeliveryState, Next};
+use icp_core::delivery::{DeliveryState, LaneId, Next, Settle};
 use icp_core::event::Ingested;
 use icp_core::id::{DeliveryId, OrgId};
 use icp_core::replay::{
     NewReplay, ReplayChange, ReplayClaim, ReplayDeliveries, ReplayJob, ReplayNext, ReplayStep,
 };
-use icp_core::resource::{AuditQuery, Expect};
+use icp_core::resource::{AuditQuery, Effect, Expect};
 use icp_core::retention::{Cutoffs, Prune, Pruned, What};
 use icp_core::store::PageQuery;
 
 use super::letter::dead;
-use super::world::{World, at, change, deletion, org, res, retry, why, write};
+use super::world::{World, at, change, deletion, org, res, retry, settlement, why, write};
 
 fn records(events: u64, deliveries: u64, dead_letters: u64) -> What {
     let (events, deliveries) = (at(events), at(deliveries));
@@ -23,6 +23,7 @@ async fn prune(world: &World, org_name: &str, what: What, secs: u64, limit: usiz
     for _ in 0..100 {
         let prune = Prune { org: org(org_name), what, after, limit, now: at(secs) };
         let pruned = world.prune(&prune).await.unwrap();
+        assert!(pruned.deliveries + pruned.dead_letters <= 10 * limit as u64, "{pruned:?}");
         sum.events += pruned.events;
         sum.deliveries += pruned.deliveries;
         sum.dead_letters += pruned.dead_letters;
@@ -30,6 +31,7 @@ async fn prune(world: &World, org_name: &str, what: What, secs: u64, limit: usiz
         sum.audit += pruned.audit;
         sum.history += pruned.history;
         sum.replays += pruned.replays;
+        sum.lanes += pruned.lanes;
         after = pruned.next;
         if after.is_none() {
             return sum;
@@ -279,4 +281,86 @@ pub(super) async fn what_ended_in_any_way_is_removed(world: World) {
     let counts = world.counts().await.unwrap();
     let left = counts.iter().filter(|(state, _)| *state != DeliveryState::Ready);
     assert_eq!(left.map(|(_, count)| count).sum::<u64>(), 0);
+}
+
+/// The keys of the lanes that keep an order.
+async fn keys(world: &World, org_name: &str) -> Vec<String> {
+    let lanes = world.lanes(&org(org_name)).await.unwrap();
+    let mut keys: Vec<_> = lanes.iter().filter_map(|lane| lane.order_key.as_deref()).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(str::to_owned).collect()
+}
+
+pub(super) async fn a_lane_of_a_key_goes_with_its_last_delivery(world: World) {
+    let session = world.session().await;
+    for key in ["a", "b", "c", "d"] {
+        world.put("acme", world.in_order("acme", "hook", key)).await;
+    }
+    let behind = world.put("acme", world.in_order("acme", "hook", "d")).await;
+    world.put("acme", world.to("acme", "hook")).await;
+    world.put("other", world.in_order("other", "hook", "a")).await;
+    assert_eq!(prune(&world, "acme", What::Lanes, 99, 2).await, Pruned::default());
+    for claimed in world.take(session, 9).await {
+        let key = claimed.delivery.lane;
+        let is = |name| key == LaneId::of(&org("acme"), &res("hook"), Some(name));
+        let next = if is("b") { dead_letter() } else { Next::Delivered };
+        if !is("c") {
+            world.finish(&claimed.delivery, next, 10).await;
+        }
+    }
+    // What has ended counts too: it may be repeated where it was.
+    assert_eq!(prune(&world, "acme", What::Lanes, 99, 2).await, Pruned::default());
+    prune(&world, "acme", records(50, 50, 5), 99, 10).await;
+    assert_eq!(prune(&world, "acme", What::Lanes, 99, 2).await.lanes, 1);
+    assert_eq!(keys(&world, "acme").await, ["b", "c", "d"]);
+    assert_eq!(keys(&world, "other").await, ["a"], "another organization is not touched");
+    assert!(exists(&world, behind).await);
+    assert_eq!(world.lanes(&org("acme")).await.unwrap().len(), 4, "one that keeps no order stays");
+    world.assert_clean().await;
+}
+
+fn dead_letter() -> Next {
+    Next::Dead { reason: why("exhausted") }
+}
+
+pub(super) async fn what_a_lane_remembers_keeps_it(world: World) {
+    let session = world.session().await;
+    for key in ["blocked", "well"] {
+        world.put("acme", world.in_order("acme", "hook", key)).await;
+    }
+    for claimed in world.take(session, 9).await {
+        let mut one = settlement(&claimed.delivery, Next::Delivered);
+        let blocked = LaneId::of(&org("acme"), &res("hook"), Some("blocked"));
+        one.block_lane_until = (claimed.delivery.lane == blocked).then(|| at(500));
+        world.settle(Settle { settlements: [one].into(), now: at(10) }).await.unwrap();
+    }
+    prune(&world, "acme", records(50, 50, 50), 9_999, 10).await;
+    assert_eq!(prune(&world, "acme", What::Lanes, 99, 10).await.lanes, 1);
+    assert_eq!(keys(&world, "acme").await, ["blocked"]);
+    assert_eq!(world.next_organization(None).await.unwrap(), Some(org("acme")), "it is come by");
+}
+
+pub(super) async fn a_key_whose_lane_is_gone_begins_anew(world: World) {
+    let session = world.session().await;
+    world.put("acme", world.in_order("acme", "hook", "a")).await;
+    let first = world.take_one(session).await;
+    world.finish(&first, Next::Delivered, 10).await;
+    prune(&world, "acme", records(50, 50, 50), 9_999, 10).await;
+    let pause = |paused| Effect::Pause { integration: Some(res("hook")), paused };
+    world.effect("acme", pause(true), 20).await;
+    assert_eq!(prune(&world, "acme", What::Lanes, 99, 10).await.lanes, 1);
+    assert_eq!(world.lanes(&org("acme")).await.unwrap(), []);
+
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.put("acme", world.in_order("acme", "hook", "a")).await);
+    }
+    assert!(world.take_at(session, 9, 99).await.is_empty(), "a pause outlasts the lane");
+    world.effect("acme", pause(false), 100).await;
+    for id in ids {
+        let taken = world.take_at(session, 9, 100).await;
+        assert_eq!(super::world::ids(&taken), [id], "one by one, in order");
+        world.finish(&taken[0].delivery, Next::Delivered, 100).await;
+    }
+    world.assert_clean().await;
 }

@@ -96,6 +96,7 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
     core.metrics.claimed.inc_by(count as u64);
     core.metrics.probes.inc_by(claimed.probes);
     core.metrics.throttled.inc_by(claimed.throttled);
+    core.metrics.unreadable.inc_by(claimed.unreadable);
     let mut suspects = Vec::new();
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };
@@ -109,7 +110,6 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
             dispatch::start(core, work, permit);
         }
     }
-    let alone = !suspects.is_empty();
     suspect::start(core, suspects);
     let idle = count == 0 && core.leases().is_empty();
     let seen = if idle { waiting } else { i64::try_from(count).unwrap_or_default() };
@@ -118,9 +118,6 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
         core.waiting.store(0, Ordering::Release);
     }
     drop(room);
-    if alone {
-        suspect::settled(core).await;
-    }
     Ok(if count == limit { Duration::ZERO } else { until(core, now, claimed.next_due, count) })
 }
 

@@ -18,6 +18,12 @@ use crate::telemetry::Removed;
 /// How many records one transaction looks at.
 const BATCH: usize = 100;
 
+/// How many lanes one transaction looks at: most have deliveries, which is all that is asked.
+const LANES: usize = 1_000;
+
+/// With which walk lanes are looked at: there may be millions of them, and they cost little.
+const LANES_EVERY: u64 = 60;
+
 /// What others may write in between.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -52,25 +58,33 @@ pub(crate) struct Walk {
     after: Option<String>,
     /// Whether the batch before removed something.
     removed: bool,
+    /// How many walks there were before.
+    walks: u64,
 }
 
 /// Prunes one batch; answers whether the walk goes on, or is through with every organization.
 pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     let now = core.clock.now();
-    if walk.org.is_none() || walk.kind == KINDS {
+    let kinds = if (walk.walks + 1).is_multiple_of(LANES_EVERY) { KINDS } else { KINDS - 1 };
+    if walk.org.is_none() || walk.kind >= kinds {
         walk.org = core.store.next_organization(walk.org.as_ref()).await?;
         (walk.kind, walk.after) = (0, None);
     }
-    let Some(org) = walk.org.clone() else { return Ok(false) };
+    let Some(org) = walk.org.clone() else {
+        walk.walks += 1;
+        return Ok(false);
+    };
     let kept = kept(core, &org).await?;
     let what = match walk.kind {
         0 => What::Keys,
         1 => What::Records(kept.cutoffs(now)),
         2 => What::Audit { before: now - kept.audit },
         3 => What::History { before: now - kept.history },
-        _ => What::Replays { before: now - kept.replays() },
+        4 => What::Replays { before: now - kept.replays() },
+        _ => What::Lanes,
     };
-    let prune = Prune { org, what, after: walk.after.take(), limit: BATCH, now };
+    let limit = if what == What::Lanes { LANES } else { BATCH };
+    let prune = Prune { org, what, after: walk.after.take(), limit, now };
     let pruned = core.store.prune(&prune).await?;
     walk.removed = pruned.by_kind().iter().any(|(_, count)| *count > 0);
     for (kind, count) in pruned.by_kind() {
@@ -83,7 +97,7 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     Ok(true)
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 /// How long the organization's records are kept; by the engine's setting where it was deleted.
 async fn kept(core: &Core, org: &OrgId) -> Result<Retention> {
@@ -91,5 +105,95 @@ async fn kept(core: &Core, org: &OrgId) -> Result<Retention> {
         Ok(view) => Ok(view.organization.retention.over(&core.config.retention)),
         Err(error) if error.code() == Code::OrganizationUnknown => Ok(core.config.retention),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::health::LaneRules;
+    use crate::delivery::{
+        Claim, DeliveryStore, LaneId, LaneMode, Lease, Next, Settle, Settlement,
+    };
+    use crate::engine::Engine;
+    use crate::event::{Event, EventStore, Ingest, IngestItem, JSON, LaneSeed, NewDelivery};
+    use crate::id::{DeliveryId, EventId, ResourceId, SessionId};
+    use crate::resource::Revision;
+    use crate::store::{MemoryStore, PageQuery};
+    use crate::time::{Timestamp, TokioClock};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const SESSION: SessionId = SessionId::from_bytes([1; 16]);
+
+    /// A delivery of `key` that has ended.
+    async fn deliver(store: &MemoryStore, n: u8, key: &str) {
+        let (org, integration) = (OrgId::new("acme").unwrap(), ResourceId::new("crm").unwrap());
+        let event = Event::restore(
+            EventId::from_bytes([n; 16]),
+            org.clone(),
+            None,
+            "order.paid".parse().unwrap(),
+            JSON.into(),
+            b"1".as_slice().into(),
+            None,
+            Some(key.into()),
+            NOW,
+            None,
+            None,
+            None,
+            Revision::ZERO,
+        );
+        let lane = LaneSeed {
+            id: LaneId::of(&org, &integration, Some(key)),
+            order_key: Some(key.into()),
+            mode: LaneMode::Fifo,
+            max_in_flight: 1,
+            weight: 1,
+            rules: LaneRules::default(),
+        };
+        let id = DeliveryId::from_bytes([n; 16]);
+        let item = IngestItem {
+            event: Arc::new(event),
+            body_hash: [0; 32],
+            idempotency_window: Duration::ZERO,
+            deliveries: vec![NewDelivery { id, integration, lane, due_at: NOW, at_once: true }],
+            outbox: None,
+        };
+        store.ingest(Ingest { items: [item].into(), direct: None, now: NOW }).await.unwrap();
+        store.open_session(SESSION, NOW).await.unwrap();
+        let (lease_until, without) = (NOW + Duration::from_secs(60), [].into());
+        let (session, now) = (SESSION, NOW);
+        let claim = Claim { session, now, lease_until, limit: 9, per_lane: 9, without };
+        let claimed = store.claim(claim).await.unwrap().deliveries.remove(0).delivery;
+        let settlement = Settlement {
+            lease: Lease { delivery: claimed.id, epoch: claimed.epoch },
+            lane: claimed.lane,
+            attempt: None,
+            next: Next::Delivered,
+            block_lane_until: None,
+            notice: None,
+        };
+        store.settle(Settle { settlements: [settlement].into(), now: NOW }).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lanes_go_with_a_later_walk_than_their_deliveries() {
+        let store = MemoryStore::new();
+        for (n, key) in [(1, "a"), (2, "b")] {
+            deliver(&store, n, key).await;
+        }
+        let clock = TokioClock::starting_at(NOW + Duration::from_secs(31 * 86_400));
+        let engine = Engine::builder(store.clone()).clock(clock).build().unwrap();
+        let org = OrgId::new("acme").unwrap();
+        let lanes = async || store.lanes(&org, PageQuery::default()).await.unwrap().items.len();
+        let mut walk = Walk::default();
+        for walks in 0..LANES_EVERY {
+            assert_eq!(lanes().await, 2, "{walks}");
+            while step(engine.core(), &mut walk).await.unwrap() {}
+            assert_eq!(store.counts().await.unwrap(), []);
+        }
+        assert_eq!(lanes().await, 0);
+        let metrics = engine.metrics().render();
+        assert!(metrics.contains("icp_rows_pruned_total{kind=\"lane\"} 2"), "{metrics}");
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Deliveries {
     pub(super) meters: BTreeMap<(OrgId, ResourceId), Meter>,
     pub(super) ready: BTreeSet<(LaneId, Timestamp, DeliveryId)>,
     pub(super) open: BTreeSet<(LaneId, DeliveryId)>,
+    /// How many deliveries each lane has, those that have ended included.
+    of_lane: BTreeMap<LaneId, u64>,
     of_org: BTreeSet<(OrgId, DeliveryId)>,
     pub(super) of_event: BTreeSet<(EventId, DeliveryId)>,
     pub(super) dead: BTreeSet<(OrgId, DeliveryId)>,
@@ -68,6 +70,24 @@ impl Deliveries {
         for key in made.collect::<Vec<_>>() {
             self.attempts.remove(&key);
         }
+    }
+
+    /// Removes those of an organization's lanes after `after` that are idle, of as many as are
+    /// looked at; answers how many, and the last that was looked at where more may follow.
+    pub(super) fn prune_lanes(
+        &mut self,
+        org: &OrgId,
+        after: Option<LaneId>,
+        limit: usize,
+    ) -> (u64, Option<LaneId>) {
+        let later = |lane: &&Lane| lane.org == *org && after.is_none_or(|after| lane.id > after);
+        let lanes = self.lanes.iter().filter(later).take(limit);
+        let is_idle = |lane: &Lane| lane.is_idle() && !self.of_lane.contains_key(&lane.id);
+        let looked: Vec<_> = lanes.map(|lane| (lane.id, is_idle(lane))).collect();
+        let idle = looked.iter().filter(|(_, idle)| *idle);
+        let gone = idle.map(|(id, _)| self.lanes.remove(*id)).count();
+        let last = looked.last().filter(|_| looked.len() == limit).map(|(id, _)| *id);
+        (gone as u64, last)
     }
 
     /// Tells the lane anew when its earliest delivery is due.
@@ -193,6 +213,7 @@ impl Deliveries {
 
     fn index(&mut self, row: &Delivery) {
         self.counts.entry(row.state.as_str()).or_insert((row.state, 0)).1 += 1;
+        *self.of_lane.entry(row.lane).or_default() += 1;
         if !row.state.is_final() {
             self.open.insert((row.lane, row.id));
         }
@@ -210,6 +231,12 @@ impl Deliveries {
     fn unindex(&mut self, row: &Delivery) {
         if let Some((_, count)) = self.counts.get_mut(row.state.as_str()) {
             *count -= 1;
+        }
+        if let Some(count) = self.of_lane.get_mut(&row.lane) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_lane.remove(&row.lane);
+            }
         }
         self.open.remove(&(row.lane, row.id));
         if row.state == DeliveryState::Dead {

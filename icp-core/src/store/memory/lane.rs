@@ -76,6 +76,18 @@ impl Lanes {
         });
     }
 
+    /// Removes a lane; made again, it rests where there is a reason.
+    pub(super) fn remove(&mut self, id: LaneId) {
+        if let Some(lane) = self.rows.remove(&id) {
+            self.unindex(&lane);
+        }
+    }
+
+    pub(super) fn next_org(&self, after: Option<&OrgId>) -> Option<OrgId> {
+        let orgs = self.rows.values().map(|lane| &lane.org);
+        orgs.filter(|org| after.is_none_or(|after| *org > after)).min().cloned()
+    }
+
     /// Changes a lane and brings the indexes in line.
     pub(super) fn edit(&mut self, id: LaneId, change: impl FnOnce(&mut Lane)) {
         let Some(mut lane) = self.rows.get(&id).cloned() else { return };

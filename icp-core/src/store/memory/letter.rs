@@ -77,7 +77,9 @@ impl Deliveries {
     }
 
     fn is_carried_on(&self, row: &Delivery) -> bool {
-        self.successors(row).any(|new| carries_on(new.state))
+        let of_event = self.of_event(row.event).filter(|new| new.integration == row.integration);
+        let after = |new: &&Delivery| new.id > row.id || new.replay_of == Some(row.id);
+        of_event.filter(after).any(|new| carries_on(new.state))
     }
 }
 

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::{MemoryStore, State};
-use crate::delivery::{Delivery, DeliveryState};
+use crate::delivery::{Delivery, DeliveryState, LaneId};
 use crate::error::{Error, Result};
 use crate::id::{EventId, OrgId};
 use crate::retention::{Cutoffs, Prune, Pruned, RetentionStore, What};
@@ -26,19 +26,25 @@ impl State {
             ..Pruned::default()
         };
         for (id, received_at) in old {
-            self.prune_event(*id, *received_at, cutoffs, prune.now, &mut pruned);
+            if !self.prune_event(*id, *received_at, cutoffs, prune, &mut pruned) {
+                // The same events once more, until nothing of theirs is left that has to go.
+                let again = || EventId::from_bytes([0; 16]).to_string();
+                pruned.next = Some(prune.after.clone().unwrap_or_else(again));
+                break;
+            }
         }
         Ok(pruned)
     }
 
+    /// Answers whether there was room for all that has to go.
     fn prune_event(
         &mut self,
         id: EventId,
         received_at: Timestamp,
         cutoffs: &Cutoffs,
-        now: Timestamp,
+        prune: &Prune,
         pruned: &mut Pruned,
-    ) {
+    ) -> bool {
         let too_old = |row: &&Delivery| match row.state {
             DeliveryState::Ready | DeliveryState::Leased => false,
             DeliveryState::Dead => row.updated_at < cutoffs.dead_letters,
@@ -46,6 +52,9 @@ impl State {
         };
         let gone: Vec<_> = self.deliveries.of_event(id).filter(too_old).cloned().collect();
         for row in gone {
+            if pruned.deliveries + pruned.dead_letters >= prune.deliveries() as u64 {
+                return false;
+            }
             let dead = row.state == DeliveryState::Dead;
             pruned.dead_letters += u64::from(dead);
             pruned.deliveries += u64::from(!dead);
@@ -55,11 +64,13 @@ impl State {
             self.letters.forget(row.id);
             self.deliveries.remove(&row);
         }
-        let needed = self.deliveries.of_event(id).next().is_some() || self.events.is_keyed(id, now);
+        let needed =
+            self.deliveries.of_event(id).next().is_some() || self.events.is_keyed(id, prune.now);
         if received_at < cutoffs.events && !needed {
             self.events.remove(id);
             pruned.events += 1;
         }
+        true
     }
 }
 
@@ -76,6 +87,7 @@ impl RetentionStore for MemoryStore {
             state.events.next_org(after),
             state.resources.next_org(after),
             state.replays.next_org(after),
+            state.deliveries.lanes.next_org(after),
         ];
         Ok(found.into_iter().flatten().min())
     }
@@ -101,6 +113,12 @@ impl RetentionStore for MemoryStore {
             What::Replays { before } => {
                 let (replays, looked_at) = state.replays.prune(org, before, limit);
                 Pruned { replays, next: again(looked_at, limit), ..none }
+            }
+            What::Lanes => {
+                let after = prune.after.as_deref().map(str::parse::<LaneId>);
+                let after = after.transpose().map_err(|error: Error| error.during("prune"))?;
+                let (lanes, last) = state.deliveries.prune_lanes(org, after, limit);
+                Pruned { lanes, next: last.map(|last| last.to_string()), ..none }
             }
         })
     }

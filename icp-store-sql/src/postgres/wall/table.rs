@@ -40,7 +40,7 @@ pub(super) const TABLES: [Table; 20] = [
     table("icp_head", Rows::Shared, "SELECT, UPDATE"),
     table("icp_history", Rows::Own, NEVER_CHANGED),
     table("icp_idempotency", Rows::Own, ALL),
-    table("icp_lane", Rows::Own, KEPT),
+    table("icp_lane", Rows::Own, ALL),
     table("icp_letter", Rows::Of("delivery", "icp_delivery"), ALL),
     table("icp_letter_note", Rows::Of("delivery", "icp_delivery"), NEVER_CHANGED),
     table("icp_meter", Rows::Own, ALL),
