@@ -12,6 +12,7 @@ pub mod event;
 pub mod id;
 pub mod integration;
 pub mod letter;
+pub mod lookup;
 pub mod notice;
 pub mod replay;
 pub mod resource;

@@ -173,6 +173,7 @@ impl Index {
             sealer: Arc::new(icp_core::secret::Sealer::new(Arc::new(keys.clone()))),
             profiles: Arc::default(),
             connectors: Arc::default(),
+            lookups: Default::default(),
         };
         let capacity = std::num::NonZeroUsize::MIN;
         let store = Arc::new(store.clone());
@@ -429,5 +430,5 @@ fn the_kind_describes_itself() {
     assert_eq!((kind.name(), kind.plural()), ("color", "colors"));
     assert_eq!(kind.schema()["properties"]["gloss"]["maximum"], 100);
     let names: Vec<_> = engine.resources().kinds().iter().map(|kind| kind.name()).collect();
-    assert_eq!(names, ["color", "integration", "organization"]);
+    assert_eq!(names, ["color", "integration", "lookup", "organization"]);
 }

@@ -10,6 +10,7 @@ use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
 use crate::id::{ClockIds, IdSource};
 use crate::integration::{Connector, Connectors, IntegrationSpec};
+use crate::lookup::LookupSpec;
 use crate::resource::{Index, KindRegistry, Resources, Services, Spec};
 use crate::secret::{KeyProvider, Sealer};
 use crate::signing::{Profile, Profiles};
@@ -142,6 +143,7 @@ impl EngineBuilder {
             sealer: Arc::new(Sealer::new(keys)),
             profiles: Arc::new(self.profiles),
             connectors: Arc::new(connectors),
+            lookups: self.config.lookups,
         };
         let kinds = Arc::new(self.kinds?);
         let ids = match self.ids {
@@ -199,6 +201,7 @@ impl EngineBuilder {
 fn builtin_kinds() -> Result<KindRegistry> {
     let mut kinds = KindRegistry::new();
     kinds.register::<OrganizationSpec>()?.register::<IntegrationSpec>()?;
+    kinds.register::<LookupSpec>()?;
     Ok(kinds)
 }
 

@@ -16,6 +16,7 @@ use super::{Effect, OrgEntry, Record};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
+use crate::lookup::LookupLimits;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
 use crate::secret::{Opener, SecretVisitor};
 use crate::signing::Profiles;
@@ -70,6 +71,8 @@ pub struct Services {
     pub profiles: Arc<Profiles>,
     /// The connectors of delivery targets.
     pub connectors: Arc<Connectors>,
+    /// How large lookup tables may be.
+    pub lookups: LookupLimits,
 }
 
 /// Whose spec is validated or compiled, and with what.

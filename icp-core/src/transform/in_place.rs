@@ -19,13 +19,13 @@ impl Transformer for InPlace {
         &self,
         plan: &Plan,
         input: Bytes,
-        _: &TransformContext<'_>,
+        cx: &TransformContext<'_>,
     ) -> Result<Report, TransformError> {
-        run(plan, input)
+        run(plan, input, cx)
     }
 }
 
-fn run(plan: &Plan, input: Bytes) -> Result<Report, TransformError> {
+fn run(plan: &Plan, input: Bytes, cx: &TransformContext<'_>) -> Result<Report, TransformError> {
     let mut warnings = Vec::new();
     if plan.is_empty() {
         return Ok(Report { outcome: Outcome::Value(input), warnings });
@@ -38,7 +38,7 @@ fn run(plan: &Plan, input: Bytes) -> Result<Report, TransformError> {
                     let outcome = Outcome::Dropped { reason: reason.to_owned() };
                     return Ok(Report { outcome, warnings });
                 }
-                value = mapping.run(value, &mut warnings)?;
+                value = mapping.run(value, cx.lookups, &mut warnings)?;
             }
         }
     }
@@ -88,17 +88,20 @@ mod tests {
     use super::*;
     use crate::event::EventType;
     use crate::id::{EventId, OrgId};
+    use crate::lookup::Lookups;
     use crate::time::Timestamp;
     use crate::transform::PlanSpec;
 
     async fn transform(spec: Value, input: impl Into<Bytes>) -> Result<Report, TransformError> {
         let spec: PlanSpec = serde_json::from_value(spec).unwrap();
+        let tables = Lookups::default();
         let cx = TransformContext {
             org: &OrgId::new("acme").unwrap(),
             event: EventId::from_bytes([7; 16]),
             event_type: &EventType::new("order.paid").unwrap(),
             received_at: Timestamp::EPOCH,
             attempt: 1,
+            lookups: tables.view(None),
         };
         InPlace.run(&spec.compile("/transform").unwrap(), input.into(), &cx).await
     }

@@ -17,6 +17,7 @@ pub use plan::{MAX_STEPS, Plan, PlanSpec, Step, StepSpec};
 
 use crate::event::EventType;
 use crate::id::{EventId, OrgId};
+use crate::lookup::LookupView;
 use crate::time::Timestamp;
 
 /// Runs plans.
@@ -56,6 +57,8 @@ pub struct TransformContext<'a> {
     pub received_at: Timestamp,
     /// The number of the attempt, from 1.
     pub attempt: u32,
+    /// The lookup tables of the organization, as the event's unit sees them.
+    pub lookups: LookupView<'a>,
 }
 
 /// What became of the payload.
