@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, in one word; decides the HTTP status and the FFI status.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -165,6 +165,8 @@ codes! {
     FilterTooCostly = "filter_too_costly", Invalid;
     /// The mapping does not parse.
     MappingInvalid = "mapping_invalid", Invalid;
+    /// The file of lookup entries has bad rows; each is listed, and nothing was changed.
+    LookupImportInvalid = "lookup_import_invalid", Invalid;
     /// The payload could not be transformed.
     TransformFailed = "transform_failed", Invalid;
     /// The endpoint address is malformed or of a scheme that is not allowed.

@@ -5,6 +5,7 @@ mod erasures;
 mod events;
 mod harness;
 mod letters;
+mod lookups;
 mod operations;
 mod ops;
 mod refusals;

@@ -174,7 +174,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 }
 
 /// Serde's message without the value that it did not expect: that may be a secret.
-fn without_value(message: &str) -> String {
+pub(crate) fn without_value(message: &str) -> String {
     let shows = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
     match message.rsplit_once(", expected ") {
         Some((_, expected)) if shows => format!("is malformed; use {expected}"),
