@@ -107,6 +107,8 @@ codes! {
     EventTypeReserved = "event_type_reserved", Invalid;
     /// A field of the event is not acceptable.
     EventInvalid = "event_invalid", Invalid;
+    /// The body of the event does not fit the schema of its type; each difference is listed.
+    EventSchemaMismatch = "event_schema_mismatch", Invalid;
     /// The batch holds more events than the limit.
     BatchTooLarge = "batch_too_large", TooLarge;
     /// The idempotency key was used before with another body.

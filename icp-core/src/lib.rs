@@ -9,6 +9,7 @@ pub mod engine;
 pub mod erasure;
 pub mod error;
 pub mod event;
+pub mod event_type;
 pub mod id;
 pub mod integration;
 pub mod letter;

@@ -430,5 +430,5 @@ fn the_kind_describes_itself() {
     assert_eq!((kind.name(), kind.plural()), ("color", "colors"));
     assert_eq!(kind.schema()["properties"]["gloss"]["maximum"], 100);
     let names: Vec<_> = engine.resources().kinds().iter().map(|kind| kind.name()).collect();
-    assert_eq!(names, ["color", "integration", "lookup", "organization"]);
+    assert_eq!(names, ["color", "event_type", "integration", "lookup", "organization"]);
 }

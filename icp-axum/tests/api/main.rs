@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod erasures;
+mod event_types;
 mod events;
 mod harness;
 mod letters;

@@ -8,6 +8,7 @@ use super::config::EngineConfig;
 use super::core::{Core, Parts};
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
+use crate::event_type::EventTypeSpec;
 use crate::id::{ClockIds, IdSource};
 use crate::integration::{Connector, Connectors, IntegrationSpec};
 use crate::lookup::LookupSpec;
@@ -201,7 +202,7 @@ impl EngineBuilder {
 fn builtin_kinds() -> Result<KindRegistry> {
     let mut kinds = KindRegistry::new();
     kinds.register::<OrganizationSpec>()?.register::<IntegrationSpec>()?;
-    kinds.register::<LookupSpec>()?;
+    kinds.register::<LookupSpec>()?.register::<EventTypeSpec>()?;
     Ok(kinds)
 }
 

@@ -112,7 +112,16 @@ impl Structure {
         Ok(Self { schema, validator })
     }
 
-    pub(super) fn schema(&self) -> &Value {
+    /// The schema of someone else, as it is.
+    pub(crate) fn around(schema: Value, validator: Validator) -> Self {
+        Self { schema, validator }
+    }
+
+    pub(crate) fn validator(&self) -> &Validator {
+        &self.validator
+    }
+
+    pub(crate) fn schema(&self) -> &Value {
         &self.schema
     }
 
