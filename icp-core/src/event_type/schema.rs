@@ -146,9 +146,9 @@ mod tests {
 
     use super::*;
 
-    fn mismatches(schema: Value, payload: Value) -> Vec<(String, String)> {
+    fn mismatches(schema: &Value, payload: &Value) -> Vec<(String, String)> {
         let bytes = payload.to_string().len();
-        let found = EventSchema::new(&schema).unwrap().mismatches(&payload, bytes);
+        let found = EventSchema::new(schema).unwrap().mismatches(payload, bytes);
         assert!(found.iter().all(|violation| !violation.message.contains("secret")), "{found:?}");
         found.into_iter().map(|violation| (violation.pointer, violation.code)).collect()
     }
@@ -177,7 +177,7 @@ mod tests {
             ),
             (json!("secret"), vec![("", "type")]),
         ] {
-            let mut found = mismatches(schema.clone(), payload.clone());
+            let mut found = mismatches(&schema, &payload);
             found.sort();
             let mut expected: Vec<_> =
                 expected.iter().map(|(at, code)| ((*at).to_owned(), (*code).to_owned())).collect();
@@ -190,7 +190,7 @@ mod tests {
     fn both_drafts_are_read_and_no_other() {
         let tuple = |dialect: &str| json!({"$schema": dialect, "items": [{"type": "string"}]});
         let seven = "http://json-schema.org/draft-07/schema#";
-        assert_eq!(mismatches(tuple(seven), json!([1])), [("/0".into(), "type".into())]);
+        assert_eq!(mismatches(&tuple(seven), &json!([1])), [("/0".into(), "type".into())]);
         for (schema, pointer, code) in [
             (tuple("https://json-schema.org/draft/2020-12/schema"), "/items", "schema_malformed"),
             (tuple("http://json-schema.org/draft-04/schema#"), "/$schema", "schema_dialect"),
@@ -208,9 +208,9 @@ mod tests {
     fn what_could_take_long_is_not_looked_at() {
         let many: Vec<_> = (0..100).map(|n| json!({"not": {"const": n}})).collect();
         let schema = json!({"items": {"allOf": many}});
-        let found = mismatches(schema.clone(), json!(vec![-1; 1_000]));
+        let found = mismatches(&schema, &json!(vec![-1; 1_000]));
         assert!(found.is_empty());
-        let found = mismatches(schema, json!(vec![-1; 100_000]));
+        let found = mismatches(&schema, &json!(vec![-1; 100_000]));
         assert_eq!(found, [(String::new(), "schema_too_costly".into())]);
     }
 
@@ -226,23 +226,23 @@ mod tests {
         ] {
             let levels = if wrap(json!(0)).get("if").is_some() { 8 } else { 30 };
             let nested = (0..levels).fold(json!({"type": "integer"}), |inner, _| wrap(inner));
-            assert!(mismatches(nested.clone(), json!(1)).is_empty(), "{nested}");
-            assert!(!mismatches(nested, json!("secret")).is_empty());
+            assert!(mismatches(&nested, &json!(1)).is_empty(), "{nested}");
+            assert!(!mismatches(&nested, &json!("secret")).is_empty());
         }
         let nested =
             |kind: &str| (0..30).fold(json!({"type": kind}), |inner, _| json!({"contains": inner}));
         let payload = (0..30).fold(json!(1), |inner, _| json!([[], inner]));
-        assert!(mismatches(nested("integer"), payload.clone()).is_empty());
-        assert!(!mismatches(nested("string"), payload).is_empty());
+        assert!(mismatches(&nested("integer"), &payload).is_empty());
+        assert!(!mismatches(&nested("string"), &payload).is_empty());
     }
 
     #[test]
     fn few_differences_of_many_are_listed_and_one_of_a_large_payload() {
         let schema = json!({"items": {"type": "string"}});
-        assert_eq!(mismatches(schema.clone(), json!(vec![1; 1_000])).len(), MAX_MISMATCHES);
-        assert_eq!(mismatches(schema, json!(vec![1; 100_000])), [("/0".into(), "type".into())]);
+        assert_eq!(mismatches(&schema, &json!(vec![1; 1_000])).len(), MAX_MISMATCHES);
+        assert_eq!(mismatches(&schema, &json!(vec![1; 100_000])), [("/0".into(), "type".into())]);
         let choice = json!({"items": {"anyOf": [{"type": "string"}, {"type": "null"}]}});
-        let found = mismatches(choice, json!(vec![1; 100_000]));
+        let found = mismatches(&choice, &json!(vec![1; 100_000]));
         assert_eq!(found, [(String::new(), "schema".into())]);
     }
 }
