@@ -179,6 +179,8 @@ codes! {
     DnsFailed = "dns_failed", Unavailable;
     /// The endpoint could not be reached, or broke off before it answered.
     EndpointFailed = "endpoint_failed", Unavailable;
+    /// A template of the request finds no value, or one that its place cannot hold.
+    TemplateUnfilled = "template_unfilled", Invalid;
     /// The request could not be signed, so nothing was sent.
     SigningFailed = "signing_failed", Internal;
     /// The signature does not fit the message.

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::budget::{Budget, MAX_NODES};
-use super::template::Template;
 use super::{Base, Cast, DropSpec, Lookup, LookupRule, MappingSpec, OnMissing, RuleSpec};
+use crate::document::template::Template;
 use crate::document::{Path, Step};
 use crate::error::Violation;
 use crate::integration::filter::CompiledFilter;

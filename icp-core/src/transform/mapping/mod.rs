@@ -8,7 +8,6 @@ mod cast;
 mod compile;
 mod lookup;
 mod run;
-mod template;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::budget::{Budget, Exceeded};
 use super::compile::{Mapping, Rule, Source};
-use super::template::Template;
 use super::{Base, Cast, Lookup};
+use crate::document::template::{Template, TooLong};
 use crate::integration::filter::Verdict;
 use crate::lookup::LookupView;
 use crate::transform::TransformError;
@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
         template
             .render(source, whole, self.budget.text_left())
             .map(|text| text.map(Value::String))
-            .map_err(|exceeded| exceeded.at(&rule.at))
+            .map_err(|TooLong| Exceeded::Text.at(&rule.at))
     }
 
     fn look_up<'v>(
