@@ -55,6 +55,25 @@ async fn programs_make_drop_and_refuse_payloads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_filled_by_a_file_and_looked_up() {
+    let receiver = Receiver::start().await;
+    let printed = run("lookups", receiver.url("/hook")).await;
+    for line in [
+        "line 3, column key: is the key of line 2 too; use each once",
+        "line 4, column json: is not json",
+        "applied: 3 added, 0 changed",
+        "key,value,json,unit,category,active",
+    ] {
+        assert!(printed.contains(line), "no `{line}` in {printed}");
+    }
+    let mut bodies: Vec<_> = receiver.requests("/hook").into_iter().map(|r| r.body).collect();
+    bodies.sort();
+    let bodies: Vec<_> = bodies.iter().map(|body| std::str::from_utf8(body).unwrap()).collect();
+    let expected = [r#"{"country":"Deutschland","dial":49}"#, r#"{"country":"Germany","dial":49}"#];
+    assert_eq!(bodies, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_pauses_calls_off_and_copies() {
     let receiver = Receiver::start().await;
     receiver.behave("/hook", Behaviour::script([Reaction::Status(500)]));

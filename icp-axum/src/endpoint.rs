@@ -28,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) takes: Option<Content>,
     pub(crate) status: u16,
     pub(crate) answers: Option<Content>,
+    /// Whether the bodies go as CSV as well.
+    pub(crate) csv: bool,
     /// Whether it answers without an API key.
     pub(crate) open: bool,
     /// The kind whose spec takes the place of `spec` in bodies.
@@ -74,6 +76,7 @@ impl Endpoint {
             takes: None,
             status: 200,
             answers: None,
+            csv: false,
             open: false,
             kind: None,
             handler,
@@ -125,6 +128,12 @@ impl Endpoint {
     /// The status of a success without a body.
     pub(crate) fn answers_nothing(mut self, status: u16) -> Self {
         self.status = status;
+        self
+    }
+
+    /// Takes and gives its bodies as CSV as well.
+    pub(crate) fn csv_too(mut self) -> Self {
+        self.csv = true;
         self
     }
 

@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use icp_core::Code;
 use icp_core::id::OrgId;
 
-pub(crate) use body::{Body, Input, MERGE_PATCH, PatchBody, read};
+pub(crate) use body::{Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read};
 pub(crate) use query::Query;
 
 use crate::problem::{Problem, Result};

@@ -23,6 +23,7 @@ mod extract;
 mod integrations;
 mod lanes;
 mod letters;
+mod lookups;
 mod openapi;
 mod ops;
 mod page;

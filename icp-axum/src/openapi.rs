@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::endpoint::{Content, Endpoint};
-use crate::extract::Query;
+use crate::extract::{CSV, Query};
 use crate::problem::{PROBLEM_JSON, Problem, Result};
 use crate::router;
 
@@ -69,7 +69,9 @@ pub fn document(kinds: &KindRegistry) -> Value {
 fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value) -> Value {
     let mut success = json!({ "description": endpoint.summary });
     if let Some(content) = endpoint.answers {
-        success["content"] = body(content, endpoint.kind, schemas);
+        // A body that is taken as CSV is answered by a report.
+        let csv = endpoint.csv && endpoint.takes.is_none();
+        success["content"] = body(content, csv, endpoint.kind, schemas);
     }
     let failure = json!({
         "description": "A problem by RFC 9457",
@@ -84,7 +86,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
     if let Some(content) = endpoint.takes {
         operation["requestBody"] = json!({
             "required": endpoint.id != "cancelDelivery",
-            "content": body(content, endpoint.kind, schemas),
+            "content": body(content, endpoint.csv, endpoint.kind, schemas),
         });
     }
     if endpoint.open {
@@ -93,7 +95,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
     operation
 }
 
-fn body(content: Content, kind: Option<&str>, schemas: &mut SchemaGenerator) -> Value {
+fn body(content: Content, csv: bool, kind: Option<&str>, schemas: &mut SchemaGenerator) -> Value {
     let mut schema = (content.schema)(schemas).to_value();
     let is_document =
         ["Document", "Draft"].iter().any(|name| schema["$ref"] == format!("#{SCHEMAS}/{name}"));
@@ -101,7 +103,11 @@ fn body(content: Content, kind: Option<&str>, schemas: &mut SchemaGenerator) -> 
         let spec = json!({ "$ref": format!("#{SCHEMAS}/{}", spec_name(kind)) });
         schema = json!({ "allOf": [schema, { "properties": { "spec": spec } }] });
     }
-    json!({ content.media: { "schema": schema } })
+    let mut forms = json!({ content.media: { "schema": schema } });
+    if csv {
+        forms[CSV] = json!({ "schema": { "type": "string" } });
+    }
+    forms
 }
 
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {

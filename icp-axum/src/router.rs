@@ -19,13 +19,13 @@ use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::{
     audit, auth, cancellations, deliveries, erasures, events, integrations, lanes, letters,
-    openapi, ops, pause, replays, resources, signing, trial,
+    lookups, openapi, ops, pause, replays, resources, signing, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the largest document needs beside the body of an event: an organization with all of its
-/// units.
+/// units; a lookup table may need more.
 const SLACK: usize = 4 << 20;
 
 /// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
@@ -36,7 +36,8 @@ pub fn router(engine: Engine) -> Router {
         *router = std::mem::take(router).route(&endpoint.path, endpoint.handler);
     }
     // Base 64 makes four bytes of three.
-    let limit = engine.event_limits().max_body / 3 * 4 + SLACK;
+    let limit =
+        engine.event_limits().max_body / 3 * 4 + SLACK.max(engine.lookup_limits().file_bytes());
     let guarded = guarded
         .fallback(route_unknown)
         .method_not_allowed_fallback(method_not_allowed)
@@ -65,6 +66,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(integrations::endpoints());
     all.extend(pause::endpoints());
     all.extend(trial::endpoints());
+    all.extend(lookups::endpoints());
     all.extend(letters::endpoints());
     all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, in one word; decides the HTTP status and the FFI status.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -107,6 +107,8 @@ codes! {
     EventTypeReserved = "event_type_reserved", Invalid;
     /// A field of the event is not acceptable.
     EventInvalid = "event_invalid", Invalid;
+    /// The body of the event does not fit the schema of its type; each difference is listed.
+    EventSchemaMismatch = "event_schema_mismatch", Invalid;
     /// The batch holds more events than the limit.
     BatchTooLarge = "batch_too_large", TooLarge;
     /// The idempotency key was used before with another body.
@@ -165,6 +167,8 @@ codes! {
     FilterTooCostly = "filter_too_costly", Invalid;
     /// The mapping does not parse.
     MappingInvalid = "mapping_invalid", Invalid;
+    /// The file of lookup entries has bad rows; each is listed, and nothing was changed.
+    LookupImportInvalid = "lookup_import_invalid", Invalid;
     /// The payload could not be transformed.
     TransformFailed = "transform_failed", Invalid;
     /// The endpoint address is malformed or of a scheme that is not allowed.
@@ -175,6 +179,8 @@ codes! {
     DnsFailed = "dns_failed", Unavailable;
     /// The endpoint could not be reached, or broke off before it answered.
     EndpointFailed = "endpoint_failed", Unavailable;
+    /// A template of the request finds no value, or one that its place cannot hold.
+    TemplateUnfilled = "template_unfilled", Invalid;
     /// The request could not be signed, so nothing was sent.
     SigningFailed = "signing_failed", Internal;
     /// The signature does not fit the message.

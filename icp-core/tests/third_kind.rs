@@ -179,6 +179,7 @@ impl Index {
             profiles: Arc::default(),
             connectors: Arc::default(),
             transformer: Arc::new(InPlace),
+            lookups: Default::default(),
         };
         let capacity = std::num::NonZeroUsize::MIN;
         let store = Arc::new(store.clone());
@@ -435,5 +436,5 @@ fn the_kind_describes_itself() {
     assert_eq!((kind.name(), kind.plural()), ("color", "colors"));
     assert_eq!(kind.schema()["properties"]["gloss"]["maximum"], 100);
     let names: Vec<_> = engine.resources().kinds().iter().map(|kind| kind.name()).collect();
-    assert_eq!(names, ["color", "integration", "organization"]);
+    assert_eq!(names, ["color", "event_type", "integration", "lookup", "organization"]);
 }

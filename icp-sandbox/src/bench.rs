@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use icp_core::error::Violation;
+use icp_core::lookup::Lookups;
 use icp_core::transform::{Applied, Limits, Plan, PlanSpec, Step, TransformError};
 
 use crate::call::{Answer, Ask, Failure, Notes, Scene};
@@ -135,10 +136,13 @@ impl Workpiece {
         payload::admit(&input, run.limits)?;
         let mut payload = Payload::Text(input);
         let mut programs = self.programs.iter().enumerate();
+        // A part with programs looks nothing up.
+        let tables = Lookups::default();
         for step in self.plan.steps() {
             let made = match step {
                 Step::Map(mapping) => {
-                    match mapping.apply(payload.into_value()?, &mut run.notes.warnings)? {
+                    let (payload, warnings) = (payload.into_value()?, &mut run.notes.warnings);
+                    match mapping.apply(payload, tables.view(None), warnings)? {
                         Applied::Value(value) => Made::Payload(Payload::Value(value)),
                         Applied::Dropped { reason } => Made::Dropped(reason),
                     }

@@ -109,7 +109,6 @@ const CODES: &[&str] = &[
     "output_too_deep",
     "output_too_many_nodes",
     "required_missing",
-    "lookup_missing",
     "schema_invalid",
 ];
 

@@ -9,13 +9,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::OrgId;
-use icp_core::transform::{
-    InPlace, Limits, Plan, Report, TransformContext, TransformError, Transformer,
-};
+use icp_core::transform::{Limits, Plan, Report, TransformContext, TransformError, Transformer};
 use tokio::sync::oneshot;
 
 use crate::bench::{Answered, Bench};
 use crate::call::{Answer, Ask, Scene, done, nonsense};
+use crate::parts;
 use crate::payload;
 use crate::worker::STACK;
 
@@ -109,9 +108,18 @@ impl Transformer for InProcess {
         input: Bytes,
         cx: &TransformContext<'_>,
     ) -> Result<Report, TransformError> {
-        if plan.programs().next().is_none() {
-            return InPlace.run(plan, input, cx).await;
-        }
+        parts::run(self, plan, input, cx).await
+    }
+}
+
+#[async_trait]
+impl parts::Programs for InProcess {
+    async fn run_programs(
+        &self,
+        plan: &Plan,
+        input: Bytes,
+        cx: &TransformContext<'_>,
+    ) -> Result<Report, TransformError> {
         payload::admit_size(&input, &self.limits)?;
         let ask = Ask::Run { number: 0, slot: 0, scene: Scene::of(cx) };
         match self.ask(plan, ask, input.into()).await? {

@@ -21,6 +21,7 @@ mod chance;
 mod engine;
 mod frame;
 mod in_process;
+mod parts;
 mod payload;
 mod pool;
 mod sandbox;

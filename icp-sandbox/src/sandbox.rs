@@ -9,12 +9,13 @@ use bytes::Bytes;
 use icp_core::error::{Code, Error};
 use icp_core::id::OrgId;
 use icp_core::transform::{
-    InPlace, Limits, Plan, Program, Report, TransformContext, TransformError, Transformer,
+    Limits, Plan, Program, Report, TransformContext, TransformError, Transformer,
 };
 use tokio::time::{Instant, timeout};
 
 use crate::builder::Builder;
 use crate::call::{Answer, Ask, Failure, Notes, Scene, done, nonsense};
+use crate::parts;
 use crate::payload;
 use crate::pool::{Death, Meter, Pool, Process, Seat};
 
@@ -221,9 +222,18 @@ impl Transformer for Sandbox {
         input: Bytes,
         cx: &TransformContext<'_>,
     ) -> Result<Report, TransformError> {
-        if plan.programs().next().is_none() {
-            return InPlace.run(plan, input, cx).await;
-        }
+        parts::run(self, plan, input, cx).await
+    }
+}
+
+#[async_trait]
+impl parts::Programs for Sandbox {
+    async fn run_programs(
+        &self,
+        plan: &Plan,
+        input: Bytes,
+        cx: &TransformContext<'_>,
+    ) -> Result<Report, TransformError> {
         let limits = &self.pool.limits;
         payload::admit_size(&input, limits)?;
         let scene = Scene::of(cx);

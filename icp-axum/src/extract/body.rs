@@ -15,6 +15,9 @@ const JSON: &str = "application/json";
 /// The media type of RFC 7396.
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 
+/// The media type of RFC 4180.
+pub(crate) const CSV: &str = "text/csv";
+
 /// A type that bodies are read as. It refuses unknown fields.
 pub(crate) trait Input: DeserializeOwned + JsonSchema + Send {
     /// The code of a body that is JSON, but not of this type.
@@ -60,6 +63,23 @@ impl<S: Send + Sync> FromRequest<S> for PatchBody {
         expect_type(request.headers(), &[MERGE_PATCH, JSON])?;
         let bytes = bytes(request, state).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| malformed(&error))
+    }
+}
+
+/// A file, as JSON or as CSV.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) is_csv: bool,
+    pub(crate) bytes: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Upload {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        expect_type(request.headers(), &[JSON, CSV])?;
+        let is_csv = expect_type(request.headers(), &[CSV]).is_ok();
+        Ok(Self { is_csv, bytes: bytes(request, state).await? })
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod deliveries;
 mod erasures;
+mod event_types;
 mod events;
 mod harness;
 mod letters;
+mod lookups;
 mod operations;
 mod ops;
 mod refusals;

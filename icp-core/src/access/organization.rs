@@ -194,7 +194,10 @@ impl UnitTree {
     }
 
     /// `unit`, its parent, and so on; ends where a cycle would begin again.
-    fn ancestors<'a>(&'a self, unit: &'a ResourceId) -> impl Iterator<Item = &'a ResourceId> {
+    pub(crate) fn ancestors<'a>(
+        &'a self,
+        unit: &'a ResourceId,
+    ) -> impl Iterator<Item = &'a ResourceId> {
         std::iter::successors(Some(unit), |unit| self.0.get(*unit)?.as_ref()).take(self.0.len() + 1)
     }
 }

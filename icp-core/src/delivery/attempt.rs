@@ -175,6 +175,7 @@ async fn attempt(
                 event_type: &event.event_type,
                 received_at: event.received_at,
                 attempt: delivery.tries,
+                lookups: view.lookups.view(event.unit.as_ref()),
             };
             match core.transformer.run(plan, event.body.clone(), &context).await {
                 Ok(report) => match report.outcome {

@@ -8,8 +8,10 @@ use super::config::EngineConfig;
 use super::core::{Core, Parts};
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
+use crate::event_type::EventTypeSpec;
 use crate::id::{ClockIds, IdSource};
 use crate::integration::{Connector, Connectors, IntegrationSpec};
+use crate::lookup::LookupSpec;
 use crate::resource::{Index, KindRegistry, Resources, Services, Spec};
 use crate::secret::{KeyProvider, Sealer};
 use crate::signing::{Profile, Profiles};
@@ -143,6 +145,7 @@ impl EngineBuilder {
             profiles: Arc::new(self.profiles),
             connectors: Arc::new(connectors),
             transformer: Arc::clone(&self.transformer),
+            lookups: self.config.lookups,
         };
         let kinds = Arc::new(self.kinds?);
         let ids = match self.ids {
@@ -200,6 +203,7 @@ impl EngineBuilder {
 fn builtin_kinds() -> Result<KindRegistry> {
     let mut kinds = KindRegistry::new();
     kinds.register::<OrganizationSpec>()?.register::<IntegrationSpec>()?;
+    kinds.register::<LookupSpec>()?.register::<EventTypeSpec>()?;
     Ok(kinds)
 }
 

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result, Violation};
 use crate::event::EventLimits;
+use crate::lookup::LookupLimits;
 use crate::retention::Retention;
 
 /// The settings of an engine. Every field has a default that fits one node of a product.
@@ -60,6 +61,8 @@ pub struct EngineConfig {
     /// How long records are kept where an organization does not say so itself; each at least one
     /// hour.
     pub retention: Retention,
+    /// How large lookup tables may be. Default: 10,000 entries and 1 MiB.
+    pub lookups: LookupLimits,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
 }
@@ -89,6 +92,7 @@ impl Default for EngineConfig {
             tests_per_minute: 20,
             prune: Duration::from_secs(60),
             retention: Retention::default(),
+            lookups: LookupLimits::default(),
             index_capacity: 10_000,
         }
     }
@@ -124,6 +128,11 @@ impl EngineConfig {
         check((2..=1_000).contains(&self.missed_beats), "missed_beats", "use 2 to 1000");
         check(self.max_rescues > 0, "max_rescues", positive);
         check(self.index_capacity > 0, "index_capacity", positive);
+        let most = LookupLimits::MAX;
+        let entries = (1..=most.entries).contains(&self.lookups.entries);
+        check(entries, "lookups/entries", "use 1 to 100000");
+        let bytes = (1..=most.bytes).contains(&self.lookups.bytes);
+        check(bytes, "lookups/bytes", "use 1 to 8388608");
         for (field, value, most, message) in self.times() {
             check(!value.is_zero() && value <= most, field, message);
         }
@@ -215,6 +224,8 @@ mod tests {
         assert_eq!(pointers(|config| config.beat = Duration::MAX), ["/beat", "/lease"]);
         assert_eq!(pointers(|config| config.missed_beats = u32::MAX), ["/missed_beats", "/lease"]);
         assert_eq!(pointers(|config| config.lease = Duration::from_secs(9)), ["/lease"]);
+        assert_eq!(pointers(|config| config.lookups.entries = 0), ["/lookups/entries"]);
+        assert_eq!(pointers(|config| config.lookups.bytes = (8 << 20) + 1), ["/lookups/bytes"]);
         assert_eq!(pointers(|config| config.events.max_body = 0), ["/events/max_body"]);
     }
 }

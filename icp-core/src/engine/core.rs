@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
 use crate::id::{DeliveryId, IdSource, OrgId, ResourceId};
 use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
+use crate::lookup::Lookups;
 use crate::notice::{Failing, Health};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
@@ -181,6 +182,8 @@ pub(crate) struct OrgView {
     pub(crate) organization: Arc<Organization>,
     pub(crate) entry: Arc<OrgEntry>,
     pub(crate) matching: MatchIndex,
+    /// Its lookup tables.
+    pub(crate) lookups: Lookups,
     /// The integrations whose endpoints fail, as their status says.
     pub(crate) failing: HashMap<ResourceId, Failing>,
 }
@@ -200,10 +203,11 @@ impl OrgView {
                 "the deliveries of an integration wait because it cannot be used: {error}"
             );
         }
+        let lookups = Lookups::of(entry)?;
         let integrations = entry.resources(IntegrationSpec::KIND);
         let failing = integrations
             .filter_map(|(id, entry)| Some((id.clone(), Failing::of(&entry.status)?)))
             .collect();
-        Ok(Self { organization, entry: Arc::clone(entry), matching, failing })
+        Ok(Self { organization, entry: Arc::clone(entry), matching, lookups, failing })
     }
 }

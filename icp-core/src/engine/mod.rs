@@ -36,6 +36,7 @@ use crate::delivery::{
 use crate::error::{Code, Error, Result};
 use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent, Published};
 use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
+use crate::lookup::LookupLimits;
 use crate::resource::{Actor, Resources};
 use crate::store::{Page, PageQuery, Store, StoreInfo};
 use crate::telemetry::Metrics;
@@ -367,6 +368,12 @@ impl Engine {
     #[must_use]
     pub fn event_limits(&self) -> &EventLimits {
         &self.core.config.events
+    }
+
+    /// How large lookup tables may be.
+    #[must_use]
+    pub fn lookup_limits(&self) -> LookupLimits {
+        self.core.config.lookups
     }
 
     /// The engine's time.

@@ -13,6 +13,7 @@ use crate::delivery::settle::Outcome;
 use crate::delivery::{Delivery, DeliveryState, LaneId, LaneMode, Lease, Next, Settlement};
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, ErrorKind, Result, Violation};
+use crate::event_type;
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
 use crate::integration::CompiledIntegration;
 use crate::time::Timestamp;
@@ -92,6 +93,19 @@ pub(crate) async fn accept(core: &Core, event: NewEvent) -> Result<(Event, Arc<O
     if accepted.0.event_type.is_operational() {
         let message = "event types that begin with `icp.` are the engine's own; use another name";
         return Err(Error::new(Code::EventTypeReserved, message));
+    }
+    let (event, view) = &accepted;
+    let differs = event_type::check(&view.entry, event)?;
+    if let Some(first) = differs.first() {
+        core.metrics.schema_mismatches.inc();
+        tracing::warn!(
+            icp.org = %event.org,
+            icp.event.type = %event.event_type,
+            differences = differs.len(),
+            pointer = first.pointer,
+            rule = first.code,
+            "an event does not fit the schema of its type"
+        );
     }
     Ok(accepted)
 }

@@ -1,10 +1,13 @@
 //! The built-in connector: one HTTP request for each attempt, through the guarded client.
 
+mod template;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode};
 use schemars::JsonSchema;
@@ -12,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
 use url::Url;
 
+use self::template::{BodyTemplate, HeaderTemplate, UrlTemplate};
 use super::auth::Auth;
 use super::retry::retry_after;
 use super::{Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Preview, Sent};
@@ -21,6 +25,7 @@ use crate::egress::{
     Transport,
 };
 use crate::error::{Code, Error, Result, Violation};
+use crate::event;
 use crate::letter::RETRY_HEADER;
 use crate::signing::{self, Signer};
 use crate::time::Timestamp;
@@ -45,14 +50,25 @@ pub struct HttpTarget {
     /// Always `http`.
     #[schemars(extend("const" = "http"))]
     pub kind: String,
-    /// The address, `http` or `https`.
+    /// The address, `http` or `https`. Its path and query may hold places for values, as in
+    /// `https://example.com/orders/{{data.id}}`; scheme, host and port are written out.
+    ///
+    /// Places are paths into `id`, `type`, `org`, `unit`, `ordering_key`, `received_at` and
+    /// `content_type` of the event and, as `data`, its body after transformation where that is
+    /// JSON. A value is escaped for where it stands; one that is missing or empty in the path, or
+    /// missing in the query, fails the attempt.
     pub url: String,
     /// The method: `POST` (default), `PUT` or `PATCH`.
     #[serde(default)]
     pub method: HttpMethod,
-    /// Fixed header fields. Fields that the engine sets cannot be set here.
+    /// Header fields, their values fixed or with places as in `url`; a field one of whose values
+    /// is missing is left out. Fields that the engine sets cannot be set here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// A JSON document that is sent in place of the body. Its texts may hold places as in `url`;
+    /// a text that is one place becomes the value itself, `null` where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
     /// How long the parts of a request may take, each 1 to 120,000 milliseconds.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -135,17 +151,21 @@ impl Connector for HttpConnector {
         };
         let target: HttpTarget =
             serde_json::from_value(binding.target.clone()).map_err(|e| refuse(&e))?;
-        let url = Url::parse(&target.url).map_err(|e| refuse(&e))?;
-        let headers = target.header_map().map_err(|name| {
+        let url = UrlTemplate::parse(&target.url).map_err(|e| refuse(&e))?;
+        let (headers, filled) = target.header_map().map_err(|name| {
             Error::new(Code::ResourceInvalid, format!("the header `{name}` cannot be sent"))
         })?;
+        let body = target.body.as_ref().map(|body| BodyTemplate::compile(body, ""));
+        let body =
+            body.transpose().map_err(|found| Error::violations(Code::ResourceInvalid, found))?;
         Ok(Arc::new(HttpIntegration {
             transport: self.transport.clone(),
             policy: self.development.clone().unwrap_or(binding.policy),
             method: target.method.as_http(),
-            shown_url: shown(&url).into(),
             url,
             headers,
+            filled,
+            body,
             timeouts: target.timeouts,
             auth: binding.auth,
             signer: binding.signer,
@@ -159,14 +179,14 @@ impl HttpTarget {
         if self.kind != KIND {
             violations.push(Violation::new(format!("{at}/kind"), "unknown", "is not `http`"));
         }
-        match Url::parse(&self.url) {
-            Err(error) => violations.push(Violation::new(
+        match UrlTemplate::parse(&self.url) {
+            Err(message) => violations.push(Violation::new(
                 format!("{at}/url"),
                 Code::UrlInvalid.as_str(),
-                format!("is not an address: {error}"),
+                message,
             )),
             Ok(url) => {
-                if let Err(denied) = policy.check_url(&url) {
+                if let Err(denied) = policy.check_url(url.literal()) {
                     let code = match denied.class() {
                         FailureClass::AddressDenied => Code::AddressDenied,
                         _ => Code::UrlInvalid,
@@ -183,6 +203,10 @@ impl HttpTarget {
                 violations.push(Violation::new(pointer, "header_invalid", message));
             }
         }
+        if let Some(body) = &self.body {
+            let found = BodyTemplate::compile(body, &format!("{at}/body"));
+            violations.extend(found.err().unwrap_or_default());
+        }
         for (field, timeout) in self.timeouts.fields() {
             if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
                 let pointer = format!("{at}/timeouts/{field}");
@@ -192,17 +216,29 @@ impl HttpTarget {
         violations
     }
 
-    fn header_map(&self) -> Result<HeaderMap, &str> {
+    /// The fields with a fixed value, and those with places.
+    fn header_map(&self) -> Result<(HeaderMap, HeaderTemplates), &str> {
         let mut map = HeaderMap::with_capacity(self.headers.len());
+        let mut filled = Vec::new();
         for (name, value) in &self.headers {
-            let (name, value) = header(name, value).map_err(|_| name.as_str())?;
-            map.insert(name, value);
+            match header(name, value).map_err(|_| name.as_str())? {
+                (name, Field::Fixed(value)) => drop(map.insert(name, value)),
+                (name, Field::Filled(template)) => filled.push((name, template)),
+            }
         }
-        Ok(map)
+        Ok((map, filled))
     }
 }
 
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+type HeaderTemplates = Vec<(HeaderName, HeaderTemplate)>;
+
+/// The value of a header field.
+enum Field {
+    Fixed(HeaderValue),
+    Filled(HeaderTemplate),
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, Field), String> {
     const OURS: [&str; 12] = [
         "connection",
         "content-length",
@@ -217,13 +253,16 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static
         "tracestate",
         "upgrade",
     ];
-    let name = HeaderName::try_from(name).map_err(|_| "is not a header name")?;
+    let name = HeaderName::try_from(name).map_err(|_| "is not a header name".to_owned())?;
     let ours = OURS.contains(&name.as_str());
     if ours || name.as_str().starts_with("webhook-") || name.as_str().starts_with("icp-") {
-        return Err("is set by the engine and cannot be set here");
+        return Err("is set by the engine and cannot be set here".to_owned());
     }
-    let value = HeaderValue::try_from(value).map_err(|_| "has a value that cannot be sent")?;
-    Ok((name, value))
+    if value.contains("{{") {
+        return Ok((name, Field::Filled(HeaderTemplate::parse(value)?)));
+    }
+    let value = HeaderValue::try_from(value);
+    Ok((name, Field::Fixed(value.map_err(|_| "has a value that cannot be sent".to_owned())?)))
 }
 
 #[derive(Debug)]
@@ -231,9 +270,10 @@ struct HttpIntegration {
     transport: Transport,
     policy: Arc<AddressPolicy>,
     method: Method,
-    url: Url,
-    shown_url: Arc<str>,
+    url: UrlTemplate,
     headers: HeaderMap,
+    filled: HeaderTemplates,
+    body: Option<BodyTemplate>,
     timeouts: Timeouts,
     auth: Auth,
     signer: Option<Arc<dyn Signer>>,
@@ -243,18 +283,18 @@ struct HttpIntegration {
 impl Integration for HttpIntegration {
     async fn send(&self, outgoing: Outgoing<'_>) -> Sent {
         let now = outgoing.now;
-        let request = match self.request(&outgoing) {
-            Ok(request) => request,
+        let (request, url) = match self.request(&outgoing) {
+            Ok(made) => made,
             Err(error) => return self.unsent(&error),
         };
         match self.transport.clone().oneshot(request).await {
-            Ok(response) => self.answered(response, now),
-            Err(error) => self.unanswered(&error),
+            Ok(response) => self.answered(response, url, now),
+            Err(error) => self.unanswered(&error, url),
         }
     }
 
     fn preview(&self, outgoing: &Outgoing<'_>) -> Result<Preview> {
-        let request = self.request(outgoing)?;
+        let (request, _) = self.request(outgoing)?;
         Ok(Preview {
             method: request.method.to_string(),
             url: shown(&request.url),
@@ -265,11 +305,12 @@ impl Integration for HttpIntegration {
 }
 
 impl HttpIntegration {
-    fn request(&self, outgoing: &Outgoing<'_>) -> Result<EgressRequest> {
-        let mut url = self.url.clone();
-        let mut headers = self.headers.clone();
-        headers.reserve(USUAL_HEADERS);
+    /// The request, and its address for people, without the credentials.
+    fn request(&self, outgoing: &Outgoing<'_>) -> Result<(EgressRequest, String)> {
         let event = outgoing.event;
+        let Filled { mut url, mut headers, body } = self.fill(outgoing)?;
+        let shown_url = shown(&url);
+        headers.reserve(USUAL_HEADERS);
         let id = event.id.to_string();
         let mut set = |name: HeaderName, value: String| -> Result<()> {
             let value = HeaderValue::try_from(value).map_err(|_| {
@@ -278,7 +319,8 @@ impl HttpIntegration {
             headers.insert(name, value);
             Ok(())
         };
-        set(CONTENT_TYPE, event.content_type.as_ref().to_owned())?;
+        let content_type = self.body.as_ref().map_or(event.content_type.as_ref(), |_| event::JSON);
+        set(CONTENT_TYPE, content_type.to_owned())?;
         set(HeaderName::from_static("webhook-id"), id.clone())?;
         set(HeaderName::from_static("webhook-timestamp"), outgoing.now.as_secs().to_string())?;
         set(HeaderName::from_static("icp-event-type"), event.event_type.as_str().to_owned())?;
@@ -299,20 +341,36 @@ impl HttpIntegration {
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         self.auth.apply(&mut url, &mut headers)?;
         if let Some(signer) = &self.signer {
-            let message =
-                signing::Message { id: &id, timestamp: outgoing.now, body: &outgoing.body };
+            let message = signing::Message { id: &id, timestamp: outgoing.now, body: &body };
             signer.sign(&message, &mut headers)?;
         }
-        let mut request = EgressRequest::new(
-            self.method.clone(),
-            url,
-            outgoing.body.clone(),
-            Arc::clone(&self.policy),
-        );
+        let mut request =
+            EgressRequest::new(self.method.clone(), url, body, Arc::clone(&self.policy));
         request.headers = headers;
         request.timeouts = self.timeouts;
         request.response_limit = KEPT_BODY;
-        Ok(request)
+        Ok((request, shown_url))
+    }
+
+    /// What the templates make of the event.
+    fn fill(&self, outgoing: &Outgoing<'_>) -> Result<Filled> {
+        let mut headers = self.headers.clone();
+        let body = outgoing.body.clone();
+        if !self.url.has_places() && self.filled.is_empty() && self.body.is_none() {
+            return Ok(Filled { url: self.url.literal().clone(), headers, body });
+        }
+        let document = template::document(outgoing.event, &body);
+        for (name, template) in &self.filled {
+            if let Some(value) = template.fill(&document).map_err(|why| unfilled(name, &why))? {
+                headers.insert(name.clone(), value);
+            }
+        }
+        let url = self.url.fill(&document).map_err(|why| unfilled("url", &why))?;
+        let body = match &self.body {
+            Some(template) => template.fill(&document).map_err(|why| unfilled("body", &why))?,
+            None => body,
+        };
+        Ok(Filled { url, headers, body })
     }
 
     fn unsent(&self, error: &Error) -> Sent {
@@ -320,7 +378,10 @@ impl HttpIntegration {
             judgement: Judgement::Failed(Failure {
                 class: error.code().as_str().to_owned(),
                 message: error.message().to_owned(),
-                hint: Hint::Retry,
+                hint: match error.code() {
+                    Code::TemplateUnfilled => Hint::Impossible,
+                    _ => Hint::Retry,
+                },
             }),
             status: None,
             timings: AttemptTimings::default(),
@@ -328,18 +389,18 @@ impl HttpIntegration {
         }
     }
 
-    fn answered(&self, response: EgressResponse, now: Timestamp) -> Sent {
+    fn answered(&self, response: EgressResponse, url: String, now: Timestamp) -> Sent {
         let status = response.status;
         let judgement = judge(status, response.headers.get(RETRY_AFTER), now);
         Sent {
             judgement,
             status: Some(status.as_u16()),
             timings: timings(response.timings),
-            exchange: Some(Arc::new(self.exchange(Some(response)))),
+            exchange: Some(Arc::new(self.exchange(url, Some(response)))),
         }
     }
 
-    fn unanswered(&self, error: &EgressError) -> Sent {
+    fn unanswered(&self, error: &EgressError, url: String) -> Sent {
         let hint = match error.class {
             FailureClass::UrlInvalid | FailureClass::AddressDenied => Hint::Refused,
             _ => Hint::Retry,
@@ -352,16 +413,12 @@ impl HttpIntegration {
             }),
             status: None,
             timings: timings(error.timings),
-            exchange: Some(Arc::new(self.exchange(None))),
+            exchange: Some(Arc::new(self.exchange(url, None))),
         }
     }
 
-    fn exchange(&self, response: Option<EgressResponse>) -> Exchange {
-        let mut exchange = Exchange {
-            method: self.method.to_string(),
-            url: self.shown_url.to_string(),
-            ..Exchange::default()
-        };
+    fn exchange(&self, url: String, response: Option<EgressResponse>) -> Exchange {
+        let mut exchange = Exchange { method: self.method.to_string(), url, ..Exchange::default() };
         if let Some(response) = response {
             exchange.response_headers = kept(&response.headers, &self.auth);
             let body = String::from_utf8_lossy(&response.body).into_owned();
@@ -370,6 +427,17 @@ impl HttpIntegration {
         }
         exchange
     }
+}
+
+/// A request as its templates make it.
+struct Filled {
+    url: Url,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+fn unfilled(what: impl std::fmt::Display, why: &str) -> Error {
+    Error::new(Code::TemplateUnfilled, format!("the template of `{what}` cannot be filled: {why}"))
 }
 
 /// What a status means, before any policy of tries.

@@ -18,8 +18,9 @@ use crate::egress::AddressPolicy;
 use crate::error::{Code, Error, Result, Violation, unwound};
 use crate::id::ResourceId;
 use crate::letter::AutoRetry;
+use crate::lookup;
 use crate::notice::FailingSpec;
-use crate::resource::{Compiled, Effect, Spec, SpecContext, Structure, Violations};
+use crate::resource::{Compiled, Effect, OrgEntry, Spec, SpecContext, Structure, Violations};
 use crate::secret::SecretVisitor;
 use crate::signing::{Signer, SigningSpec};
 use crate::transform::{Plan, PlanSpec};
@@ -164,7 +165,7 @@ impl Spec for IntegrationSpec {
             violations.extend("", filter.compile("/filter").err().unwrap_or_default());
         }
         if let Some(plan) = &self.transform {
-            violations.extend("", plan.compile("/transform").err().unwrap_or_default());
+            violations.extend("", transform_violations(plan, context.within));
         }
         violations.extend("", self.validate_target(context));
         violations.extend("", self.auth.validate("/auth"));
@@ -280,6 +281,15 @@ impl IntegrationSpec {
             }
             Err(error) => vec![Violation::new("/target/kind", "unknown", error.message())],
         }
+    }
+}
+
+/// What is wrong with a transformation, where the organization is known with what it asks for.
+fn transform_violations(plan: &PlanSpec, within: Option<&OrgEntry>) -> Vec<Violation> {
+    match (plan.compile("/transform"), within) {
+        (Ok(plan), Some(within)) => lookup::unusable(&plan, within),
+        (Ok(_), None) => Vec::new(),
+        (Err(violations), _) => violations,
     }
 }
 

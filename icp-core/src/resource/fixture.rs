@@ -15,6 +15,7 @@ use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
 use crate::id::{ClockIds, OrgId, ResourceId};
 use crate::integration::{Connectors, IntegrationSpec};
+use crate::lookup::LookupLimits;
 use crate::secret::{LocalKeys, Place, Sealer, Secret, SecretVisitor, SystemEntropy};
 use crate::signing::Profiles;
 use crate::store::Store;
@@ -141,5 +142,6 @@ pub(crate) fn services(connectors: Connectors) -> Services {
         profiles: Arc::new(Profiles::default()),
         connectors: Arc::new(connectors),
         transformer: Arc::new(InPlace),
+        lookups: LookupLimits::default(),
     }
 }

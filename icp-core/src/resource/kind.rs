@@ -16,6 +16,7 @@ use super::{Effect, OrgEntry, Record};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
+use crate::lookup::LookupLimits;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
 use crate::secret::{Opener, SecretVisitor};
 use crate::signing::Profiles;
@@ -77,6 +78,8 @@ pub struct Services {
     pub connectors: Arc<Connectors>,
     /// What checks transformations before they are saved, and runs them.
     pub transformer: Arc<dyn Transformer>,
+    /// How large lookup tables may be.
+    pub lookups: LookupLimits,
 }
 
 /// Whose spec is validated or compiled, and with what.

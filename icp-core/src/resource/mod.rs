@@ -25,7 +25,7 @@ pub use note::{Note, NoteStore};
 pub(crate) use service::Editing;
 pub use service::{BulkAction, BulkItem, CopiedKey, Duplicate, MAX_BULK, Resources};
 pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
-pub(crate) use validate::Structure;
+pub(crate) use validate::{Structure, without_value};
 pub use validate::{Violations, escape};
 
 use crate::id::{OrgId, ResourceId};

@@ -59,6 +59,10 @@ impl Resources {
         Self { store, kinds, services, index, clock, ids }
     }
 
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
+    }
+
     /// The registered kinds.
     #[must_use]
     pub fn kinds(&self) -> &KindRegistry {

@@ -17,13 +17,15 @@ use crate::error::{Code, Error, Result, Violation};
 pub struct Violations {
     base: &'static str,
     list: Vec<Violation>,
+    /// The pointer and rule of each.
+    known: HashSet<(String, String)>,
 }
 
 impl Violations {
     /// An empty list; `base` is put before each pointer.
     #[must_use]
     pub fn at(base: &'static str) -> Self {
-        Self { base, list: Vec::new() }
+        Self { base, ..Self::default() }
     }
 
     /// Adds a violation at `pointer`, relative to the base.
@@ -42,8 +44,7 @@ impl Violations {
     pub fn extend(&mut self, at: &str, found: impl IntoIterator<Item = Violation>) {
         for mut violation in found {
             violation.pointer = format!("{}{at}{}", self.base, violation.pointer);
-            if !self.list.iter().any(|v| v.pointer == violation.pointer && v.code == violation.code)
-            {
+            if self.known.insert((violation.pointer.clone(), violation.code.clone())) {
                 self.list.push(violation);
             }
         }
@@ -53,7 +54,10 @@ impl Violations {
     /// again, by another name, what was found already.
     pub(crate) fn complete(&mut self, others: impl IntoIterator<Item = Violation>) {
         let known: HashSet<_> = self.list.iter().map(|v| v.pointer.clone()).collect();
-        self.list.extend(others.into_iter().filter(|v| !known.contains(&v.pointer)));
+        for violation in others.into_iter().filter(|v| !known.contains(&v.pointer)) {
+            self.known.insert((violation.pointer.clone(), violation.code.clone()));
+            self.list.push(violation);
+        }
     }
 
     /// What was found.
@@ -108,7 +112,16 @@ impl Structure {
         Ok(Self { schema, validator })
     }
 
-    pub(super) fn schema(&self) -> &Value {
+    /// The schema of someone else, as it is.
+    pub(crate) fn around(schema: Value, validator: Validator) -> Self {
+        Self { schema, validator }
+    }
+
+    pub(crate) fn validator(&self) -> &Validator {
+        &self.validator
+    }
+
+    pub(crate) fn schema(&self) -> &Value {
         &self.schema
     }
 
@@ -170,7 +183,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 }
 
 /// Serde's message without the value that it did not expect: that may be a secret.
-fn without_value(message: &str) -> String {
+pub(crate) fn without_value(message: &str) -> String {
     let shows = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
     match message.rsplit_once(", expected ") {
         Some((_, expected)) if shows => format!("is malformed; use {expected}"),

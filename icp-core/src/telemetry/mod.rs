@@ -43,6 +43,7 @@ pub struct Metrics {
     registry: Registry,
     pub(crate) published: Counter,
     pub(crate) duplicates: Counter,
+    pub(crate) schema_mismatches: Counter,
     pub(crate) fanned_out: Counter,
     pub(crate) handed_over: Counter,
     pub(crate) claimed: Counter,
@@ -82,6 +83,11 @@ impl Metrics {
         Self {
             published: counter(r, "events_published", "Events that were accepted"),
             duplicates: counter(r, "events_duplicate", "Events that were there already"),
+            schema_mismatches: counter(
+                r,
+                "event_schema_mismatches",
+                "Events that were accepted although they do not fit the schema of their type",
+            ),
             fanned_out: counter(r, "deliveries_created", "Deliveries that were made"),
             handed_over: counter(r, "deliveries_handed_over", "Deliveries leased while published"),
             claimed: counter(r, "deliveries_claimed", "Deliveries leased by claims"),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::mapping::Mapping;
 use super::{Outcome, Plan, Program, Report, Step, TransformContext, TransformError, Transformer};
 use crate::id::OrgId;
+use crate::lookup::LookupView;
 
 /// The largest payload a transformation gives, in bytes: 1 MiB.
 pub const MAX_OUTPUT: usize = 1 << 20;
@@ -27,9 +28,9 @@ impl Transformer for InPlace {
         &self,
         plan: &Plan,
         input: Bytes,
-        _: &TransformContext<'_>,
+        cx: &TransformContext<'_>,
     ) -> Result<Report, TransformError> {
-        run(plan, input)
+        run(plan, input, cx)
     }
 }
 
@@ -54,16 +55,17 @@ impl Mapping {
     pub fn apply(
         &self,
         payload: Value,
+        lookups: LookupView<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Applied, TransformError> {
         if let Some(reason) = self.drops(&payload) {
             return Ok(Applied::Dropped { reason: reason.to_owned() });
         }
-        self.run(payload, warnings).map(Applied::Value)
+        self.run(payload, lookups, warnings).map(Applied::Value)
     }
 }
 
-fn run(plan: &Plan, input: Bytes) -> Result<Report, TransformError> {
+fn run(plan: &Plan, input: Bytes, cx: &TransformContext<'_>) -> Result<Report, TransformError> {
     if plan.is_empty() {
         return Ok(Report::new(Outcome::Value(input)));
     }
@@ -74,7 +76,7 @@ fn run(plan: &Plan, input: Bytes) -> Result<Report, TransformError> {
     let mut value: Value = serde_json::from_slice(&input).map_err(|error| input_invalid(&error))?;
     for step in plan.steps() {
         let Step::Map(mapping) = step else { continue };
-        value = match mapping.apply(value, &mut warnings)? {
+        value = match mapping.apply(value, cx.lookups, &mut warnings)? {
             Applied::Value(value) => value,
             Applied::Dropped { reason } => {
                 return Ok(Report { warnings, ..Report::new(Outcome::Dropped { reason }) });
@@ -130,17 +132,20 @@ mod tests {
     use super::*;
     use crate::event::EventType;
     use crate::id::{EventId, OrgId};
+    use crate::lookup::Lookups;
     use crate::time::Timestamp;
     use crate::transform::PlanSpec;
 
     async fn transform(spec: Value, input: impl Into<Bytes>) -> Result<Report, TransformError> {
         let spec: PlanSpec = serde_json::from_value(spec).unwrap();
+        let tables = Lookups::default();
         let cx = TransformContext {
             org: &OrgId::new("acme").unwrap(),
             event: EventId::from_bytes([7; 16]),
             event_type: &EventType::new("order.paid").unwrap(),
             received_at: Timestamp::EPOCH,
             attempt: 1,
+            lookups: tables.view(None),
         };
         InPlace.run(&spec.compile("/transform").unwrap(), input.into(), &cx).await
     }

@@ -24,6 +24,7 @@ pub use program::{Language, Program, ProgramSpec, SchemaSpec};
 
 use crate::event::EventType;
 use crate::id::{EventId, OrgId};
+use crate::lookup::LookupView;
 use crate::time::Timestamp;
 
 /// Runs plans.
@@ -72,6 +73,8 @@ pub struct TransformContext<'a> {
     pub received_at: Timestamp,
     /// The number of the attempt, from 1.
     pub attempt: u32,
+    /// The lookup tables of the organization, as the event's unit sees them.
+    pub lookups: LookupView<'a>,
 }
 
 /// What became of the payload.
@@ -104,5 +107,15 @@ impl Report {
     #[must_use]
     pub fn new(outcome: Outcome) -> Self {
         Self { outcome, warnings: Vec::new(), console: Vec::new(), cpu: Duration::ZERO }
+    }
+
+    /// The result of a plan whose first part ended in this and whose next in `next`.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.outcome = next.outcome;
+        self.warnings.extend(next.warnings);
+        self.console.extend(next.console);
+        self.cpu += next.cpu;
+        self
     }
 }

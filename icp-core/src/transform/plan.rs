@@ -50,6 +50,8 @@ pub struct Plan {
     steps: Arc<[Step]>,
     text: Arc<str>,
     digest: [u8; 32],
+    /// Empty where the whole plan is one part.
+    parts: Arc<[Plan]>,
 }
 
 /// One compiled step.
@@ -84,9 +86,27 @@ impl PlanSpec {
                 format!("{count} steps are given; use at most {MAX_STEPS}"),
             ));
         }
-        let mut steps = Vec::new();
+        let compiled = self.compiled(at, 0);
+        if !found.is_empty() {
+            found.extend(compiled.err().unwrap_or_default());
+            return Err(found);
+        }
+        let mut plan = compiled?;
+        let mut first = 0;
+        let parts = plan.part_lengths().into_iter().map(|length| {
+            let steps = self.steps[first..first + length].to_vec();
+            first += length;
+            Self { steps }.compiled(at, first - length)
+        });
+        plan.parts = parts.collect::<Result<_, _>>()?;
+        Ok(plan)
+    }
+
+    /// Compiles the steps, of which the first is the one at `first` in the document.
+    fn compiled(&self, at: &str, first: usize) -> Result<Plan, Vec<Violation>> {
+        let (mut steps, mut found) = (Vec::new(), Vec::new());
         for (index, spec) in self.steps.iter().take(MAX_STEPS).enumerate() {
-            match spec.compile(&format!("{at}/{index}")) {
+            match spec.compile(&format!("{at}/{}", first + index)) {
                 Ok(step) => steps.push(step),
                 Err(violations) => found.extend(violations),
             }
@@ -94,11 +114,11 @@ impl PlanSpec {
         if !found.is_empty() {
             return Err(found);
         }
-        let text = serde_json::to_string(&(at, self)).map_err(|_| {
+        let text = serde_json::to_string(&(at, first, self)).map_err(|_| {
             vec![Violation::new(at, "malformed", "the transformation has no json form")]
         })?;
         let digest = Sha256::digest(&text).into();
-        Ok(Plan { steps: steps.into(), text: text.into(), digest })
+        Ok(Plan { steps: steps.into(), text: text.into(), digest, parts: [].into() })
     }
 
     /// Reads back what [`Plan::text`] gave, and compiles it.
@@ -107,9 +127,9 @@ impl PlanSpec {
     ///
     /// Every broken rule; one of them where `text` is something else.
     pub fn compile_text(text: &str) -> Result<Plan, Vec<Violation>> {
-        let (at, spec): (String, Self) = serde_json::from_str(text)
+        let (at, first, spec): (String, usize, Self) = serde_json::from_str(text)
             .map_err(|error| vec![Violation::new("", "malformed", error.to_string())])?;
-        spec.compile(&at)
+        spec.compiled(&at, first)
     }
 }
 
@@ -143,6 +163,37 @@ impl Plan {
             Step::Program(program) => Some(program),
             Step::Map(_) => None,
         })
+    }
+
+    /// The plan in parts, which run one after the other. Those with programs look nothing up, so
+    /// that they can run in a process that has no tables; mostly the plan is one part.
+    #[must_use]
+    pub fn parts(&self) -> &[Self] {
+        if self.parts.is_empty() { std::slice::from_ref(self) } else { &self.parts }
+    }
+
+    /// How many steps each part has; none where the plan need not be parted.
+    fn part_lengths(&self) -> Vec<usize> {
+        let looks_up = |step: &Step| match step {
+            Step::Map(mapping) => mapping.looks_up(),
+            Step::Program(_) => false,
+        };
+        let mut lengths = Vec::new();
+        let (mut length, mut tables, mut programs) = (0, false, false);
+        for step in self.steps.iter() {
+            let (asks, runs) = (looks_up(step), matches!(step, Step::Program(_)));
+            if (asks && programs) || (runs && tables) {
+                lengths.push(std::mem::take(&mut length));
+                (tables, programs) = (false, false);
+            }
+            length += 1;
+            tables |= asks;
+            programs |= runs;
+        }
+        if !lengths.is_empty() {
+            lengths.push(length);
+        }
+        lengths
     }
 
     /// The whole plan as one JSON text, for a process that runs it elsewhere; see
@@ -217,6 +268,31 @@ mod tests {
         assert_eq!(pointers(&again), ["/transform/0/schema", "/transform/2/javascript/source"]);
         assert_ne!(spec.compile("/other").unwrap().digest(), plan.digest());
         assert!(PlanSpec::compile_text("[]").is_err());
+    }
+
+    #[test]
+    fn programs_are_parted_from_mappings_that_look_up() {
+        let plain = json!({"map": {"remove": ["a"]}});
+        let looks = json!({"map": {"rules": [
+            {"target": "b", "from": "a", "lookup": {"table": "t"}},
+        ]}});
+        let runs = json!({"jmespath": {"source": "a"}});
+        for (steps, lengths) in [
+            (vec![], vec![0]),
+            (vec![&looks, &plain], vec![2]),
+            (vec![&plain, &runs, &plain], vec![3]),
+            (vec![&plain, &looks, &runs, &plain], vec![2, 2]),
+            (vec![&runs, &looks, &looks, &runs], vec![1, 2, 1]),
+        ] {
+            let spec: PlanSpec = serde_json::from_value(json!(steps)).unwrap();
+            let plan = spec.compile("/t").unwrap();
+            let parts: Vec<_> = plan.parts().iter().map(|part| part.steps().len()).collect();
+            assert_eq!(parts, lengths, "{spec:?}");
+        }
+        let spec: PlanSpec = serde_json::from_value(json!([looks, runs])).unwrap();
+        let plan = spec.compile("/t").unwrap();
+        let last = PlanSpec::compile_text(plan.parts()[1].text()).unwrap();
+        assert_eq!(last.programs().next().unwrap().pointer(), "/t/1/jmespath/source");
     }
 
     #[test]

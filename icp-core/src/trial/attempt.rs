@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Event, TraceContext};
 use crate::id::{DeliveryId, OrgId};
 use crate::integration::{Bound, IntegrationSpec, Outgoing, Preview};
+use crate::lookup::Lookups;
 use crate::resource::Spec;
 
 /// An attempt as a command.
@@ -45,7 +46,8 @@ pub(crate) async fn attempt_curl(
                 .to_owned(),
         );
     }
-    let mut preview = remade(engine, &bound, &delivery, &attempt, &event, &mut notes).await?;
+    let mut preview =
+        remade(engine, &view.lookups, &bound, &delivery, &attempt, &event, &mut notes).await?;
     match &attempt.exchange {
         None if event.erased_at.is_some() => {}
         None => notes.push("the attempt itself sent nothing".to_owned()),
@@ -72,13 +74,14 @@ fn leads_to(url: &str, kept: &str) -> bool {
 /// The request as the integration would make it now.
 async fn remade(
     engine: &Engine,
+    lookups: &Lookups,
     bound: &Bound,
     delivery: &Delivery,
     attempt: &Attempt,
     event: &Event,
     notes: &mut Vec<String>,
 ) -> Result<Preview> {
-    let body = match transformed(engine.core(), bound, event, attempt.number).await {
+    let body = match transformed(engine.core(), lookups, bound, event, attempt.number).await {
         Ok(body) => body.bytes,
         Err(outcome) => {
             notes.push(format!("the body cannot be known and is left out: {}", why(&outcome)));

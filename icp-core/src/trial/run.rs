@@ -14,6 +14,7 @@ use crate::id::{DeliveryId, OrgId, ResourceId};
 use crate::integration::{
     Bound, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason, Outgoing, Sent,
 };
+use crate::lookup::Lookups;
 use crate::transform::{Outcome, TransformContext};
 
 /// Makes one test delivery.
@@ -77,6 +78,7 @@ pub(crate) async fn integration_curl(
 /// What is tried out, and with what.
 struct Trial {
     event: Event,
+    view: Arc<OrgView>,
     bound: Arc<Bound>,
     matching: Option<MatchReason>,
     unmatched: bool,
@@ -106,7 +108,7 @@ impl Trial {
         };
         let bound = Arc::clone(bound.as_ref().map_err(Clone::clone)?);
         let matching = if asked { index.would_match(&id, &event) } else { None };
-        Ok(Self { event, bound, matching, unmatched: sample.unmatched })
+        Ok(Self { event, view, bound, matching, unmatched: sample.unmatched })
     }
 
     fn report(&self) -> TestReport {
@@ -130,7 +132,7 @@ impl Trial {
         if !taken && !self.unmatched {
             return Err(TestOutcome::Unmatched);
         }
-        transformed(core, &self.bound, &self.event, 1).await
+        transformed(core, &self.view.lookups, &self.bound, &self.event, 1).await
     }
 
     fn outgoing(&self, core: &Core, body: Bytes) -> Outgoing<'_> {
@@ -185,6 +187,7 @@ pub(super) struct Body {
 /// The body of an event as an integration sends it, or why there is none.
 pub(super) async fn transformed(
     core: &Core,
+    lookups: &Lookups,
     bound: &Bound,
     event: &Event,
     attempt: u32,
@@ -198,6 +201,7 @@ pub(super) async fn transformed(
         event_type: &event.event_type,
         received_at: event.received_at,
         attempt,
+        lookups: lookups.view(event.unit.as_ref()),
     };
     match core.transformer.run(plan, event.body.clone(), &context).await {
         Ok(report) => match report.outcome {

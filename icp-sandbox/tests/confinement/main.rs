@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId};
+use icp_core::lookup::Lookups;
 use icp_core::time::Timestamp;
 use icp_core::transform::{PlanSpec, TransformContext, Transformer};
 use icp_sandbox::{Limits, Sandbox, worker};
@@ -167,12 +168,14 @@ async fn code(sandbox: &Sandbox, source: &str) -> Result<(), &'static str> {
     let spec = json!([{ "javascript": { "source": source } }]);
     let plan = serde_json::from_value::<PlanSpec>(spec).unwrap().compile("/transform").unwrap();
     let org = OrgId::new("acme").unwrap();
+    let lookups = Lookups::default();
     let cx = TransformContext {
         org: &org,
         event: EventId::from_bytes([7; 16]),
         event_type: &EventType::new("order.paid").unwrap(),
         received_at: Timestamp::EPOCH,
         attempt: 1,
+        lookups: lookups.view(None),
     };
     sandbox.run(&plan, "{}".into(), &cx).await.map(drop).map_err(|error| error.code)
 }

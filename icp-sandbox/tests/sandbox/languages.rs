@@ -1,6 +1,6 @@
 //! What programs of each language make of payloads.
 
-use icp_core::transform::Position;
+use icp_core::transform::{Outcome, Position};
 use serde_json::json;
 
 use crate::stage::{function, outcome, plan, report, run, sandbox, script};
@@ -242,4 +242,21 @@ async fn numbers_across_languages() {
             "[9007199254740991]"
         );
     }
+}
+
+#[tokio::test]
+async fn tables_are_looked_up_between_programs() {
+    let steps = json!([
+        { "javascript": { "source": "console.log('in'); return { code: payload.land.toUpperCase() }" } },
+        { "map": { "rules": [
+            { "target": "name", "from": "code", "lookup": { "table": "countries" } },
+        ] } },
+        { "jmespath": { "source": "{to: name}" } },
+    ]);
+    let done = report(&sandbox(), "acme", &plan(steps.clone()), r#"{"land":"de"}"#).await.unwrap();
+    assert_eq!(done.outcome, Outcome::Value(r#"{"to":"Germany"}"#.into()));
+    assert_eq!(done.console, ["in"]);
+    let failed = run(&sandbox(), "acme", &plan(steps), r#"{"land":"fr"}"#).await.unwrap_err();
+    assert_eq!((failed.code, failed.retryable), ("lookup_missing", true));
+    assert_eq!(failed.pointer.as_deref(), Some("/transform/1/map/rules/0/lookup"));
 }

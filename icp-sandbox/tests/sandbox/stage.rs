@@ -1,7 +1,9 @@
 //! Sandboxes for tests, and one way to run a plan.
 
+use icp_core::access::UnitTree;
 use icp_core::event::EventType;
-use icp_core::id::{EventId, OrgId};
+use icp_core::id::{EventId, OrgId, ResourceId};
+use icp_core::lookup::{LookupSpec, Lookups};
 use icp_core::time::Timestamp;
 use icp_core::transform::{
     Outcome, Plan, PlanSpec, Report, TransformContext, TransformError, Transformer,
@@ -42,19 +44,28 @@ pub(crate) fn function(body: &str) -> Plan {
     script(&format!("function transform(payload, context) {{\n{body}\n}}"))
 }
 
+/// The tables of every organization.
+fn tables() -> Lookups {
+    let spec = json!({ "entries": [{ "key": "DE", "value": "Germany" }] });
+    let spec: LookupSpec = serde_json::from_value(spec).unwrap();
+    let id = ResourceId::new("countries").unwrap();
+    Lookups::made_of(UnitTree::default(), [(id, spec)]).unwrap()
+}
+
 pub(crate) async fn report(
     sandbox: &impl Transformer,
     name: &str,
     plan: &Plan,
     input: &str,
 ) -> Result<Report, TransformError> {
-    let org = org(name);
+    let (org, tables) = (org(name), tables());
     let cx = TransformContext {
         org: &org,
         event: EventId::from_bytes([7; 16]),
         event_type: &EventType::new("order.paid").unwrap(),
         received_at: Timestamp::from_millis(RECEIVED),
         attempt: 1,
+        lookups: tables.view(None),
     };
     sandbox.run(plan, input.to_owned().into(), &cx).await
 }

@@ -180,3 +180,81 @@ fn bad_targets_are_refused_with_pointers() {
     let fine = json!({ "kind": "http", "url": "https://example.com/hook" });
     assert!(connector.validate(&fine, "/target", &AddressPolicy::strict()).is_empty());
 }
+
+async fn sends(target: &serde_json::Value, body: &serde_json::Value) -> (Sent, Vec<EgressRequest>) {
+    let (transport, seen) = capture();
+    let event = NewEvent::json("acme", "order.paid", body)
+        .unwrap()
+        .accept(EventId::from_bytes([1; 16]), NOW, Revision::ZERO, &EventLimits::default())
+        .unwrap();
+    let outgoing = Outgoing {
+        event: &event,
+        delivery: DeliveryId::from_bytes([2; 16]),
+        epoch: 1,
+        number: 1,
+        round: 0,
+        body: event.body.clone(),
+        now: NOW,
+        trace: TraceContext::of_event(event.id),
+        test: false,
+    };
+    let sent = bind(transport, target).send(outgoing).await;
+    (sent, std::mem::take(&mut *seen.lock().unwrap()))
+}
+
+#[tokio::test]
+async fn address_header_and_body_are_made_of_the_event() {
+    let target = json!({
+        "kind": "http",
+        "url": "https://example.com/orders/{{data.id}}?of={{org}}",
+        "headers": { "x-shop": "{{data.shop}}", "x-none": "{{data.none}}", "x-fixed": "1" },
+        "body": { "text": "Order {{data.id}} is paid", "lines": "{{data.lines}}" },
+    });
+    let body = json!({ "id": "a/1", "shop": "Zoë\r\nx: y", "lines": [1, 2] });
+    let (sent, requests) = sends(&target, &body).await;
+    assert_eq!(requests[0].url.as_str(), "https://example.com/orders/a%2F1?of=acme");
+    assert_eq!(requests[0].headers["x-shop"], "Zo%C3%AB%0D%0Ax: y");
+    assert_eq!(requests[0].headers["x-fixed"], "1");
+    assert!(!requests[0].headers.contains_key("x-none"));
+    assert_eq!(requests[0].headers[CONTENT_TYPE], "application/json");
+    assert_eq!(requests[0].body, r#"{"text":"Order a/1 is paid","lines":[1,2]}"#);
+    assert_eq!(sent.exchange.unwrap().url, "https://example.com/orders/a%2F1?of=***");
+}
+
+#[tokio::test]
+async fn a_template_without_its_value_sends_nothing() {
+    let target = json!({ "kind": "http", "url": "https://example.com/orders/{{data.id}}" });
+    for body in [json!({}), json!({ "id": ".." }), json!("secret")] {
+        let (sent, requests) = sends(&target, &body).await;
+        assert!(requests.is_empty());
+        let Judgement::Failed(failure) = sent.judgement else { panic!("{body}") };
+        assert_eq!((failure.class.as_str(), failure.hint), ("template_unfilled", Hint::Impossible));
+        assert!(!failure.message.contains("secret"));
+    }
+}
+
+#[test]
+fn templates_are_checked_when_they_are_saved() {
+    let (transport, _) = capture();
+    let target = json!({
+        "kind": "http",
+        "url": "https://10.0.0.1/{{data.id}}",
+        "headers": { "x-a": "{{data..x}}", "icp-delivery": "{{id}}" },
+        "body": ["{{"],
+    });
+    let policy = AddressPolicy::strict();
+    let found = HttpConnector::new(transport.clone()).validate(&target, "/target", &policy);
+    let found: Vec<_> = found.iter().map(|v| (v.pointer.as_str(), v.code.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            ("/target/url", "address_denied"),
+            ("/target/headers/icp-delivery", "header_invalid"),
+            ("/target/headers/x-a", "header_invalid"),
+            ("/target/body/0", "template_malformed"),
+        ]
+    );
+    let target = json!({ "kind": "http", "url": "https://{{data.host}}/" });
+    let found = HttpConnector::new(transport).validate(&target, "/target", &policy);
+    assert_eq!((found[0].pointer.as_str(), found[0].code.as_str()), ("/target/url", "url_invalid"));
+}

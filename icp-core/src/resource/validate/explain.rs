@@ -10,7 +10,7 @@ use crate::error::Violation;
 
 impl Structure {
     /// Puts one error of the validator into violations.
-    pub(super) fn explain(&self, error: &ValidationError<'_>, found: &mut Vec<Violation>) {
+    pub(crate) fn explain(&self, error: &ValidationError<'_>, found: &mut Vec<Violation>) {
         let at = error.instance_path().as_str();
         match error.kind() {
             Rule::AdditionalProperties { unexpected }

@@ -8,6 +8,9 @@ use crate::transform::{MAX_OUTPUT, TransformError};
 /// and element is one, and so is a rule that finds nothing. What `copy` brings does not count.
 pub const MAX_NODES: usize = 10_000;
 
+/// The most lookups of one mapping for one payload.
+pub const MAX_LOOKUPS: usize = 1_000;
+
 /// The most objects and arrays around one another: what `serde_json` reads.
 pub const MAX_DEPTH: usize = 127;
 
@@ -16,6 +19,7 @@ pub const MAX_DEPTH: usize = 127;
 pub(super) struct Budget {
     nodes: usize,
     text: usize,
+    lookups: usize,
 }
 
 /// Which bound was crossed.
@@ -24,11 +28,12 @@ pub(super) enum Exceeded {
     Nodes,
     Text,
     Depth,
+    Lookups,
 }
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self { nodes: MAX_NODES, text: MAX_OUTPUT }
+        Self { nodes: MAX_NODES, text: MAX_OUTPUT, lookups: MAX_LOOKUPS }
     }
 
     /// How many bytes of text are left.
@@ -38,6 +43,11 @@ impl Budget {
 
     pub(super) fn take_nodes(&mut self, count: usize) -> Result<(), Exceeded> {
         self.nodes = self.nodes.checked_sub(count).ok_or(Exceeded::Nodes)?;
+        Ok(())
+    }
+
+    pub(super) fn take_lookup(&mut self) -> Result<(), Exceeded> {
+        self.lookups = self.lookups.checked_sub(1).ok_or(Exceeded::Lookups)?;
         Ok(())
     }
 
@@ -77,6 +87,10 @@ impl Exceeded {
             Self::Depth => (
                 "output_too_deep",
                 format!("the result has more than {MAX_DEPTH} levels; use a shallower target"),
+            ),
+            Self::Lookups => (
+                "lookups_too_many",
+                format!("the rules look up more than {MAX_LOOKUPS} values; look up fewer"),
             ),
         };
         TransformError::new(code, message).at_pointer(pointer)

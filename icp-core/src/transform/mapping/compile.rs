@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::budget::{Budget, MAX_NODES};
-use super::template::Template;
-use super::{Base, Cast, DropSpec, MappingSpec, RuleSpec};
+use super::{Base, Cast, DropSpec, Lookup, LookupRule, MappingSpec, OnMissing, RuleSpec};
+use crate::document::template::Template;
 use crate::document::{Path, Step};
 use crate::error::Violation;
 use crate::integration::filter::CompiledFilter;
@@ -35,6 +35,7 @@ pub(super) struct Rule {
     pub(super) at: Box<str>,
     pub(super) target: Path,
     pub(super) source: Source,
+    pub(super) lookup: Option<Lookup>,
     pub(super) default: Option<Value>,
     pub(super) required: bool,
 }
@@ -68,6 +69,31 @@ impl MappingSpec {
             Ok(Mapping { base: self.base, rules, remove, drop })
         } else {
             Err(found.0)
+        }
+    }
+}
+
+impl Mapping {
+    /// Whether any rule asks a lookup table.
+    pub(crate) fn looks_up(&self) -> bool {
+        let mut any = false;
+        self.lookups(&mut |_, _| any = true);
+        any
+    }
+
+    /// Shows every lookup, with the pointer of its rule.
+    pub(crate) fn lookups(&self, see: &mut impl FnMut(&str, &Lookup)) {
+        for rule in &self.rules {
+            if let Some(lookup) = &rule.lookup {
+                see(&rule.at, lookup);
+            }
+            if let Source::Each { rules, .. } = &rule.source {
+                for rule in rules {
+                    if let Some(lookup) = &rule.lookup {
+                        see(&rule.at, lookup);
+                    }
+                }
+            }
         }
     }
 }
@@ -111,6 +137,7 @@ impl Findings {
         let target = self.target(&format!("{at}/target"), &spec.target);
         self.conflicts(at, spec, within_each);
         let source = self.source(at, spec, within_each);
+        let lookup = spec.lookup.as_ref().map(|lookup| self.lookup(at, spec, lookup));
         for (name, value) in [("const", &spec.constant), ("default", &spec.default)] {
             if let Some(value) = value {
                 self.literal(&format!("{at}/{name}"), value);
@@ -120,6 +147,10 @@ impl Findings {
             at: at.into(),
             target: target?,
             source: source?,
+            lookup: match lookup {
+                Some(lookup) => Some(lookup?),
+                None => None,
+            },
             default: spec.default.clone(),
             required: spec.required,
         })
@@ -152,6 +183,23 @@ impl Findings {
         }
     }
 
+    /// The lookup; `None` where something is wrong with it.
+    fn lookup(&mut self, at: &str, rule: &RuleSpec, spec: &LookupRule) -> Option<Lookup> {
+        let at = format!("{at}/lookup");
+        let mut path = |field: &str, text: &Option<String>| match text {
+            Some(text) => self.path(&format!("{at}/{field}"), text).map(Some),
+            None => Some(None),
+        };
+        let reverse = path("reverse", &spec.reverse);
+        let field = path("field", &spec.field);
+        if spec.on_missing == Some(OnMissing::Default) && rule.default.is_none() {
+            let message = "give the rule the `default` that is to be written";
+            self.add(format!("{at}/on_missing"), "mapping_conflict", message);
+        }
+        let on_missing = spec.on_missing.or(rule.default.as_ref().map(|_| OnMissing::Default));
+        Some(Lookup { table: spec.table.clone(), reverse: reverse?, field: field?, on_missing })
+    }
+
     fn conflicts(&mut self, at: &str, spec: &RuleSpec, within_each: bool) {
         let each = spec.each.is_some();
         let empty = spec.each.as_ref().is_some_and(Vec::is_empty);
@@ -162,6 +210,8 @@ impl Findings {
             (empty, "each", "give at least one rule, or leave out `each`"),
             (each && spec.cast.is_some(), "cast", "an array has no cast; cast within `each`"),
             (constant && spec.default.is_some(), "default", "a constant is never missing"),
+            (each && spec.lookup.is_some(), "lookup", "look up within `each`"),
+            (constant && spec.lookup.is_some(), "lookup", "write what the constant stands for"),
             (constant && spec.required, "required", "a constant is never missing"),
             (
                 spec.default.is_some() && spec.required,

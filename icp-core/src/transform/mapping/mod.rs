@@ -6,16 +6,18 @@
 mod budget;
 mod cast;
 mod compile;
+mod lookup;
 mod run;
-mod template;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub use budget::{MAX_DEPTH, MAX_NODES};
+pub use budget::{MAX_DEPTH, MAX_LOOKUPS, MAX_NODES};
 pub use cast::Cast;
 pub use compile::{MAX_RULES, Mapping};
+pub(crate) use lookup::Lookup;
+pub use lookup::{LookupRule, OnMissing};
 
 use crate::integration::filter::Filter;
 
@@ -122,6 +124,11 @@ pub struct RuleSpec {
     /// What the value is turned into. A value that has no such form counts as missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cast: Option<Cast>,
+    /// Looks the value up, after its cast, in a table of the organization; what is found is
+    /// written in its place. `null` is kept, and an object or array counts as missing. Goes with
+    /// `from` and `template`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<LookupRule>,
     /// Rules for each element of the array at `from`, which make the elements of an array at
     /// `target`. Each begins as an object without members. A value that is not an array counts
     /// as missing. Not inside another `each`.

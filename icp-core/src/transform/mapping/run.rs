@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use super::budget::{Budget, Exceeded};
 use super::compile::{Mapping, Rule, Source};
-use super::template::Template;
-use super::{Base, Cast};
+use super::{Base, Cast, Lookup};
+use crate::document::template::{Template, TooLong};
 use crate::integration::filter::Verdict;
+use crate::lookup::LookupView;
 use crate::transform::TransformError;
 
 /// The most warnings of one run; a rule gives the same warning once.
@@ -21,17 +22,18 @@ impl Mapping {
         matches!(drop.when.matches(payload), Verdict::Match).then_some(&*drop.reason)
     }
 
-    /// Maps `payload`, and adds what people should know to `warnings`.
+    /// Maps `payload` by the tables in `lookups`, and adds what people should know to `warnings`.
     pub(crate) fn run(
         &self,
         payload: Value,
+        lookups: LookupView<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Value, TransformError> {
         let mut result = if self.rules.is_empty() {
             self.base.of(Cow::Owned(payload))
         } else {
             let mut result = self.base.of(Cow::Borrowed(&payload));
-            let mut run = Run { budget: Budget::new(), warnings };
+            let mut run = Run { budget: Budget::new(), lookups, warnings };
             run.rules(&self.rules, &payload, &mut result, 0)?;
             result
         };
@@ -53,10 +55,11 @@ impl Base {
 
 struct Run<'a> {
     budget: Budget,
+    lookups: LookupView<'a>,
     warnings: &'a mut Vec<String>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Writes what `rules` make of `source` into `result`, which stands inside `depth` objects
     /// and arrays.
     fn rules(
@@ -107,6 +110,10 @@ impl Run<'_> {
                 None => None,
             },
         };
+        let value = match (&rule.lookup, value) {
+            (Some(lookup), Some(value)) => self.look_up(rule, lookup, value)?,
+            (_, value) => value,
+        };
         let Some(value) = value.or_else(|| rule.default.as_ref().map(Cow::Borrowed)) else {
             return if rule.required { Err(missing(rule)) } else { Ok(None) };
         };
@@ -144,15 +151,37 @@ impl Run<'_> {
         template
             .render(source, whole, self.budget.text_left())
             .map(|text| text.map(Value::String))
-            .map_err(|exceeded| exceeded.at(&rule.at))
+            .map_err(|TooLong| Exceeded::Text.at(&rule.at))
     }
 
-    fn cast<'a>(
+    fn look_up<'v>(
+        &mut self,
+        rule: &Rule,
+        lookup: &Lookup,
+        value: Cow<'v, Value>,
+    ) -> Result<Option<Cow<'v, Value>>, TransformError>
+    where
+        'a: 'v,
+    {
+        match *value {
+            Value::Null => Ok(Some(value)),
+            Value::Array(_) | Value::Object(_) => {
+                self.warn(rule, "is not looked up, as it is an object or array,");
+                Ok(None)
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.budget.take_lookup().map_err(|exceeded| exceeded.at(&rule.at))?;
+                lookup.find(rule, self.lookups, value)
+            }
+        }
+    }
+
+    fn cast<'v>(
         &mut self,
         rule: &Rule,
         cast: Option<Cast>,
-        value: Cow<'a, Value>,
-    ) -> Option<Cow<'a, Value>> {
+        value: Cow<'v, Value>,
+    ) -> Option<Cow<'v, Value>> {
         let Some(cast) = cast else { return Some(value) };
         let cast_value = cast.apply(&value);
         if cast_value.is_none() {

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::error::Violation;
+use crate::lookup::Lookups;
 use crate::transform::{MAX_OUTPUT, TransformError};
 
 fn compile(spec: &Value) -> Result<Mapping, Vec<Violation>> {
@@ -11,7 +12,8 @@ fn compile(spec: &Value) -> Result<Mapping, Vec<Violation>> {
 
 fn run(spec: &Value, payload: Value) -> Result<(Value, Vec<String>), TransformError> {
     let mut warnings = Vec::new();
-    let value = compile(spec).unwrap().run(payload, &mut warnings)?;
+    let value =
+        compile(spec).unwrap().run(payload, Lookups::default().view(None), &mut warnings)?;
     Ok((value, warnings))
 }
 
@@ -357,7 +359,7 @@ proptest! {
         let mut warnings = Vec::new();
         match spec.compile("") {
             Err(found) => prop_assert!(!found.is_empty()),
-            Ok(mapping) => match mapping.run(payload, &mut warnings) {
+            Ok(mapping) => match mapping.run(payload, Lookups::default().view(None), &mut warnings) {
                 Ok(value) => {
                     let text = value.to_string();
                     prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);

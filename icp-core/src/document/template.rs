@@ -1,26 +1,34 @@
 //! Text with places for values: `Order {{data.id}} for {{customer.name}}`.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use super::budget::Exceeded;
-use crate::document::Path;
+use super::Path;
 
 const MAX_TEXT: usize = 4096;
 const MAX_PLACES: usize = 64;
 
 /// A compiled template.
 #[derive(Debug)]
-pub(super) struct Template(Box<[Part]>);
+pub(crate) struct Template(Box<[Part]>);
 
+/// A part of a template.
 #[derive(Debug)]
-enum Part {
+pub(crate) enum Part {
+    /// Text that stands as it is.
     Text(Box<str>),
+    /// The place of a value.
     Place(Path),
 }
 
+/// The text would be longer than there is room for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct TooLong;
+
 impl Template {
     /// Reads a template, or says what is wrong and where.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_TEXT {
             return Err(format!("template has {} bytes; use at most {MAX_TEXT}", text.len()));
         }
@@ -50,15 +58,36 @@ impl Template {
         Ok(Self(parts.into()))
     }
 
+    /// The parts, in order.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.0
+    }
+
+    /// Whether there is any place for a value.
+    pub(crate) fn has_places(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Place(_)))
+    }
+
     /// The text with the values of `source`, of at most `room` bytes.
     ///
     /// `None` where a value is missing and `whole` is set; else it stands for nothing.
-    pub(super) fn render(
+    pub(crate) fn render(
         &self,
         source: &Value,
         whole: bool,
         room: usize,
-    ) -> Result<Option<String>, Exceeded> {
+    ) -> Result<Option<String>, TooLong> {
+        self.render_with(source, whole, room, |value, text| text.push_str(value))
+    }
+
+    /// As [`render`](Self::render), with the text of each value written by `escape`.
+    pub(crate) fn render_with(
+        &self,
+        source: &Value,
+        whole: bool,
+        room: usize,
+        escape: impl Fn(&str, &mut String),
+    ) -> Result<Option<String>, TooLong> {
         let missing = |part: &Part| matches!(part, Part::Place(path) if path.get(source).is_none());
         if whole && self.0.iter().any(missing) {
             return Ok(None);
@@ -67,18 +96,27 @@ impl Template {
         for part in &self.0 {
             match part {
                 Part::Text(part) => text.push_str(part),
-                Part::Place(path) => match path.get(source) {
-                    None | Some(Value::Null) => {}
-                    Some(Value::String(value)) if value.len() > room => return Err(Exceeded::Text),
-                    Some(Value::String(value)) => text.push_str(value),
-                    Some(value) => text.push_str(&value.to_string()),
+                Part::Place(path) => match path.get(source).and_then(text_of) {
+                    None => {}
+                    Some(value) if value.len() > room => return Err(TooLong),
+                    Some(value) => escape(&value, &mut text),
                 },
             }
             if text.len() > room {
-                return Err(Exceeded::Text);
+                return Err(TooLong);
             }
         }
         Ok(Some(text))
+    }
+}
+
+/// The text that stands for a value: strings for themselves, `null` for nothing, other values for
+/// their JSON text.
+pub(crate) fn text_of(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.into()),
+        other => Some(other.to_string().into()),
     }
 }
 
@@ -159,7 +197,7 @@ mod tests {
         let template = Template::parse("{{a}}-{{a}}").unwrap();
         let source = json!({"a": "1234"});
         assert_eq!(template.render(&source, false, 9), Ok(Some("1234-1234".into())));
-        assert_eq!(template.render(&source, false, 8), Err(Exceeded::Text));
+        assert_eq!(template.render(&source, false, 8), Err(TooLong));
     }
 
     proptest! {

@@ -1,0 +1,81 @@
+//! The entries of lookup tables as files.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use icp_core::Engine;
+use icp_core::lookup::{Format, Import, ImportMode, ImportReport, LookupEntry};
+
+use crate::auth::Caller;
+use crate::endpoint::Endpoint;
+use crate::extract::{CSV, Params, Query, Upload};
+use crate::problem::Result;
+use crate::resources::{GUARD, expected, guarded};
+
+const EXPORT: &[&str] = &["format", "active"];
+const IMPORT: &[&str] = &["mode", "validate_only"];
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let one = "/api/v1/organizations/{org}/lookups/{id}";
+    vec![
+        Endpoint::get(format!("{one}/entries"), export)
+            .named("exportLookup", "Shows the entries of the lookup table as a file, JSON or CSV")
+            .query(EXPORT)
+            .answers::<Vec<LookupEntry>>(200)
+            .csv_too(),
+        Endpoint::post(format!("{one}/import"), import)
+            .named("importLookup", "Makes the rows of a file entries of the lookup table")
+            .query(IMPORT)
+            .headers(GUARD)
+            .takes::<Vec<LookupEntry>>()
+            .csv_too()
+            .answers::<ImportReport>(200),
+    ]
+}
+
+async fn export(State(engine): State<Engine>, params: Params, query: Query) -> Result<Response> {
+    let query = query.only(EXPORT)?;
+    let format = choice(&query, "format", [("json", Format::Json), ("csv", Format::Csv)])?;
+    let only_active = choice(&query, "active", [("false", false), ("true", true)])?;
+    let (org, id) = (params.org()?, params.parse("id")?);
+    let file = engine.resources().export_lookup(&org, &id, format, only_active).await?;
+    let media = if format == Format::Csv { CSV } else { "application/json" };
+    Ok(([(CONTENT_TYPE, media)], file).into_response())
+}
+
+async fn import(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    params: Params,
+    query: Query,
+    headers: HeaderMap,
+    upload: Upload,
+) -> Result<Json<ImportReport>> {
+    let query = query.only(IMPORT)?;
+    let modes = [("merge", ImportMode::Merge), ("replace", ImportMode::Replace)];
+    let import = Import {
+        data: &upload.bytes,
+        format: if upload.is_csv { Format::Csv } else { Format::Json },
+        mode: choice(&query, "mode", modes)?,
+        validate_only: choice(&query, "validate_only", [("false", false), ("true", true)])?,
+    };
+    let (org, id) = (params.org()?, params.parse("id")?);
+    let expect = expected(&headers)?;
+    let report = engine.resources().import_lookup(&org, &id, import, expect, &actor).await;
+    let report = report.map_err(|error| guarded(error, expect))?;
+    // Whoever only asks is told what is wrong; whoever asks for the change did not get it.
+    Ok(Json(if import.validate_only { report } else { report.into_result()? }))
+}
+
+/// One of two words; the first stands where none is given.
+fn choice<T: Copy>(query: &Query, name: &str, words: [(&str, T); 2]) -> Result<T> {
+    let [first, _] = words;
+    let Some(given) = query.one(name)? else { return Ok(first.1) };
+    let found = words.into_iter().find(|(word, _)| *word == given);
+    found.map(|(_, meaning)| meaning).ok_or_else(|| {
+        let [(a, _), (b, _)] = words;
+        query.refuse(name, format!("use {a} or {b}"))
+    })
+}

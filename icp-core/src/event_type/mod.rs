@@ -1,0 +1,19 @@
+//! The catalogue of event types: what each type means, and what its events look like.
+//!
+//! An event type is a resource of the kind `event_type` whose id is the type itself. Its schema is
+//! a program of an organization's: it is admitted only where its cost is bounded ahead, and is
+//! evaluated in the host's process then.
+
+mod admit;
+mod definition;
+mod infer;
+mod pattern;
+mod sample;
+mod schema;
+mod spec;
+
+pub use definition::Definition;
+pub(crate) use definition::check;
+pub use infer::infer;
+pub use schema::{EventSchema, MAX_MISMATCHES};
+pub use spec::{EventTypeSpec, Policy};
