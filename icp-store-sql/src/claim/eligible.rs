@@ -179,3 +179,25 @@ async fn free(
     let busy = |lane: &Lane| busy.get(&lane.org).copied().unwrap_or(1);
     Ok(lanes.into_iter().map(|lane| (busy(&lane), lane)).map(|(busy, lane)| (lane, busy)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_looks_at_what_the_last_one_needed() {
+        let width = Width::default();
+        let lanes =
+            |limit| (width.lanes(Dialect::Sqlite, limit), width.lanes(Dialect::Postgres, limit));
+        assert_eq!(lanes(1_000), (Width::MOST, Width::MOST_LOCKED));
+        assert_eq!(lanes(10), (10, 10), "no more lanes than deliveries");
+        width.learn(3, true);
+        assert_eq!(lanes(1_000), (6, 6));
+        width.learn(1, true);
+        assert_eq!(lanes(1_000), (Width::LEAST, Width::LEAST));
+        for expected in [8, 16, 32, 64, 128, 256, 256] {
+            width.learn(2, false);
+            assert_eq!(lanes(1_000), (expected, expected.min(Width::MOST_LOCKED)));
+        }
+    }
+}
