@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use icp_core::delivery::{Delivery, EndReason, Lease, Next, Settle, Settlement};
+use icp_core::delivery::{Delivery, EndReason, Settle};
 use icp_core::error::Code;
 use icp_core::id::DeliveryId;
 use icp_core::time::Timestamp;
@@ -64,24 +64,12 @@ fn tell(row: &Document, id: &Bson) {
     );
 }
 
-/// Ends what has lost its event: nothing else can come of it, and it would be claimed again and
-/// again.
+/// Ends what has lost its event.
 pub(crate) async fn give_up(
     store: &MongoStore,
     lost: &[Delivery],
     now: Timestamp,
 ) -> Result<(), Failure> {
     tracing::error!(icp.deliveries = lost.len(), "deliveries have lost their events");
-    let settlements = lost.iter().map(|delivery| Settlement {
-        lease: Lease { delivery: delivery.id, epoch: delivery.epoch },
-        lane: delivery.lane,
-        attempt: None,
-        next: Next::Dead {
-            reason: EndReason::new("event_lost", "its event is not there or cannot be read"),
-        },
-        block_lane_until: None,
-        notice: None,
-    });
-    let settle = Settle { settlements: settlements.collect(), now };
-    settle::settle(store, &settle).await.map(drop)
+    settle::settle(store, &Settle::event_lost(lost, now)).await.map(drop)
 }

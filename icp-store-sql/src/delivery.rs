@@ -66,7 +66,7 @@ impl<D: Database> DeliveryStore for SqlStore<D> {
         })?;
         if !lost.is_empty() {
             tracing::error!(icp.deliveries = lost.len(), "deliveries have lost their events");
-            self.settle(claim::events::give_up(&lost, claim.now)).await?;
+            self.settle(Settle::event_lost(&lost, claim.now)).await?;
         }
         Ok(claimed)
     }

@@ -192,6 +192,23 @@ pub struct Settle {
 }
 
 impl Settle {
+    /// Ends leases whose events are not there or cannot be read, as dead for `event_lost`: nothing
+    /// else can come of them, and they would be claimed again and again.
+    #[must_use]
+    pub fn event_lost(lost: &[Delivery], now: Timestamp) -> Self {
+        let settlements = lost.iter().map(|delivery| Settlement {
+            lease: Lease { delivery: delivery.id, epoch: delivery.epoch },
+            lane: delivery.lane,
+            attempt: None,
+            next: Next::Dead {
+                reason: EndReason::new("event_lost", "its event is not there or cannot be read"),
+            },
+            block_lane_until: None,
+            notice: None,
+        });
+        Self { settlements: settlements.collect(), now }
+    }
+
     /// The settlements that may hold: of each delivery the first of its latest lease. A batch that
     /// waited for long may hold a lease that was taken away beside the one that followed it.
     #[must_use]

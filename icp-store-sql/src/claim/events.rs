@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use icp_core::delivery::{Claimed, Delivery, EndReason, Lease, Next, Settle, Settlement};
+use icp_core::delivery::{Claimed, Delivery};
 use icp_core::event::Event;
 use icp_core::id::{EventId, OrgId};
-use icp_core::time::Timestamp;
 
 use super::Leased;
 use crate::error::Failure;
@@ -40,22 +39,6 @@ async fn readable(
         }
     }
     Ok(readable)
-}
-
-/// Ends what has lost its event: nothing else can come of it, and it would be claimed again and
-/// again.
-pub(crate) fn give_up(lost: &[Delivery], now: Timestamp) -> Settle {
-    let settlements = lost.iter().map(|delivery| Settlement {
-        lease: Lease { delivery: delivery.id, epoch: delivery.epoch },
-        lane: delivery.lane,
-        attempt: None,
-        next: Next::Dead {
-            reason: EndReason::new("event_lost", "its event is not there or cannot be read"),
-        },
-        block_lane_until: None,
-        notice: None,
-    });
-    Settle { settlements: settlements.collect(), now }
 }
 
 pub(crate) const EVENTS: &str = "WITH v (org, id) AS (VALUES ";
