@@ -12,10 +12,10 @@ use icp_core::id::OrgId;
 use icp_core::transform::{Limits, Plan, Report, TransformContext, TransformError, Transformer};
 use tokio::sync::oneshot;
 
-use crate::bench::{Answered, Bench};
 use crate::call::{Answer, Ask, Scene, done, nonsense};
 use crate::parts;
 use crate::payload;
+use crate::runner::{Answered, Runner};
 use crate::worker::STACK;
 
 /// Runs programs on one thread of this process.
@@ -78,16 +78,16 @@ impl InProcess {
 }
 
 fn serve(limits: &Limits, questions: &Receiver<Question>) {
-    let mut bench = Bench::default();
-    bench.take(Ask::Limits(limits.clone()), Vec::new(), &mut |_| {});
+    let mut runner = Runner::default();
+    runner.take(Ask::Limits(limits.clone()), Vec::new(), &mut |_| {});
     let mut held = String::new();
     while let Ok(Question { plan, ask, body, reply }) = questions.recv() {
         if plan != held {
             held.clone_from(&plan);
-            bench.take(Ask::Plan { slot: 0 }, plan.into_bytes(), &mut |_| {});
+            runner.take(Ask::Plan { slot: 0 }, plan.into_bytes(), &mut |_| {});
         }
         // Who asked may have stopped waiting.
-        let _ = reply.send(bench.take(ask, body, &mut |_| {}));
+        let _ = reply.send(runner.take(ask, body, &mut |_| {}));
     }
 }
 

@@ -14,7 +14,6 @@
 #[cfg(not(unix))]
 compile_error!("workers are Unix processes; run programs of other hosts `InProcess` elsewhere");
 
-mod bench;
 mod builder;
 mod call;
 mod chance;
@@ -24,6 +23,7 @@ mod in_process;
 mod parts;
 mod payload;
 mod pool;
+mod runner;
 mod sandbox;
 pub mod worker;
 

@@ -11,9 +11,9 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
-use crate::bench::SLOTS;
 use crate::call::{Answer, Ask};
 use crate::frame::{self, Frame};
+use crate::runner::SLOTS;
 use crate::worker::ARGUMENT;
 
 /// How long a worker may take to start, also on a machine that is very busy.

@@ -12,10 +12,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 pub use confine::confine;
 
-use crate::bench::Bench;
 use crate::call::{Answer, Ask};
 use crate::engine;
 use crate::frame;
+use crate::runner::Runner;
 
 /// The one argument that makes a process a worker.
 pub(crate) const ARGUMENT: &str = "--icp-sandbox-worker";
@@ -75,7 +75,7 @@ fn gone() -> PollFlags {
 
 /// Answers what comes in until there is nothing more.
 fn serve(input: &mut Stdin, output: &mut Stdout) -> io::Result<()> {
-    let mut bench = Bench::default();
+    let mut runner = Runner::default();
     while let Some(asked) = frame::read(input)? {
         let ask: Ask = asked.head()?;
         let mut told = Ok(());
@@ -84,7 +84,7 @@ fn serve(input: &mut Stdin, output: &mut Stdout) -> io::Result<()> {
                 told = frame::write(output, answer, &[]);
             }
         };
-        let answered = bench.take(ask, asked.body, &mut tell);
+        let answered = runner.take(ask, asked.body, &mut tell);
         told?;
         if let Some((answer, body)) = answered {
             frame::write(output, &answer, &body)?;

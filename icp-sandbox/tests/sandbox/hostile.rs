@@ -7,7 +7,7 @@ use icp_sandbox::Sandbox;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::stage::{function, outcome, plan, run, sandbox};
+use crate::fixture::{function, outcome, plan, run, sandbox};
 
 /// Far beyond what a machine that is idle needs: these run beside other builds and tests.
 const BOUND: Duration = Duration::from_secs(10);
@@ -337,7 +337,7 @@ async fn ordinary_scripts_survive_any_memory_limit() {
     for step in 0..24_u32 {
         let mut limits = icp_sandbox::Limits::default();
         limits.heap_bytes = 40_000 + step * 6_000;
-        let sandbox = crate::stage::builder().limits(limits).build().unwrap();
+        let sandbox = crate::fixture::builder().limits(limits).build().unwrap();
         for body in bodies {
             let found = outcome(&sandbox, "acme", &function(body), &input).await;
             let fine = !found.starts_with('!')

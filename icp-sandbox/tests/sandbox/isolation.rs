@@ -3,7 +3,7 @@
 use icp_core::transform::Transformer;
 use serde_json::Value;
 
-use crate::stage::{function, outcome, plan, run, sandbox, script};
+use crate::fixture::{function, outcome, plan, run, sandbox, script};
 
 /// What one program does, and what a later one asks for; the answer must be `false`.
 const LEAKS: &[(&str, &str, &str)] = &[
@@ -225,7 +225,7 @@ async fn the_explicit_choice_of_one_process_answers_alike() {
     ] {
         let expected = outcome(&sandbox, "a", &plan, input).await;
         assert_eq!(outcome(&own, "a", &plan, input).await, expected);
-        let org = crate::stage::org("a");
+        let org = crate::fixture::org("a");
         assert_eq!(own.check(&plan, &org).await, sandbox.check(&plan, &org).await);
     }
 }

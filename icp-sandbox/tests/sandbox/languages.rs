@@ -3,7 +3,7 @@
 use icp_core::transform::{Outcome, Position};
 use serde_json::json;
 
-use crate::stage::{function, outcome, plan, report, run, sandbox, script};
+use crate::fixture::{function, outcome, plan, report, run, sandbox, script};
 
 const ORDER: &str = r#"{"id":17,"lines":[{"sku":"a","n":2},{"sku":"b","n":3}],"note":null}"#;
 
@@ -90,7 +90,7 @@ async fn a_program_speaks_to_its_console_within_bounds() {
     assert_eq!(report.console.len(), 50);
     assert!(!report.cpu.is_zero());
     let source = "console.log('é'.repeat(1e6)); console.log('more'); return 1";
-    let report = super::stage::report(&sandbox, "acme", &script(source), "{}").await.unwrap();
+    let report = super::fixture::report(&sandbox, "acme", &script(source), "{}").await.unwrap();
     assert_eq!(report.console.concat().len(), 8 << 10);
 }
 

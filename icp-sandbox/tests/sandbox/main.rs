@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod fixture;
 mod hostile;
 mod isolation;
 mod languages;
-mod stage;
 mod workers;

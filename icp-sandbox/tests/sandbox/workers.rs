@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::stage::{builder, function, org, outcome, plan, run, sandbox, script};
+use crate::fixture::{builder, function, org, outcome, plan, run, sandbox, script};
 
 const READY: &str = r#""ready""#;
 const GOOD: &str =
@@ -160,7 +160,7 @@ async fn a_worker_that_cannot_start_is_told_as_such() {
     let error = run(&sandbox, "a", &script_of(), "{}").await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("unavailable", true));
     assert!(sandbox.probe().await.is_err());
-    assert!(crate::stage::sandbox().probe().await.is_ok());
+    assert!(crate::fixture::sandbox().probe().await.is_ok());
 }
 
 #[tokio::test]

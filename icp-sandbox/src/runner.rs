@@ -15,7 +15,7 @@ pub(crate) const SLOTS: usize = 32;
 
 /// The plans of one worker, and their limits. Lives on one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Bench {
+pub(crate) struct Runner {
     limits: Limits,
     slots: Vec<Slot>,
 }
@@ -24,11 +24,11 @@ pub(crate) struct Bench {
 #[derive(Debug, Default)]
 struct Slot {
     text: String,
-    compiled: Option<Rc<Workpiece>>,
+    compiled: Option<Rc<CompiledPlan>>,
 }
 
 #[derive(Debug)]
-struct Workpiece {
+struct CompiledPlan {
     plan: Plan,
     programs: Vec<Compiled>,
 }
@@ -36,7 +36,7 @@ struct Workpiece {
 /// An answer, with the body it goes with.
 pub(crate) type Answered = (Answer, Vec<u8>);
 
-impl Bench {
+impl Runner {
     /// Does what is asked. `tell` hears which program begins.
     pub(crate) fn take(
         &mut self,
@@ -85,7 +85,7 @@ impl Bench {
         compiled.filter_map(Result::err).collect()
     }
 
-    fn workpiece(&mut self, slot: usize) -> Result<Rc<Workpiece>, TransformError> {
+    fn compiled(&mut self, slot: usize) -> Result<Rc<CompiledPlan>, TransformError> {
         let limits = self.limits.clone();
         let slot = self.slot(slot);
         if let Some(compiled) = &slot.compiled {
@@ -94,7 +94,7 @@ impl Bench {
         let plan = PlanSpec::compile_text(&slot.text).map_err(|found| unreadable(&found))?;
         let programs = plan.programs().map(|program| engine::compile(program, &limits));
         let programs = programs.collect::<Result<_, _>>()?;
-        Ok(Rc::clone(slot.compiled.insert(Rc::new(Workpiece { plan, programs }))))
+        Ok(Rc::clone(slot.compiled.insert(Rc::new(CompiledPlan { plan, programs }))))
     }
 
     fn run(
@@ -107,10 +107,10 @@ impl Bench {
     ) -> Answered {
         let deadline = Deadline::begin(&self.limits);
         let mut notes = Notes::default();
-        let went = self.workpiece(slot).and_then(|piece| {
+        let went = self.compiled(slot).and_then(|compiled| {
             let limits = &self.limits;
             let run = Run { limits, scene, deadline, notes: &mut notes };
-            piece.run(input, run, tell)
+            compiled.run(input, run, tell)
         });
         notes.cpu_micros = deadline.used_micros();
         match went {
@@ -126,7 +126,7 @@ impl Bench {
     }
 }
 
-impl Workpiece {
+impl CompiledPlan {
     fn run(
         &self,
         input: Vec<u8>,
