@@ -31,6 +31,10 @@ pub struct OrganizationSpec {
     pub units: Vec<Unit>,
     /// Where it may send to.
     pub egress: PolicySpec,
+    /// Whether its programs may send HTTP requests of their own, within `egress`. Default
+    /// `false`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub program_http: bool,
     /// How long its records are kept, where that differs from the engine's setting.
     #[serde(skip_serializing_if = "RetentionSpec::is_default")]
     pub retention: RetentionSpec,
@@ -43,6 +47,7 @@ impl Default for OrganizationSpec {
             weight: 1,
             units: Vec::new(),
             egress: PolicySpec::default(),
+            program_http: false,
             retention: RetentionSpec::default(),
         }
     }
@@ -108,6 +113,7 @@ impl Spec for OrganizationSpec {
             weight: self.weight,
             units: UnitTree::new(&self.units),
             policy: Arc::new(self.egress.policy()?),
+            program_http: self.program_http,
             retention: self.retention.clone(),
         }))
     }
@@ -146,6 +152,8 @@ pub struct Organization {
     pub units: UnitTree,
     /// Where it may send to.
     pub policy: Arc<AddressPolicy>,
+    /// Whether its programs may send requests.
+    pub program_http: bool,
     /// How long its records are kept.
     pub retention: RetentionSpec,
 }
@@ -255,8 +263,14 @@ mod tests {
         let id = ResourceId::new("acme").unwrap();
         let services = crate::resource::fixture::services(Connectors::new());
         let services = &services;
-        let context =
-            SpecContext { org: &org, kind: "organization", id: &id, services, within: None };
+        let context = SpecContext {
+            org: &org,
+            kind: "organization",
+            id: &id,
+            name: None,
+            services,
+            within: None,
+        };
         let spec = OrganizationSpec {
             weight: 0,
             units: vec![unit("a", None); MAX_UNITS + 1],

@@ -169,13 +169,17 @@ async fn attempt(
     let body = match &integration.plan {
         None => event.body.clone(),
         Some(plan) => {
+            let outlet = core.outlet(&view.organization);
             let context = TransformContext {
                 org: &event.org,
                 event: event.id,
                 event_type: &event.event_type,
                 received_at: event.received_at,
                 attempt: delivery.tries,
+                integration: Some(integration.addressee()),
+                vars: &integration.vars,
                 lookups: view.lookups.view(event.unit.as_ref()),
+                outlet: outlet.as_ref(),
             };
             match core.transformer.run(plan, event.body.clone(), &context).await {
                 Ok(report) => match report.outcome {

@@ -7,6 +7,7 @@ use super::Engine;
 use super::config::EngineConfig;
 use super::core::{Core, Parts};
 use crate::access::OrganizationSpec;
+use crate::egress::Transport;
 use crate::error::{Code, Error, Result};
 use crate::event_type::EventTypeSpec;
 use crate::id::{ClockIds, IdSource};
@@ -31,6 +32,7 @@ pub struct EngineBuilder {
     connectors: Connectors,
     profiles: Profiles,
     transformer: Arc<dyn Transformer>,
+    outlet: Option<Transport>,
     kinds: Result<KindRegistry>,
     #[cfg(feature = "http")]
     development: Option<crate::egress::AddressPolicy>,
@@ -54,6 +56,7 @@ impl EngineBuilder {
             connectors: Connectors::new(),
             profiles: Profiles::default(),
             transformer: Arc::new(InPlace),
+            outlet: None,
             kinds: builtin_kinds(),
             #[cfg(feature = "http")]
             development: None,
@@ -109,6 +112,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Through what the requests of programs are sent, for organizations that are granted
+    /// `program_http`. Default, with the feature `http`: a guarded client.
+    pub fn program_transport(mut self, transport: Transport) -> Self {
+        self.outlet = Some(transport);
+        self
+    }
+
     /// Adds a kind of resource.
     pub fn kind<S: Spec>(mut self) -> Self {
         self.kinds = self.kinds.and_then(|mut kinds| {
@@ -135,9 +145,13 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine> {
         self.config.validate()?;
         #[cfg(feature = "http")]
-        let connectors = self.connectors_with_http()?;
+        let (connectors, outlet) = self.connectors_with_http()?;
         #[cfg(not(feature = "http"))]
-        let connectors = self.connectors.clone();
+        let (connectors, outlet) = (self.connectors.clone(), self.outlet.clone());
+        #[cfg(feature = "http")]
+        let development = self.development.map(Arc::new);
+        #[cfg(not(feature = "http"))]
+        let development = None;
         let capacity = NonZeroUsize::new(self.config.index_capacity).unwrap_or(NonZeroUsize::MIN);
         let keys = self.keys.unwrap_or_else(|| Arc::new(NoKeys));
         let services = Services {
@@ -175,28 +189,47 @@ impl EngineBuilder {
             index,
             resources,
             transformer: self.transformer,
+            outlet,
+            development,
         });
         Ok(Engine { core })
     }
 
+    /// The connectors with the built-in one, and the way out for programs: one client for both,
+    /// where the host chose neither.
     #[cfg(feature = "http")]
-    fn connectors_with_http(&self) -> Result<Connectors> {
-        use crate::egress::{Client, stack};
+    fn connectors_with_http(&self) -> Result<(Connectors, Option<Transport>)> {
         use crate::integration::http::{HttpConnector, KIND};
-        if self.connectors.get(KIND).is_ok() {
-            return Ok(self.connectors.clone());
+        let connected = self.connectors.get(KIND).is_ok();
+        let (transport, outlet) = match &self.outlet {
+            Some(outlet) if connected => {
+                return Ok((self.connectors.clone(), Some(outlet.clone())));
+            }
+            Some(outlet) => (self.client()?, outlet.clone()),
+            None => {
+                let client = self.client()?;
+                (client.clone(), client)
+            }
+        };
+        if connected {
+            return Ok((self.connectors.clone(), Some(outlet)));
         }
-        let client = Client::builder().build().map_err(|error| {
-            Error::new(Code::ConfigInvalid, "the http client cannot be made").caused_by(error)
-        })?;
-        let base = client.into_transport();
-        let transport = stack(base, self.config.max_in_flight, tower::layer::util::Identity::new());
         let mut connector = HttpConnector::new(transport);
         if let Some(policy) = &self.development {
             tracing::warn!(policy = policy.describe(), "DEVELOPMENT: addresses are not guarded");
             connector = connector.development_policy(policy.clone());
         }
-        Ok(self.connectors.clone().with(Arc::new(connector)))
+        Ok((self.connectors.clone().with(Arc::new(connector)), Some(outlet)))
+    }
+
+    #[cfg(feature = "http")]
+    fn client(&self) -> Result<Transport> {
+        use crate::egress::{Client, stack};
+        let client = Client::builder().build().map_err(|error| {
+            Error::new(Code::ConfigInvalid, "the http client cannot be made").caused_by(error)
+        })?;
+        let base = client.into_transport();
+        Ok(stack(base, self.config.max_in_flight, tower::layer::util::Identity::new()))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::delivery::Lease;
 use crate::delivery::room::Rooms;
 use crate::delivery::settle::Outcome;
 use crate::delivery::suspect::Suspects;
+use crate::egress::{AddressPolicy, Transport};
 use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
 use crate::id::{DeliveryId, IdSource, OrgId, ResourceId};
@@ -26,7 +27,7 @@ use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::time::{Clock, Timestamp};
-use crate::transform::Transformer;
+use crate::transform::{Outlet, Transformer};
 use crate::trial::Gate;
 
 /// What the parts of one engine share.
@@ -41,6 +42,10 @@ pub(crate) struct Core {
     pub(crate) index: Arc<Index>,
     pub(crate) resources: Resources,
     pub(crate) transformer: Arc<dyn Transformer>,
+    /// Through what the requests of programs are sent.
+    outlet: Option<Transport>,
+    /// What every organization may reach, where that is not as it is configured.
+    development: Option<Arc<AddressPolicy>>,
     pub(crate) session: Session,
     pub(crate) duties: Duties,
     pub(crate) tests: Gate,
@@ -91,11 +96,24 @@ pub(crate) struct Parts {
     pub(crate) index: Arc<Index>,
     pub(crate) resources: Resources,
     pub(crate) transformer: Arc<dyn Transformer>,
+    pub(crate) outlet: Option<Transport>,
+    pub(crate) development: Option<Arc<AddressPolicy>>,
 }
 
 impl Core {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, clock, ids, config, tasks, index, resources, transformer } = parts;
+        let Parts {
+            store,
+            clock,
+            ids,
+            config,
+            tasks,
+            index,
+            resources,
+            transformer,
+            outlet,
+            development,
+        } = parts;
         Arc::new_cyclic(|core| {
             let limits = BatchLimits {
                 items: config.publish_batch,
@@ -144,6 +162,8 @@ impl Core {
                 index,
                 resources,
                 transformer,
+                outlet,
+                development,
                 publisher,
                 settler,
             }
@@ -154,6 +174,13 @@ impl Core {
     pub(crate) async fn org(&self, org: &OrgId) -> Result<Arc<OrgView>> {
         let entry = self.index.org(org).await?;
         entry.derived(OrgView::new)
+    }
+
+    /// How the programs of `organization` send requests; none where they may not.
+    pub(crate) fn outlet(&self, organization: &Organization) -> Option<Outlet> {
+        let transport = self.outlet.as_ref().filter(|_| organization.program_http)?;
+        let policy = self.development.as_ref().unwrap_or(&organization.policy);
+        Some(Outlet { transport: transport.clone(), policy: Arc::clone(policy) })
     }
 
     pub(crate) fn is_running(&self) -> bool {

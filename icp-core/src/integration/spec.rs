@@ -23,7 +23,7 @@ use crate::notice::FailingSpec;
 use crate::resource::{Compiled, Effect, OrgEntry, Spec, SpecContext, Structure, Violations};
 use crate::secret::SecretVisitor;
 use crate::signing::{Signer, SigningSpec};
-use crate::transform::{Plan, PlanSpec};
+use crate::transform::{Addressee, Plan, PlanSpec, Program, Vars};
 
 /// The most event-type patterns of an integration.
 pub const MAX_PATTERNS: usize = 256;
@@ -59,6 +59,10 @@ pub struct IntegrationSpec {
     /// What is made of the body before it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<PlanSpec>,
+    /// The constants that its programs read; at most 16 KiB of JSON. They are no place for
+    /// secrets.
+    #[serde(default, skip_serializing_if = "Vars::is_empty")]
+    pub vars: Vars,
     /// Whether events with the same ordering key are delivered one after the other. Default
     /// `none`.
     #[serde(default)]
@@ -167,6 +171,7 @@ impl Spec for IntegrationSpec {
         if let Some(plan) = &self.transform {
             violations.extend("", transform_violations(plan, context.within));
         }
+        violations.extend("", self.vars.validate("/vars"));
         violations.extend("", self.validate_target(context));
         violations.extend("", self.auth.validate("/auth"));
         if let Some(signing) = &self.signing {
@@ -212,6 +217,7 @@ impl Spec for IntegrationSpec {
         let unusable = |violations| Error::violations(Code::ResourceInvalid, violations);
         Ok(Arc::new(CompiledIntegration {
             id: context.id.clone(),
+            name: context.name.map(Arc::from),
             enabled: self.enabled,
             patterns: self.events.iter().cloned().collect(),
             unit: self.unit.clone(),
@@ -229,6 +235,7 @@ impl Spec for IntegrationSpec {
                 .map(|p| p.compile("/transform"))
                 .transpose()
                 .map_err(unusable)?,
+            vars: self.vars.clone(),
             ordering: self.ordering,
             on_failure: self.on_failure,
             max_in_flight: self.max_in_flight,
@@ -287,10 +294,28 @@ impl IntegrationSpec {
 /// What is wrong with a transformation, where the organization is known with what it asks for.
 fn transform_violations(plan: &PlanSpec, within: Option<&OrgEntry>) -> Vec<Violation> {
     match (plan.compile("/transform"), within) {
-        (Ok(plan), Some(within)) => lookup::unusable(&plan, within),
+        (Ok(plan), Some(within)) => {
+            let mut found = lookup::unusable(&plan, within);
+            found.extend(ungranted(&plan, within));
+            found
+        }
         (Ok(_), None) => Vec::new(),
         (Err(violations), _) => violations,
     }
+}
+
+/// The programs that want to send requests, where those of the organization may not.
+fn ungranted(plan: &Plan, within: &OrgEntry) -> Vec<Violation> {
+    // An organization that cannot be read is told where it is.
+    if within.organization().map_or(true, |organization| organization.program_http) {
+        return Vec::new();
+    }
+    let refused = |program: &Program| {
+        let pointer = format!("{}/http", program.at());
+        let message = "programs of this organization may not send requests; ask for `program_http`";
+        Violation::new(pointer, "not_granted", message)
+    };
+    plan.programs().filter(|program| program.sends()).map(refused).collect()
 }
 
 /// What the connector's schema says of a target, then what the connector itself says.
@@ -319,6 +344,8 @@ fn target_violations(
 pub struct CompiledIntegration {
     /// The id.
     pub id: ResourceId,
+    /// Its name for people.
+    pub name: Option<Arc<str>>,
     /// Whether it is on.
     pub enabled: bool,
     /// The event types.
@@ -333,6 +360,8 @@ pub struct CompiledIntegration {
     pub filter: Option<CompiledFilter>,
     /// The transformation.
     pub plan: Option<Plan>,
+    /// The constants for its programs.
+    pub vars: Vars,
     /// Whether it keeps order.
     pub ordering: Ordering,
     /// What a failed delivery does to those behind it.
@@ -361,6 +390,12 @@ struct Access {
 }
 
 impl CompiledIntegration {
+    /// The integration as its programs know it.
+    #[must_use]
+    pub fn addressee(&self) -> Addressee<'_> {
+        Addressee { id: &self.id, name: self.name.as_deref() }
+    }
+
     /// Whether its requests are signed.
     #[must_use]
     pub fn signs(&self) -> bool {

@@ -247,8 +247,14 @@ mod tests {
         let (org, id) = (OrgId::new("acme").unwrap(), ResourceId::new("t").unwrap());
         let mut services = fixture::services(Connectors::new());
         services.lookups = limits;
-        let context =
-            SpecContext { org: &org, kind: "lookup", id: &id, services: &services, within: None };
+        let context = SpecContext {
+            org: &org,
+            kind: "lookup",
+            id: &id,
+            name: None,
+            services: &services,
+            within: None,
+        };
         let mut violations = Violations::default();
         spec.validate(&context, &mut violations);
         violations.as_slice().iter().map(|v| (v.pointer.clone(), v.code.clone())).collect()

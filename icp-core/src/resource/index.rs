@@ -209,6 +209,7 @@ impl Index {
             org: &record.org,
             kind: &record.kind,
             id: &record.id,
+            name: record.name.as_deref(),
             services: &self.services,
             within: None,
         };

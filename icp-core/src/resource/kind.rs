@@ -91,6 +91,8 @@ pub struct SpecContext<'a> {
     pub kind: &'a str,
     /// The id of the resource.
     pub id: &'a ResourceId,
+    /// The name of the resource for people; none for one that is not saved.
+    pub name: Option<&'a str>,
     /// What the engine offers.
     pub services: &'a Services,
     /// The organization and its other resources as this node knows them, where a spec that asks for

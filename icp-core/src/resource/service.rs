@@ -421,6 +421,7 @@ impl Resources {
             org: &org,
             kind: kind.name(),
             id: &id,
+            name: draft.name.as_deref(),
             services: &self.services,
             within: within.as_deref(),
         };

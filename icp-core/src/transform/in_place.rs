@@ -134,7 +134,7 @@ mod tests {
     use crate::id::{EventId, OrgId};
     use crate::lookup::Lookups;
     use crate::time::Timestamp;
-    use crate::transform::PlanSpec;
+    use crate::transform::{PlanSpec, Vars};
 
     async fn transform(spec: Value, input: impl Into<Bytes>) -> Result<Report, TransformError> {
         let spec: PlanSpec = serde_json::from_value(spec).unwrap();
@@ -145,7 +145,10 @@ mod tests {
             event_type: &EventType::new("order.paid").unwrap(),
             received_at: Timestamp::EPOCH,
             attempt: 1,
+            integration: None,
+            vars: &Vars::default(),
             lookups: tables.view(None),
+            outlet: None,
         };
         InPlace.run(&spec.compile("/transform").unwrap(), input.into(), &cx).await
     }

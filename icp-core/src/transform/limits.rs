@@ -82,6 +82,16 @@ limits! {
     jsonata_depth: 500, 2_000;
     /// Items of a sequence in a JSONata program. Default 100,000, at most 1,000,000.
     jsonata_sequence: 100_000, 1_000_000;
+    /// Questions a plan asks its host, as for an entry of a lookup table. Default 1,000, at most
+    /// 10,000.
+    host_calls: 1_000, 10_000;
+    /// HTTP requests a plan sends. Default 5, at most 50.
+    http_requests: 5, 50;
+    /// Body of one request, and of one response, of a program, in bytes. Default 256 KiB, at most
+    /// 1 MiB.
+    http_bytes: 256 << 10, 1 << 20;
+    /// All HTTP requests of a plan together, in milliseconds. Default 10,000, at most 30,000.
+    http_ms: 10_000, 30_000;
     /// Plans of one organization that run at once. Default 2, at most 8.
     running_per_org: 2, 8;
     /// Plans of one organization that wait to run; a further one is refused for now. Default 64,

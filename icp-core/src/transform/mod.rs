@@ -4,11 +4,14 @@
 //! It is compiled into a [`Plan`] once, and a [`Transformer`] runs the plan for each attempt.
 
 mod failure;
+mod helpers;
 mod in_place;
 mod limits;
 pub mod mapping;
+mod outlet;
 mod plan;
 mod program;
+mod vars;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,13 +20,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use failure::{Frame, Origin, Position, TransformError};
+pub use helpers::{DateOrder, HelpersSpec};
 pub use in_place::{Applied, InPlace, MAX_OUTPUT};
 pub use limits::Limits;
+pub use outlet::Outlet;
 pub use plan::{MAX_STEPS, Plan, PlanSpec, Step, StepSpec};
 pub use program::{Language, Program, ProgramSpec, SchemaSpec};
+pub use vars::Vars;
 
 use crate::event::EventType;
-use crate::id::{EventId, OrgId};
+use crate::id::{EventId, OrgId, ResourceId};
 use crate::lookup::LookupView;
 use crate::time::Timestamp;
 
@@ -73,8 +79,23 @@ pub struct TransformContext<'a> {
     pub received_at: Timestamp,
     /// The number of the attempt, from 1.
     pub attempt: u32,
+    /// The integration that it goes to; none where a plan is tried by itself.
+    pub integration: Option<Addressee<'a>>,
+    /// The constants of the integration.
+    pub vars: &'a Vars,
     /// The lookup tables of the organization, as the event's unit sees them.
     pub lookups: LookupView<'a>,
+    /// How the requests of programs are sent; none where the organization's may send none.
+    pub outlet: Option<&'a Outlet>,
+}
+
+/// An integration as its programs know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressee<'a> {
+    /// The id.
+    pub id: &'a ResourceId,
+    /// The name for people, where it has one.
+    pub name: Option<&'a str>,
 }
 
 /// What became of the payload.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Limits;
+use super::{HelpersSpec, Limits};
 use crate::error::Violation;
 
 /// The language of a program.
@@ -63,6 +63,14 @@ pub struct ProgramSpec {
     /// rounds nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reject_unsafe_integers: bool,
+    /// Whether the program may send HTTP requests, which the engine sends in its place. Default
+    /// `false`. Only with JavaScript, and only where the organization is granted `program_http`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http: bool,
+    /// Functions that scripts of other products expect, such as `epoch` and `formatPhone`. Default
+    /// none. Only with JavaScript.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helpers: Option<HelpersSpec>,
 }
 
 /// A JSON Schema document: draft 2020-12 where `$schema` names no other, without references to
@@ -76,9 +84,17 @@ pub struct SchemaSpec(pub serde_json::Map<String, Value>);
 pub struct Program {
     language: Language,
     source: Arc<str>,
-    reject_unsafe_integers: bool,
+    options: Options,
     digest: [u8; 32],
     pointer: Arc<str>,
+}
+
+/// What a program is run with beside its text.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Options {
+    reject_unsafe_integers: bool,
+    http: bool,
+    helpers: Option<HelpersSpec>,
 }
 
 impl Program {
@@ -95,15 +111,29 @@ impl Program {
             found.push(Violation::new(format!("{at}/source"), "program_empty", message));
         }
         found.extend(too_long(language, source, &format!("{at}/source")));
-        if spec.reject_unsafe_integers && language == Language::Jmespath {
-            let pointer = format!("{at}/reject_unsafe_integers");
-            let message = "jmespath rounds no integer; leave it out";
-            found.push(Violation::new(pointer, "not_applicable", message));
-        }
+        let mut unfit = |given: bool, name: &str, message: &str| {
+            if given {
+                found.push(Violation::new(format!("{at}/{name}"), "not_applicable", message));
+            }
+        };
+        let rounds = language != Language::Jmespath;
+        let message = "jmespath rounds no integer; leave it out";
+        unfit(spec.reject_unsafe_integers && !rounds, "reject_unsafe_integers", message);
+        let scripted = language == Language::Javascript;
+        let message = "only a javascript program can use it; leave it out";
+        unfit(spec.http && !scripted, "http", message);
+        unfit(spec.helpers.is_some() && !scripted, "helpers", message);
+        let helpers = spec.helpers.iter();
+        found.extend(helpers.flat_map(|helpers| helpers.validate(&format!("{at}/helpers"))));
         if !found.is_empty() {
             return Err(found);
         }
-        Ok(Self::known(language, source.into(), spec.reject_unsafe_integers, at))
+        let options = Options {
+            reject_unsafe_integers: spec.reject_unsafe_integers,
+            http: spec.http,
+            helpers: spec.helpers.clone(),
+        };
+        Ok(Self::known(language, source.into(), options, at))
     }
 
     /// The validation of a step; `at` is the pointer to the schema in its document.
@@ -111,17 +141,20 @@ impl Program {
         let source = Value::Object(spec.0.clone()).to_string();
         match too_long(Language::JsonSchema, &source, at) {
             Some(violation) => Err(vec![violation]),
-            None => Ok(Self::known(Language::JsonSchema, source.into(), false, at)),
+            None => Ok(Self::known(Language::JsonSchema, source.into(), Options::default(), at)),
         }
     }
 
-    fn known(language: Language, source: Arc<str>, strict: bool, at: &str) -> Self {
+    fn known(language: Language, source: Arc<str>, options: Options, at: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(language.as_str());
-        hash.update([0, u8::from(strict)]);
+        hash.update([0]);
+        // Texts and truths always have a JSON form.
+        hash.update(serde_json::to_vec(&options).unwrap_or_default());
+        hash.update([0]);
         hash.update(source.as_bytes());
         let digest = hash.finalize().into();
-        Self { language, source, reject_unsafe_integers: strict, digest, pointer: at.into() }
+        Self { language, source, options, digest, pointer: at.into() }
     }
 
     /// The language.
@@ -139,7 +172,19 @@ impl Program {
     /// Whether an integer beyond 2^53 fails the step.
     #[must_use]
     pub fn rejects_unsafe_integers(&self) -> bool {
-        self.reject_unsafe_integers
+        self.options.reject_unsafe_integers
+    }
+
+    /// Whether the program may send requests, where its organization is granted it.
+    #[must_use]
+    pub fn sends(&self) -> bool {
+        self.options.http
+    }
+
+    /// The functions it finds beside those of its language.
+    #[must_use]
+    pub fn helpers(&self) -> Option<&HelpersSpec> {
+        self.options.helpers.as_ref()
     }
 
     /// The SHA-256 digest over language, options and text, so that equal programs are the same.
@@ -147,6 +192,12 @@ impl Program {
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// RFC 6901 pointer to the program, with its options, in the document it is part of.
+    #[must_use]
+    pub fn at(&self) -> &str {
+        &self.pointer
     }
 
     /// RFC 6901 pointer to the text in the document the program is part of.
@@ -185,7 +236,7 @@ mod tests {
     use super::*;
 
     fn program(language: Language, source: &str) -> Result<Program, Vec<Violation>> {
-        let spec = ProgramSpec { source: source.to_owned(), reject_unsafe_integers: false };
+        let spec = ProgramSpec { source: source.to_owned(), ..ProgramSpec::default() };
         Program::new(language, &spec, "/transform/0/x")
     }
 
@@ -205,14 +256,18 @@ mod tests {
     fn the_digest_is_of_language_options_and_text() {
         let same =
             |spec: &ProgramSpec, language| *Program::new(language, spec, "").unwrap().digest();
-        let spec = ProgramSpec { source: "a".into(), reject_unsafe_integers: false };
+        let spec = ProgramSpec { source: "a".into(), ..ProgramSpec::default() };
         let strict = ProgramSpec { reject_unsafe_integers: true, ..spec.clone() };
-        let first = same(&spec, Language::Jsonata);
-        assert_eq!(first, *program(Language::Jsonata, "a").unwrap().digest());
+        let helped = ProgramSpec { helpers: Some(HelpersSpec::default()), ..spec.clone() };
+        let sending = ProgramSpec { http: true, ..spec.clone() };
+        let first = same(&spec, Language::Javascript);
+        assert_eq!(first, *program(Language::Javascript, "a").unwrap().digest());
         for other in [
-            same(&strict, Language::Jsonata),
-            same(&spec, Language::Javascript),
-            *program(Language::Jsonata, "b").unwrap().digest(),
+            same(&strict, Language::Javascript),
+            same(&helped, Language::Javascript),
+            same(&sending, Language::Javascript),
+            same(&spec, Language::Jsonata),
+            *program(Language::Javascript, "b").unwrap().digest(),
         ] {
             assert_ne!(first, other);
         }
@@ -220,10 +275,21 @@ mod tests {
 
     #[test]
     fn options_that_mean_nothing_are_refused() {
-        let spec = ProgramSpec { source: "a".into(), reject_unsafe_integers: true };
-        let found = Program::new(Language::Jmespath, &spec, "/p").unwrap_err();
-        assert_eq!(found[0].pointer, "/p/reject_unsafe_integers");
-        assert_eq!(found[0].code, "not_applicable");
+        let spec = ProgramSpec {
+            source: "a".into(),
+            reject_unsafe_integers: true,
+            http: true,
+            helpers: Some(HelpersSpec::default()),
+        };
+        let unfit = |language| {
+            let found = Program::new(language, &spec, "/p").err().unwrap_or_default();
+            assert!(found.iter().all(|violation| violation.code == "not_applicable"));
+            found.into_iter().map(|violation| violation.pointer).collect::<Vec<_>>()
+        };
+        let all = ["/p/reject_unsafe_integers", "/p/http", "/p/helpers"];
+        assert_eq!(unfit(Language::Jmespath), all);
+        assert_eq!(unfit(Language::Jsonata), all[1..]);
+        assert!(unfit(Language::Javascript).is_empty());
     }
 
     #[test]

@@ -6,11 +6,11 @@ use super::curl::CurlCommand;
 use super::run::{transformed, why};
 use crate::delivery::{Attempt, Delivery};
 use crate::engine::Engine;
+use crate::engine::core::OrgView;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, TraceContext};
 use crate::id::{DeliveryId, OrgId};
 use crate::integration::{Bound, IntegrationSpec, Outgoing, Preview};
-use crate::lookup::Lookups;
 use crate::resource::Spec;
 
 /// An attempt as a command.
@@ -47,7 +47,7 @@ pub(crate) async fn attempt_curl(
         );
     }
     let mut preview =
-        remade(engine, &view.lookups, &bound, &delivery, &attempt, &event, &mut notes).await?;
+        remade(engine, &view, &bound, &delivery, &attempt, &event, &mut notes).await?;
     match &attempt.exchange {
         None if event.erased_at.is_some() => {}
         None => notes.push("the attempt itself sent nothing".to_owned()),
@@ -74,14 +74,14 @@ fn leads_to(url: &str, kept: &str) -> bool {
 /// The request as the integration would make it now.
 async fn remade(
     engine: &Engine,
-    lookups: &Lookups,
+    view: &OrgView,
     bound: &Bound,
     delivery: &Delivery,
     attempt: &Attempt,
     event: &Event,
     notes: &mut Vec<String>,
 ) -> Result<Preview> {
-    let body = match transformed(engine.core(), lookups, bound, event, attempt.number).await {
+    let body = match transformed(engine.core(), view, bound, event, attempt.number, None).await {
         Ok(body) => body.bytes,
         Err(outcome) => {
             notes.push(format!("the body cannot be known and is left out: {}", why(&outcome)));

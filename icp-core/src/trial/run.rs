@@ -14,8 +14,7 @@ use crate::id::{DeliveryId, OrgId, ResourceId};
 use crate::integration::{
     Bound, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason, Outgoing, Sent,
 };
-use crate::lookup::Lookups;
-use crate::transform::{Outcome, TransformContext};
+use crate::transform::{Outcome, Outlet, TransformContext};
 
 /// Makes one test delivery.
 pub(crate) async fn test(
@@ -29,7 +28,8 @@ pub(crate) async fn test(
     core.tests.admit(org, core.clock.monotonic())?;
     let trial = Trial::of(core, org, of, sample).await?;
     let mut report = trial.report();
-    let body = match trial.body(core).await {
+    let outlet = core.outlet(&trial.view.organization);
+    let body = match trial.body(core, outlet.as_ref()).await {
         Ok(Body { bytes, warnings, console }) => {
             report.warnings = warnings;
             report.console = console;
@@ -65,7 +65,7 @@ pub(crate) async fn integration_curl(
 ) -> Result<CurlCommand> {
     let trial = Trial::of(core, org, of, sample).await?;
     let mut notes = Vec::new();
-    let made = trial.body(core).await;
+    let made = trial.body(core, None).await;
     let body = made.as_ref().map_or_else(|_| Bytes::new(), |body| body.bytes.clone());
     let preview = trial.bound.target.preview(&trial.outgoing(core, body))?;
     match made {
@@ -127,12 +127,12 @@ impl Trial {
     }
 
     /// The body to send, or why there is none.
-    async fn body(&self, core: &Core) -> Result<Body, TestOutcome> {
+    async fn body(&self, core: &Core, outlet: Option<&Outlet>) -> Result<Body, TestOutcome> {
         let taken = self.matching.as_ref().is_none_or(MatchReason::is_match);
         if !taken && !self.unmatched {
             return Err(TestOutcome::Unmatched);
         }
-        transformed(core, &self.view.lookups, &self.bound, &self.event, 1).await
+        transformed(core, &self.view, &self.bound, &self.event, 1, outlet).await
     }
 
     fn outgoing(&self, core: &Core, body: Bytes) -> Outgoing<'_> {
@@ -184,13 +184,15 @@ pub(super) struct Body {
     console: Vec<String>,
 }
 
-/// The body of an event as an integration sends it, or why there is none.
+/// The body of an event as an integration sends it, or why there is none. Its programs send
+/// requests only where `outlet` is given: what only shows something has no effect elsewhere.
 pub(super) async fn transformed(
     core: &Core,
-    lookups: &Lookups,
+    view: &OrgView,
     bound: &Bound,
     event: &Event,
     attempt: u32,
+    outlet: Option<&Outlet>,
 ) -> Result<Body, TestOutcome> {
     let Some(plan) = &bound.integration.plan else {
         return Ok(Body { bytes: event.body.clone(), ..Body::default() });
@@ -201,7 +203,10 @@ pub(super) async fn transformed(
         event_type: &event.event_type,
         received_at: event.received_at,
         attempt,
-        lookups: lookups.view(event.unit.as_ref()),
+        integration: Some(bound.integration.addressee()),
+        vars: &bound.integration.vars,
+        lookups: view.lookups.view(event.unit.as_ref()),
+        outlet,
     };
     match core.transformer.run(plan, event.body.clone(), &context).await {
         Ok(report) => match report.outcome {

@@ -24,6 +24,7 @@ fn admit(spec: &Value) -> Result<Admitted> {
         org: &org,
         kind: IntegrationSpec::KIND,
         id: &id,
+        name: None,
         services: &services,
         within: None,
     };
