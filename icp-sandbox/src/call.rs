@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use icp_core::event::EventType;
-use icp_core::id::{EventId, OrgId};
+use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::time::Timestamp;
-use icp_core::transform::{Limits, Origin, Outcome, Report, TransformContext, TransformError};
+use icp_core::transform::{
+    Limits, Origin, Outcome, Report, TransformContext, TransformError, Vars,
+};
 use serde::{Deserialize, Serialize};
 
+use crate::host::{Question, Reply};
 use crate::payload;
 
 /// What a host asks. Plans are sent once and then named by the slot they were put in.
@@ -22,6 +25,8 @@ pub(crate) enum Ask {
     Check { number: u64, slot: usize },
     /// Run a plan; the body is the payload.
     Run { number: u64, slot: usize, scene: Scene },
+    /// The answer to what a program of this call asked; the body goes with it.
+    Reply { number: u64, reply: Reply },
 }
 
 /// What a worker answers. Nothing of it is trusted.
@@ -32,6 +37,8 @@ pub(crate) enum Answer {
     Ready,
     /// The program of this number in the plan begins; told where there are several.
     Begins { number: u64, program: usize },
+    /// A program of this call asks its host, and waits; the body goes with it.
+    Asks { number: u64, question: Question },
     /// The programs compile, but for these.
     Checked { number: u64, failures: Vec<Failure> },
     /// The plan went through; the body is the payload, where it was not dropped.
@@ -56,6 +63,15 @@ pub(crate) struct Scene {
     pub(crate) event_type: EventType,
     pub(crate) received_at: Timestamp,
     pub(crate) attempt: u32,
+    pub(crate) integration: Option<Integration>,
+    pub(crate) vars: Vars,
+}
+
+/// The integration that a plan runs for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Integration {
+    id: ResourceId,
+    name: Option<String>,
 }
 
 impl Scene {
@@ -66,6 +82,10 @@ impl Scene {
             event_type: cx.event_type.clone(),
             received_at: cx.received_at,
             attempt: cx.attempt,
+            integration: cx
+                .integration
+                .map(|of| Integration { id: of.id.clone(), name: of.name.map(str::to_owned) }),
+            vars: cx.vars.clone(),
         }
     }
 }
@@ -110,15 +130,26 @@ const CODES: &[&str] = &[
     "output_too_many_nodes",
     "required_missing",
     "schema_invalid",
+    "too_many_host_calls",
+    "lookup_not_reversible",
+    "http_not_granted",
+    "http_refused",
 ];
+
+/// Those of which the same plan on the same payload can be spared later.
+const PASSING: &[&str] = &["lookup_unknown", "lookup_missing", "lookup_unusable", "http_failed"];
+
+/// The code as a host knows it.
+pub(crate) fn known(code: &str) -> Option<&'static str> {
+    CODES.iter().chain(PASSING).copied().find(|known| *known == code)
+}
 
 impl Failure {
     /// The failure, shortened to what a host keeps.
     pub(crate) fn received(self, limits: &Limits) -> TransformError {
-        let Some(code) = CODES.iter().copied().find(|code| *code == self.code) else {
-            return nonsense();
-        };
+        let Some(code) = known(&self.code) else { return nonsense() };
         let mut error = TransformError::new(code, short(self.message, MESSAGE));
+        error.retryable = PASSING.contains(&code);
         error.pointer = self.pointer.map(|pointer| short(pointer, MESSAGE));
         error.origin = self.origin.map(|mut origin| {
             origin.excerpt = origin.excerpt.map(|text| short(text, EXCERPT));
@@ -238,6 +269,8 @@ mod tests {
         assert_eq!(origin.frames[0].function.as_ref().unwrap().len(), NAME);
         assert_eq!(origin.console.len(), 50);
         assert_eq!(origin.console.concat().len(), 8 << 10);
+        let passing = Failure { code: "lookup_missing".into(), ..failure.clone() };
+        assert!(passing.received(&limits).retryable && !error.retryable);
         let strange = Failure { code: "delivered".into(), ..failure };
         assert_eq!(strange.received(&limits).code, "crashed");
     }

@@ -17,14 +17,18 @@ compile_error!("workers are Unix processes; run programs of other hosts `InProce
 mod builder;
 mod call;
 mod chance;
+mod desk;
 mod engine;
+mod exchange;
 mod frame;
+mod host;
 mod in_process;
 mod parts;
 mod payload;
 mod pool;
 mod runner;
 mod sandbox;
+mod service;
 pub mod worker;
 
 pub use builder::Builder;

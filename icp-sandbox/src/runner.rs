@@ -1,23 +1,27 @@
 //! Where plans run: slots of compiled plans, and the way of a payload through one.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use icp_core::error::Violation;
 use icp_core::lookup::Lookups;
 use icp_core::transform::{Applied, Limits, Plan, PlanSpec, Step, TransformError};
 
 use crate::call::{Answer, Ask, Failure, Notes, Scene};
+use crate::desk::Desk;
 use crate::engine::{self, Compiled, Deadline, Made, Run};
+use crate::host::Host;
 use crate::payload::{self, Payload};
 
 /// How many plans a worker holds.
 pub(crate) const SLOTS: usize = 32;
 
 /// The plans of one worker, and their limits. Lives on one thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Runner {
     limits: Limits,
     slots: Vec<Slot>,
+    desk: Arc<Desk>,
 }
 
 /// A plan; compiled when it is first run.
@@ -37,13 +41,13 @@ struct CompiledPlan {
 pub(crate) type Answered = (Answer, Vec<u8>);
 
 impl Runner {
-    /// Does what is asked. `tell` hears which program begins.
-    pub(crate) fn take(
-        &mut self,
-        ask: Ask,
-        body: Vec<u8>,
-        tell: &mut dyn FnMut(&Answer),
-    ) -> Option<Answered> {
+    /// A runner without plans, whose programs ask `host`.
+    pub(crate) fn new(host: Arc<dyn Host>) -> Self {
+        Self { limits: Limits::default(), slots: Vec::new(), desk: Arc::new(Desk::new(host)) }
+    }
+
+    /// Does what is asked.
+    pub(crate) fn take(&mut self, ask: Ask, body: Vec<u8>) -> Option<Answered> {
         match ask {
             Ask::Limits(limits) => {
                 self.limits = limits;
@@ -55,14 +59,16 @@ impl Runner {
                 None
             }
             Ask::Check { number, slot } => {
-                let tell = &mut |program| tell(&Answer::Begins { number, program });
-                let failures = self.check(slot, tell).into_iter().map(Failure::from).collect();
+                self.desk.begin(number);
+                let failures = self.check(slot).into_iter().map(Failure::from).collect();
                 Some((Answer::Checked { number, failures }, Vec::new()))
             }
             Ask::Run { number, slot, scene } => {
-                let tell = &mut |program| tell(&Answer::Begins { number, program });
-                Some(self.run(number, slot, body, &scene, tell))
+                self.desk.begin(number);
+                Some(self.run(number, slot, body, &scene))
             }
+            // Nobody asked.
+            Ask::Reply { .. } => None,
         }
     }
 
@@ -72,45 +78,38 @@ impl Runner {
         &mut self.slots[slot % SLOTS]
     }
 
-    fn check(&mut self, slot: usize, tell: &mut dyn FnMut(usize)) -> Vec<TransformError> {
-        let limits = self.limits.clone();
+    fn check(&mut self, slot: usize) -> Vec<TransformError> {
+        let (limits, desk) = (self.limits.clone(), Arc::clone(&self.desk));
         let plan = match PlanSpec::compile_text(&self.slot(slot).text) {
             Err(found) => return vec![unreadable(&found)],
             Ok(plan) => plan,
         };
         let compiled = plan.programs().enumerate().map(|(index, program)| {
-            tell(index);
-            engine::compile(program, &limits)
+            desk.begins(index);
+            engine::compile(program, &limits, &desk)
         });
         compiled.filter_map(Result::err).collect()
     }
 
     fn compiled(&mut self, slot: usize) -> Result<Rc<CompiledPlan>, TransformError> {
-        let limits = self.limits.clone();
+        let (limits, desk) = (self.limits.clone(), Arc::clone(&self.desk));
         let slot = self.slot(slot);
         if let Some(compiled) = &slot.compiled {
             return Ok(Rc::clone(compiled));
         }
         let plan = PlanSpec::compile_text(&slot.text).map_err(|found| unreadable(&found))?;
-        let programs = plan.programs().map(|program| engine::compile(program, &limits));
+        let programs = plan.programs().map(|program| engine::compile(program, &limits, &desk));
         let programs = programs.collect::<Result<_, _>>()?;
         Ok(Rc::clone(slot.compiled.insert(Rc::new(CompiledPlan { plan, programs }))))
     }
 
-    fn run(
-        &mut self,
-        number: u64,
-        slot: usize,
-        input: Vec<u8>,
-        scene: &Scene,
-        tell: &mut dyn FnMut(usize),
-    ) -> Answered {
+    fn run(&mut self, number: u64, slot: usize, input: Vec<u8>, scene: &Scene) -> Answered {
         let deadline = Deadline::begin(&self.limits);
         let mut notes = Notes::default();
         let went = self.compiled(slot).and_then(|compiled| {
-            let limits = &self.limits;
-            let run = Run { limits, scene, deadline, notes: &mut notes };
-            compiled.run(input, run, tell)
+            let (limits, desk) = (&self.limits, &self.desk);
+            let run = Run { limits, scene, deadline, desk, notes: &mut notes };
+            compiled.run(input, run)
         });
         notes.cpu_micros = deadline.used_micros();
         match went {
@@ -127,12 +126,7 @@ impl Runner {
 }
 
 impl CompiledPlan {
-    fn run(
-        &self,
-        input: Vec<u8>,
-        mut run: Run<'_>,
-        tell: &mut dyn FnMut(usize),
-    ) -> Result<Made, TransformError> {
+    fn run(&self, input: Vec<u8>, mut run: Run<'_>) -> Result<Made, TransformError> {
         payload::admit(&input, run.limits)?;
         let mut payload = Payload::Text(input);
         let mut programs = self.programs.iter().enumerate();
@@ -150,7 +144,7 @@ impl CompiledPlan {
                 Step::Program(program) => {
                     let Some((index, compiled)) = programs.next() else { continue };
                     if self.programs.len() > 1 {
-                        tell(index);
+                        run.desk.begins(index);
                     }
                     engine::run(compiled, program, payload, &mut run)?
                 }

@@ -1,6 +1,5 @@
 //! The transformer: plans with programs go to a worker in one hop, and what comes back is judged.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +10,14 @@ use icp_core::id::OrgId;
 use icp_core::transform::{
     Limits, Plan, Program, Report, TransformContext, TransformError, Transformer,
 };
-use tokio::time::{Instant, timeout};
 
 use crate::builder::Builder;
-use crate::call::{Answer, Ask, Failure, Notes, Scene, done, nonsense};
+use crate::call::{Ask, Scene, done, nonsense};
+use crate::exchange::{Exchange, Told};
 use crate::parts;
 use crate::payload;
-use crate::pool::{Death, Meter, Pool, Process, Seat};
-
-/// How much longer than its processor time a call may take by the clock on the wall.
-const PATIENCE: u32 = 20;
+use crate::pool::{Death, Pool, Process, Seat};
+use crate::service::Service;
 
 /// Runs the programs of organizations in worker processes. A clone shares the workers.
 ///
@@ -31,21 +28,6 @@ const PATIENCE: u32 = 20;
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     pool: Arc<Pool>,
-}
-
-/// What a worker told in the end.
-enum Told {
-    Checked(Vec<Failure>),
-    Done {
-        dropped: Option<String>,
-        notes: Notes,
-        body: Vec<u8>,
-    },
-    Failed {
-        failure: Failure,
-    },
-    /// An answer to another question: the worker is not what it was.
-    Stale,
 }
 
 /// Why there is no answer.
@@ -95,6 +77,7 @@ impl Sandbox {
         plan: &Plan,
         org: &OrgId,
         body: &[u8],
+        cx: Option<&TransformContext<'_>>,
         ask: impl Fn(u64, usize) -> Ask,
     ) -> Result<Told, TransformError> {
         for program in plan.programs() {
@@ -102,12 +85,12 @@ impl Sandbox {
                 return Err(suspended(program, left));
             }
         }
-        let seat = self.pool.seat(org).await?;
+        let mut seat = self.pool.seat(org).await?;
         let mut worker = seat.worker().await?;
-        match self.converse(&seat, worker, plan, body, &ask).await? {
+        match self.converse(&mut seat, worker, plan, body, cx, &ask).await? {
             Told::Stale => {
                 worker = seat.new_worker().await?;
-                self.converse(&seat, worker, plan, body, &ask).await
+                self.converse(&mut seat, worker, plan, body, cx, &ask).await
             }
             told => Ok(told),
         }
@@ -116,10 +99,11 @@ impl Sandbox {
     /// One question and its answer. The worker is kept only where all is well.
     async fn converse(
         &self,
-        seat: &Seat<'_>,
+        seat: &mut Seat<'_>,
         mut worker: Process,
         plan: &Plan,
         body: &[u8],
+        cx: Option<&TransformContext<'_>>,
         ask: &impl Fn(u64, usize) -> Ask,
     ) -> Result<Told, TransformError> {
         let limits = &self.pool.limits;
@@ -128,8 +112,9 @@ impl Sandbox {
             TransformError::new("input_too_large", message)
         };
         let (number, bytes) = worker.encode(plan, body, ask).map_err(too_long)?;
-        let mut at = 0;
-        match answer(&mut worker, limits, number, &bytes, &mut at).await {
+        let service = cx.map(|cx| Service::new(plan, cx, limits));
+        let mut exchange = Exchange { limits, number, at: 0 };
+        match exchange.answer(&mut worker, seat, service, &bytes).await {
             Some(Ok(told @ (Told::Checked(_) | Told::Done { .. }))) => {
                 seat.keep(worker);
                 Ok(told)
@@ -148,11 +133,11 @@ impl Sandbox {
             }
             Some(Err(_)) => {
                 let death = worker.end().await;
-                Err(self.taken_down(plan, at, seat, &Silence::Dead(death)))
+                Err(self.taken_down(plan, exchange.at, seat, &Silence::Dead(death)))
             }
             None => {
                 worker.end().await;
-                Err(self.taken_down(plan, at, seat, &Silence::Late))
+                Err(self.taken_down(plan, exchange.at, seat, &Silence::Late))
             }
         }
     }
@@ -204,7 +189,7 @@ impl Transformer for Sandbox {
         if plan.programs().next().is_none() {
             return Ok(());
         }
-        let told = self.ask(plan, org, &[], |number, slot| Ask::Check { number, slot }).await;
+        let told = self.ask(plan, org, &[], None, |number, slot| Ask::Check { number, slot }).await;
         match told.map_err(|error| vec![error])? {
             Told::Checked(failures) if failures.is_empty() => Ok(()),
             Told::Checked(failures) => Err(failures
@@ -238,60 +223,10 @@ impl parts::Programs for Sandbox {
         payload::admit_size(&input, limits)?;
         let scene = Scene::of(cx);
         let ask = |number, slot| Ask::Run { number, slot, scene: scene.clone() };
-        match self.ask(plan, cx.org, &input, ask).await? {
+        match self.ask(plan, cx.org, &input, Some(cx), ask).await? {
             Told::Done { dropped, notes, body } => done(dropped, notes, body, limits),
             Told::Failed { failure } => Err(failure.received(limits)),
             Told::Checked(_) | Told::Stale => Err(nonsense()),
-        }
-    }
-}
-
-/// What a worker answers to the question of this number; none where it takes too long, an error
-/// where it is gone or makes no sense. `at` is the program that was under way.
-async fn answer(
-    worker: &mut Process,
-    limits: &Limits,
-    number: u64,
-    bytes: &[u8],
-    at: &mut usize,
-) -> Option<io::Result<Told>> {
-    let meter = worker.meter();
-    let taken = || meter.and_then(Meter::cpu);
-    let before = taken();
-    let hard = Duration::from_millis(u64::from(limits.deadline_ms + limits.grace_ms));
-    let began = Instant::now();
-    let exchange = worker.exchange(bytes, limits.output_bytes as usize, |answer, frame| {
-        Ok(match answer {
-            Answer::Begins { number: of, program } if of == number => {
-                *at = program;
-                None
-            }
-            Answer::Checked { number: of, failures } if of == number => {
-                Some(Told::Checked(failures))
-            }
-            Answer::Done { number: of, dropped, notes } if of == number => {
-                Some(Told::Done { dropped, notes, body: frame.body })
-            }
-            Answer::Failed { number: of, failure } if of == number => {
-                Some(Told::Failed { failure })
-            }
-            Answer::Ready => return Err(io::ErrorKind::InvalidData.into()),
-            _ => Some(Told::Stale),
-        })
-    });
-    tokio::pin!(exchange);
-    let mut wait = hard;
-    loop {
-        if let Ok(told) = timeout(wait, &mut exchange).await {
-            return Some(told);
-        }
-        // On a busy machine the worker may not have had its time yet.
-        let used = before.zip(taken()).map(|(before, now)| now.saturating_sub(before));
-        match used {
-            Some(used) if used < hard && began.elapsed() < hard * PATIENCE => {
-                wait = (hard - used).max(Duration::from_millis(5));
-            }
-            _ => return None,
         }
     }
 }

@@ -1,12 +1,17 @@
-//! JMESPath, without functions beyond the specification.
+//! JMESPath, with no function beyond the specification but lookups.
 
 use std::fmt;
+use std::sync::Arc;
 
 use icp_core::transform::{Position, TransformError};
 use jpx_core::ast::Ast;
-use jpx_core::{JmespathError, Runtime};
+use jpx_core::functions::Function;
+use jpx_core::{Context, ErrorReason, JmespathError, Runtime, SearchResult};
+use serde_json::Value;
 
+use super::asked::Asked;
 use super::{Made, origin};
+use crate::desk::Desk;
 use crate::payload::Payload;
 
 /// A parsed expression.
@@ -17,9 +22,15 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    pub(super) fn compile(source: &str) -> Result<Self, TransformError> {
+    pub(super) fn compile(source: &str, desk: &Arc<Desk>) -> Result<Self, TransformError> {
         let ast = jpx_core::parse(source).map_err(|error| failure("compile", source, &error))?;
-        Ok(Self { source: source.into(), ast, runtime: Runtime::strict() })
+        let mut runtime = Runtime::strict();
+        for reverse in [false, true] {
+            let name = if reverse { "reverse_lookup" } else { "lookup" };
+            let function = LookUp { desk: Arc::clone(desk), reverse };
+            runtime.register_function(name, Box::new(function));
+        }
+        Ok(Self { source: source.into(), ast, runtime })
     }
 
     pub(super) fn run(&self, payload: Payload) -> Result<Made, TransformError> {
@@ -31,6 +42,23 @@ impl Expression {
     }
 }
 
+/// `lookup(table, key[, fallback])`, and `reverse_lookup(table, value[, path[, fallback]])`.
+struct LookUp {
+    desk: Arc<Desk>,
+    reverse: bool,
+}
+
+impl Function for LookUp {
+    fn evaluate(&self, arguments: &[Value], cx: &mut Context<'_>) -> SearchResult {
+        let refused = |message| JmespathError::from_ctx(cx, ErrorReason::Parse(message));
+        let asked =
+            Asked::of(arguments, self.reverse).map_err(|message| refused(message.into()))?;
+        let found = self.desk.look_up(asked.lookup, asked.key);
+        let found = found.map_err(|refusal| refused(refusal.message))?;
+        Ok(found.or_else(|| asked.fallback.cloned()).unwrap_or(Value::Null))
+    }
+}
+
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Expression").field("bytes", &self.source.len()).finish_non_exhaustive()
@@ -39,5 +67,10 @@ impl fmt::Debug for Expression {
 
 fn failure(code: &'static str, source: &str, error: &JmespathError) -> TransformError {
     let at = Position::of_byte(source, error.offset);
-    TransformError::new(code, error.reason.to_string()).in_program(origin(source, at))
+    let message = match &error.reason {
+        // What a function of our own says comes under this name too.
+        ErrorReason::Parse(message) => message.clone(),
+        other => other.to_string(),
+    };
+    TransformError::new(code, message).in_program(origin(source, at))
 }

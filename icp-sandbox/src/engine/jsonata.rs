@@ -3,15 +3,19 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use icp_core::transform::{Limits, TransformError};
 use jsonata_core::ast::AstNode;
 use jsonata_core::evaluator::{Context, Evaluator, EvaluatorError, EvaluatorOptions};
 use jsonata_core::parser;
 use jsonata_core::value::JValue;
+use serde_json::Value;
 
-use super::{Made, Run};
+use super::asked::Asked;
+use super::{Made, Run, about};
 use crate::chance::Chance;
+use crate::desk::Desk;
 use crate::payload::{self, Payload};
 
 /// How much longer the engine may take by the clock on the wall than by its own processor time.
@@ -58,9 +62,15 @@ impl Expression {
         run: &Run<'_>,
         timeout_ms: u64,
     ) -> Result<JValue, EvaluatorError> {
-        let mut evaluator =
-            Evaluator::with_options(Context::new(), options(run.limits, timeout_ms));
+        let mut context = Context::new();
+        context.bind("context".to_owned(), JValue::from(about(run.scene)));
+        let mut evaluator = Evaluator::with_options(context, options(run.limits, timeout_ms));
         replace_impure(&mut evaluator, run)?;
+        for (name, reverse) in [("tableLookup", false), ("reverseLookup", true)] {
+            let desk = Arc::clone(run.desk);
+            let look_up = move |arguments: &[JValue]| look_up(&desk, arguments, reverse);
+            evaluator.register_fn(name, look_up)?;
+        }
         evaluator.evaluate(&self.ast, data)
     }
 }
@@ -80,6 +90,18 @@ fn options(limits: &Limits, timeout_ms: u64) -> EvaluatorOptions {
         max_stack_depth: Some(limits.jsonata_depth as usize),
         max_sequence_length: Some(limits.jsonata_sequence as usize),
     }
+}
+
+/// `$tableLookup(table, key[, fallback])`, as `$lookup` is what the language has for objects, and
+/// `$reverseLookup(table, value[, path[, fallback]])`.
+fn look_up(desk: &Desk, arguments: &[JValue], reverse: bool) -> Result<JValue, EvaluatorError> {
+    let refused = |message: &str| EvaluatorError::EvaluationError(message.to_owned());
+    let values: Result<Vec<Value>, _> = arguments.iter().map(serde_json::to_value).collect();
+    let values = values.map_err(|_| refused("what is looked up is no json value"))?;
+    let asked = Asked::of(&values, reverse).map_err(refused)?;
+    let found = desk.look_up(asked.lookup, asked.key);
+    let found = found.map_err(|refusal| refused(&refusal.message))?;
+    Ok(found.or_else(|| asked.fallback.cloned()).map_or(JValue::Undefined, JValue::from))
 }
 
 /// Functions whose answers would differ from try to try answer alike; `$eval` is gone.

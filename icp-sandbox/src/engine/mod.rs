@@ -1,13 +1,18 @@
 //! Engines: each compiles a program, and runs what it compiled on one payload.
 
+mod asked;
 mod javascript;
 mod jmespath;
 mod jsonata;
 mod schema;
 
+use std::sync::Arc;
+
 use icp_core::transform::{Language, Limits, Origin, Position, Program, TransformError};
+use serde_json::{Value, json};
 
 use crate::call::{EXCERPT, MESSAGE, Notes, Scene, short};
+use crate::desk::Desk;
 use crate::payload::{self, Payload};
 
 /// A compiled program.
@@ -34,6 +39,7 @@ pub(crate) struct Run<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) scene: &'a Scene,
     pub(crate) deadline: Deadline,
+    pub(crate) desk: &'a Arc<Desk>,
     pub(crate) notes: &'a mut Notes,
 }
 
@@ -72,12 +78,12 @@ impl Deadline {
 
 /// Makes every engine do what it does only once, such as asking for the number of processors. A
 /// confined process could not.
-pub(crate) fn warm_up() {
+pub(crate) fn warm_up(desk: &Arc<Desk>) {
     let schema = r##"{"properties":{"a":{"$ref":"#/$defs/b"}},"$defs":{"b":{"pattern":"^.$","format":"date"}}}"##;
     if let Ok(schema) = schema::Schema::compile(schema) {
         drop(schema.run(Payload::Text(br#"{"a":"b"}"#.to_vec())));
     }
-    if let Ok(expression) = jmespath::Expression::compile("length(a)") {
+    if let Ok(expression) = jmespath::Expression::compile("length(a)", desk) {
         drop(expression.run(Payload::Text(br#"{"a":"b"}"#.to_vec())));
     }
     drop(jsonata::Expression::compile("$match(a, /b/)"));
@@ -95,7 +101,11 @@ fn cpu_micros() -> u64 {
 /// # Errors
 ///
 /// The code `compile`, with the place where the engine tells one.
-pub(crate) fn compile(program: &Program, limits: &Limits) -> Result<Compiled, TransformError> {
+pub(crate) fn compile(
+    program: &Program,
+    limits: &Limits,
+    desk: &Arc<Desk>,
+) -> Result<Compiled, TransformError> {
     let (source, most) = (program.source(), limits.source_bytes(program.language()));
     let compiled = if source.len() > most {
         let message = format!("the program has {} bytes; keep it within {most}", source.len());
@@ -103,10 +113,12 @@ pub(crate) fn compile(program: &Program, limits: &Limits) -> Result<Compiled, Tr
     } else {
         match program.language() {
             Language::Javascript => {
-                javascript::Script::compile(source, limits).map(Compiled::Javascript)
+                javascript::Script::compile(program, limits).map(Compiled::Javascript)
             }
             Language::Jsonata => jsonata::Expression::compile(source).map(Compiled::Jsonata),
-            Language::Jmespath => jmespath::Expression::compile(source).map(Compiled::Jmespath),
+            Language::Jmespath => {
+                jmespath::Expression::compile(source, desk).map(Compiled::Jmespath)
+            }
             Language::JsonSchema => schema::Schema::compile(source).map(Compiled::Schema),
             other => {
                 let message = format!("this sandbox has no engine for {other}");
@@ -130,7 +142,7 @@ pub(crate) fn run(
         Compiled::Jmespath(expression) => expression.run(payload),
         Compiled::Schema(schema) => schema.run(payload),
     });
-    result.map_err(|error| placed(error, program))
+    result.map_err(|error| placed(run.desk.explain(error), program))
 }
 
 /// Numbers that the language rounds are refused or told, as the program wants.
@@ -155,6 +167,21 @@ fn placed(error: TransformError, program: &Program) -> TransformError {
     error.message = short(error.message, MESSAGE);
     let within = error.pointer.take().unwrap_or_default();
     error.at_pointer(format!("{}{within}", program.pointer()))
+}
+
+/// What programs read of the event and the integration as `context`.
+fn about(scene: &Scene) -> Value {
+    json!({
+        "event": {
+            "id": scene.event.to_string(),
+            "type": scene.event_type.as_str(),
+            "receivedAt": scene.received_at.to_string(),
+            "attempt": scene.attempt,
+        },
+        "org": { "id": scene.org.as_str() },
+        "integration": scene.integration,
+        "vars": scene.vars,
+    })
 }
 
 /// The origin of a failure at `at` in `source`.

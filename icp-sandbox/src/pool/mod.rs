@@ -22,6 +22,9 @@ const IDLE: Duration = Duration::from_secs(120);
 /// How long a call waits for room.
 const WAIT: Duration = Duration::from_secs(30);
 
+/// How many calls may wait for others, for each that computes.
+const ASIDE: usize = 4;
+
 /// All workers.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -30,6 +33,8 @@ pub(crate) struct Pool {
     most: usize,
     /// Room for calls under way, of all organizations.
     running: Arc<Semaphore>,
+    /// Room for calls that wait for others, beside those.
+    aside: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -60,14 +65,18 @@ struct Idle {
 pub(crate) struct Seat<'a> {
     pool: &'a Pool,
     org: OrgId,
-    rights: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    /// Among the calls of its organization.
+    own: Option<OwnedSemaphorePermit>,
+    /// Among all that compute.
+    shared: Option<OwnedSemaphorePermit>,
 }
 
 impl Pool {
     pub(crate) fn new(program: PathBuf, limits: Limits, most: usize) -> Self {
         let state = State { orgs: HashMap::new(), idle: VecDeque::new(), breaker: Breaker::new() };
         let running = Arc::new(Semaphore::new(most));
-        Self { limits, program, most, running, state: Mutex::new(state) }
+        let aside = Arc::new(Semaphore::new(most * ASIDE));
+        Self { limits, program, most, running, aside, state: Mutex::new(state) }
     }
 
     /// Waits for room for one call.
@@ -77,7 +86,7 @@ impl Pool {
     /// `overloaded`, where too many calls wait already or there is no room for long.
     pub(crate) async fn seat(&self, org: &OrgId) -> Result<Seat<'_>, TransformError> {
         let (room, waiting) = self.enter(org)?;
-        let mut seat = Seat { pool: self, org: org.clone(), rights: None };
+        let mut seat = Seat { pool: self, org: org.clone(), own: None, shared: None };
         let rights = timeout(WAIT, async {
             let own = room.acquire_owned().await.ok()?;
             let shared = Arc::clone(&self.running).acquire_owned().await.ok()?;
@@ -86,8 +95,8 @@ impl Pool {
         let rights = rights.await.ok().flatten();
         drop(waiting);
         match rights {
-            Some(rights) => {
-                seat.rights = Some(rights);
+            Some((own, shared)) => {
+                (seat.own, seat.shared) = (Some(own), Some(shared));
                 Ok(seat)
             }
             None => Err(overloaded("no worker became free in time")),
@@ -182,6 +191,17 @@ impl Seat<'_> {
             let message = "the sandbox worker cannot be started; see the log of the host";
             TransformError::new("unavailable", message).retryable()
         })
+    }
+
+    /// Waits for what is not the worker's doing, and lets another call run meanwhile.
+    pub(crate) async fn aside<T>(&mut self, awaited: impl Future<Output = T>) -> T {
+        let Ok(_aside) = Arc::clone(&self.pool.aside).try_acquire_owned() else {
+            return awaited.await;
+        };
+        self.shared = None;
+        let given = awaited.await;
+        self.shared = Arc::clone(&self.pool.running).acquire_owned().await.ok();
+        given
     }
 
     /// Keeps a worker for the next call of the same organization.

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
 use crate::call::{Answer, Ask};
-use crate::frame::{self, Frame};
+use crate::frame;
 use crate::runner::SLOTS;
 use crate::worker::ARGUMENT;
 
@@ -107,21 +107,15 @@ impl Process {
         Ok((self.asked, bytes))
     }
 
-    /// Sends frames, and reads answers until `take` has what it wants of them.
-    pub(crate) async fn exchange<T>(
-        &mut self,
-        bytes: &[u8],
-        most: usize,
-        mut take: impl FnMut(Answer, Frame) -> io::Result<Option<T>>,
-    ) -> io::Result<T> {
-        frame::send(&mut self.input, bytes).await?;
-        loop {
-            let frame = frame::receive(&mut self.output, most).await?;
-            let answer = frame.head()?;
-            if let Some(taken) = take(answer, frame)? {
-                return Ok(taken);
-            }
-        }
+    /// Sends frames.
+    pub(crate) async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        frame::send(&mut self.input, bytes).await
+    }
+
+    /// Reads one answer, whose body has at most `most` bytes.
+    pub(crate) async fn hear(&mut self, most: usize) -> io::Result<(Answer, Vec<u8>)> {
+        let frame = frame::receive(&mut self.output, most).await?;
+        Ok((frame.head()?, frame.body))
     }
 
     /// The processor time it took so far; none where the system does not tell.

@@ -2,9 +2,10 @@
 
 mod confine;
 
-use std::io::{self, Stdin, Stdout};
+use std::io::{self, Stdin};
 use std::os::fd::AsFd;
 use std::process::exit;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -13,8 +14,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 pub use confine::confine;
 
 use crate::call::{Answer, Ask};
+use crate::desk::Desk;
 use crate::engine;
 use crate::frame;
+use crate::host::{Host, Question, Reply};
 use crate::runner::Runner;
 
 /// The one argument that makes a process a worker.
@@ -41,9 +44,9 @@ fn run() -> i32 {
     let started = builder.spawn(move || {
         // The filter wants every thread there, past what threads and engines ask the system for
         // once; and nothing is read before it is there.
-        engine::warm_up();
+        engine::warm_up(&Arc::new(Desk::new(Arc::new(Line))));
         if there.send(()).is_ok() && wait.recv().is_ok() {
-            exit(i32::from(serve(&mut io::stdin(), &mut io::stdout()).is_err()));
+            exit(i32::from(serve().is_err()));
         }
     });
     let Ok(thread) = started else { return 71 };
@@ -74,21 +77,32 @@ fn gone() -> PollFlags {
 }
 
 /// Answers what comes in until there is nothing more.
-fn serve(input: &mut Stdin, output: &mut Stdout) -> io::Result<()> {
-    let mut runner = Runner::default();
-    while let Some(asked) = frame::read(input)? {
-        let ask: Ask = asked.head()?;
-        let mut told = Ok(());
-        let mut tell = |answer: &Answer| {
-            if told.is_ok() {
-                told = frame::write(output, answer, &[]);
-            }
-        };
-        let answered = runner.take(ask, asked.body, &mut tell);
-        told?;
-        if let Some((answer, body)) = answered {
-            frame::write(output, &answer, &body)?;
+fn serve() -> io::Result<()> {
+    let mut runner = Runner::new(Arc::new(Line));
+    while let Some(asked) = frame::read(&mut io::stdin())? {
+        if let Some((answer, body)) = runner.take(asked.head()?, asked.body) {
+            frame::write(&mut io::stdout(), &answer, &body)?;
         }
     }
     Ok(())
+}
+
+/// The host at the other end of the pipes.
+#[derive(Debug)]
+struct Line;
+
+impl Host for Line {
+    fn begins(&self, number: u64, program: usize) {
+        // Who does not listen any more ends this process.
+        drop(frame::write(&mut io::stdout(), &Answer::Begins { number, program }, &[]));
+    }
+
+    fn ask(&self, number: u64, question: Question, body: Vec<u8>) -> io::Result<(Reply, Vec<u8>)> {
+        frame::write(&mut io::stdout(), &Answer::Asks { number, question }, &body)?;
+        let answered = frame::read(&mut io::stdin())?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match answered.head()? {
+            Ask::Reply { number: of, reply } if of == number => Ok((reply, answered.body)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
 }

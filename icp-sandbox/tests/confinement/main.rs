@@ -16,7 +16,7 @@ use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId};
 use icp_core::lookup::Lookups;
 use icp_core::time::Timestamp;
-use icp_core::transform::{PlanSpec, TransformContext, Transformer};
+use icp_core::transform::{PlanSpec, TransformContext, Transformer, Vars};
 use icp_sandbox::{Limits, Sandbox, worker};
 use libtest_mimic::{Arguments, Trial};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -138,12 +138,15 @@ fn an_orphan_ends() {
         let length = |text: &str| u32::try_from(text.len()).unwrap().to_le_bytes();
         [&length(&head)[..], &length(body), head.as_bytes(), body.as_bytes()].concat()
     };
-    let plan = json!(["/t", [{ "javascript": {
-        "source": "Array.prototype.reverse.call({ length: 2 ** 53 - 1 })",
-    } }]]);
+    // Of several programs it is told which one begins.
+    let plan = json!(["/t", 0, [
+        { "javascript": { "source": "Array.prototype.reverse.call({ length: 2 ** 53 - 1 })" } },
+        { "jmespath": { "source": "@" } },
+    ]]);
     let scene = json!({
         "org": "acme", "event": EventId::from_bytes([7; 16]).to_string(), "event_type": "a.b",
         "received_at": "2026-11-21T03:45:00.123Z", "attempt": 1,
+        "integration": null, "vars": {},
     });
     let input = child.stdin.as_mut().unwrap();
     for bytes in [
@@ -153,9 +156,12 @@ fn an_orphan_ends() {
     ] {
         input.write_all(&bytes).unwrap();
     }
-    let mut ready = [0; 15];
-    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    assert!(ready.ends_with(b"\"ready\""));
+    let output = child.stdout.as_mut().unwrap();
+    for said in ["\"ready\"", r#"{"begins":{"number":1,"program":0}}"#] {
+        let mut frame = vec![0; 8 + said.len()];
+        output.read_exact(&mut frame).unwrap();
+        assert!(frame.ends_with(said.as_bytes()), "{}", String::from_utf8_lossy(&frame));
+    }
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
@@ -175,7 +181,10 @@ async fn code(sandbox: &Sandbox, source: &str) -> Result<(), &'static str> {
         event_type: &EventType::new("order.paid").unwrap(),
         received_at: Timestamp::EPOCH,
         attempt: 1,
+        integration: None,
+        vars: &Vars::default(),
         lookups: lookups.view(None),
+        outlet: None,
     };
     sandbox.run(&plan, "{}".into(), &cx).await.map(drop).map_err(|error| error.code)
 }

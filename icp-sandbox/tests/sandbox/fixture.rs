@@ -6,7 +6,8 @@ use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::lookup::{LookupSpec, Lookups};
 use icp_core::time::Timestamp;
 use icp_core::transform::{
-    Outcome, Plan, PlanSpec, Report, TransformContext, TransformError, Transformer,
+    Addressee, Outcome, Outlet, Plan, PlanSpec, Report, TransformContext, TransformError,
+    Transformer,
 };
 use icp_sandbox::{Builder, Sandbox};
 use serde_json::{Value, json};
@@ -46,10 +47,20 @@ pub(crate) fn function(body: &str) -> Plan {
 
 /// The tables of every organization.
 fn tables() -> Lookups {
-    let spec = json!({ "entries": [{ "key": "DE", "value": "Germany" }] });
-    let spec: LookupSpec = serde_json::from_value(spec).unwrap();
-    let id = ResourceId::new("countries").unwrap();
-    Lookups::made_of(UnitTree::default(), [(id, spec)]).unwrap()
+    let of = |name: &str, spec: Value| {
+        (ResourceId::new(name).unwrap(), serde_json::from_value::<LookupSpec>(spec).unwrap())
+    };
+    let countries = json!({ "entries": [{ "key": "DE", "value": "Germany" }] });
+    let plans = json!({
+        "entries": [
+            { "key": "1", "value": { "name": "basic", "seats": 5 } },
+            { "key": "2", "value": { "name": "pro", "seats": 50 } },
+        ],
+        "reverse": ["name"],
+        "on_missing": "keep",
+    });
+    let tables = [of("countries", countries), of("plans", plans)];
+    Lookups::made_of(UnitTree::default(), tables).unwrap()
 }
 
 pub(crate) async fn report(
@@ -58,14 +69,32 @@ pub(crate) async fn report(
     plan: &Plan,
     input: &str,
 ) -> Result<Report, TransformError> {
+    report_through(sandbox, name, plan, input, None).await
+}
+
+/// As [`report`], with a way out for requests.
+pub(crate) async fn report_through(
+    sandbox: &impl Transformer,
+    name: &str,
+    plan: &Plan,
+    input: &str,
+    outlet: Option<&Outlet>,
+) -> Result<Report, TransformError> {
     let (org, tables) = (org(name), tables());
+    let vars = json!({ "channel": "#orders", "nested": { "on": true } });
     let cx = TransformContext {
         org: &org,
         event: EventId::from_bytes([7; 16]),
         event_type: &EventType::new("order.paid").unwrap(),
         received_at: Timestamp::from_millis(RECEIVED),
         attempt: 1,
+        integration: Some(Addressee {
+            id: &ResourceId::new("int_1").unwrap(),
+            name: Some("Orders"),
+        }),
+        vars: &serde_json::from_value(vars).unwrap(),
         lookups: tables.view(None),
+        outlet,
     };
     sandbox.run(plan, input.to_owned().into(), &cx).await
 }

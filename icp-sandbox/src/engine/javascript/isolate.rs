@@ -3,21 +3,20 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use icp_core::transform::{Limits, TransformError};
+use icp_core::transform::{DateOrder, Limits, TransformError};
 use rquickjs::context::{EvalOptions, intrinsic};
 use rquickjs::promise::PromiseState;
-use rquickjs::{Array, Context, Ctx, Exception, Function, Object, Promise, Runtime, Value};
+use rquickjs::{Array, Context, Ctx, Function, Object, Promise, Runtime, Value};
+use serde_json::json;
 
-use super::fault;
 use super::source::{FILE, wrapped};
+use super::{Script, fault, natives};
 use crate::call::Scene;
-use crate::chance::Chance;
-use crate::engine::{Deadline, Made};
+use crate::engine::{Deadline, Made, Run, about};
 use crate::payload::Payload;
 
 const PRELUDE: &str = include_str!("prelude.js");
+const HELPERS: &str = include_str!("helpers.js");
 
 /// From which heap on garbage is looked for. A call is too short to look often.
 const GARBAGE: usize = 4 << 20;
@@ -87,13 +86,15 @@ impl Isolate {
     /// Runs the program on `input`, which is JSON.
     pub(super) fn run(
         &self,
-        source: &str,
+        script: &Script,
         input: Vec<u8>,
-        scene: &Scene,
+        run: &Run<'_>,
     ) -> Result<Made, TransformError> {
+        let source = &*script.source;
         self.context.with(|ctx| {
             let failed = |error: &rquickjs::Error, code| fault::of(self, &ctx, error, source, code);
-            let enter = self.prepare(&ctx, scene).map_err(|error| failed(&error, "runtime"))?;
+            let prepared = self.prepare(&ctx, script, run);
+            let enter = prepared.map_err(|error| failed(&error, "runtime"))?;
             let program: Function<'_> = read(&ctx, source).map_err(|e| failed(&e, "compile"))?;
             let payload = ctx.json_parse(input).map_err(|e| failed(&e, "runtime"))?;
             let promise: Promise<'_> =
@@ -126,17 +127,27 @@ impl Isolate {
         self.limits.heap_bytes
     }
 
-    fn prepare<'js>(&self, ctx: &Ctx<'js>, scene: &Scene) -> rquickjs::Result<Function<'js>> {
+    fn prepare<'js>(
+        &self,
+        ctx: &Ctx<'js>,
+        script: &Script,
+        run: &Run<'_>,
+    ) -> rquickjs::Result<Function<'js>> {
         let prelude: Function<'_> = ctx.eval(PRELUDE)?;
+        let natives = natives::of(ctx, run, script.sends)?;
         let (console, limits) = (Rc::clone(&self.console), self.limits.clone());
-        let log = Function::new(ctx.clone(), move |line: String| {
-            console.borrow_mut().write(line, &limits);
-        })?;
-        let chance = RefCell::new(Chance::of(scene.event));
-        let random = Function::new(ctx.clone(), move || chance.borrow_mut().fraction())?;
-        let encode = Function::new(ctx.clone(), |text: String| STANDARD.encode(text))?;
-        let decode = Function::new(ctx.clone(), |ctx: Ctx<'js>, text: String| decode(&ctx, &text))?;
-        prelude.call((info(ctx, scene)?, log, encode, decode, random))
+        let log = move |line: String| console.borrow_mut().write(line, &limits);
+        natives.set("log", Function::new(ctx.clone(), log)?)?;
+        let prepared: Object<'_> = prelude.call((ctx.json_parse(info(run.scene))?, natives))?;
+        if let Some(helpers) = &script.helpers {
+            let install: Function<'_> = ctx.eval(HELPERS)?;
+            let offset = helpers.offset_minutes().unwrap_or(0);
+            let day_first = helpers.date_order == DateOrder::DayFirst;
+            let country = helpers.country_code.as_deref();
+            let context: Object<'_> = prepared.get("context")?;
+            install.call::<_, ()>((context, offset, country, day_first))?;
+        }
+        prepared.get("enter")
     }
 
     /// Runs reactions of promises until `promise` is settled or there are none.
@@ -197,30 +208,9 @@ fn read<'js, V: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, source: &str) -> rquickjs
     ctx.eval_with_options(wrapped(source), options)
 }
 
-fn info<'js>(ctx: &Ctx<'js>, scene: &Scene) -> rquickjs::Result<Object<'js>> {
-    let event = Object::new(ctx.clone())?;
-    event.set("id", scene.event.to_string())?;
-    event.set("type", scene.event_type.as_str())?;
-    event.set("receivedAt", scene.received_at.to_string())?;
-    event.set("attempt", scene.attempt)?;
-    let org = Object::new(ctx.clone())?;
-    org.set("id", scene.org.as_str())?;
-    let context = Object::new(ctx.clone())?;
-    context.set("event", event)?;
-    context.set("org", org)?;
-    let info = Object::new(ctx.clone())?;
-    info.set("context", context)?;
-    // Milliseconds of the years that timestamps can be of are exact in a double.
-    info.set("now", Value::new_number(ctx.clone(), scene.received_at.as_millis() as f64))?;
-    Ok(info)
-}
-
-fn decode(ctx: &Ctx<'_>, text: &str) -> rquickjs::Result<String> {
-    let bytes = STANDARD.decode(text.trim());
-    bytes
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| Exception::throw_type(ctx, "the text is not base64 of UTF-8 text"))
+/// What the prelude is told of the event.
+fn info(scene: &Scene) -> String {
+    json!({ "context": about(scene), "now": scene.received_at.as_millis() }).to_string()
 }
 
 fn never_settled(why: &str) -> TransformError {

@@ -2,9 +2,10 @@
 
 mod fault;
 mod isolate;
+mod natives;
 mod source;
 
-use icp_core::transform::{Limits, TransformError};
+use icp_core::transform::{HelpersSpec, Limits, Program, TransformError};
 
 use self::isolate::Isolate;
 use super::{Deadline, Made, Run};
@@ -15,6 +16,8 @@ use crate::payload::{self, Payload};
 #[derive(Debug)]
 pub(crate) struct Script {
     source: Box<str>,
+    sends: bool,
+    helpers: Option<HelpersSpec>,
 }
 
 /// See [`engine::warm_up`](super::warm_up).
@@ -27,7 +30,8 @@ pub(super) fn warm_up() {
 
 impl Script {
     /// Checks the syntax in a runtime that is thrown away. No part of the program runs.
-    pub(super) fn compile(source: &str, limits: &Limits) -> Result<Self, TransformError> {
+    pub(super) fn compile(program: &Program, limits: &Limits) -> Result<Self, TransformError> {
+        let source = program.source();
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         if source.contains('\0') {
             let message = "the program holds a nul character; write it as an escape";
@@ -35,14 +39,15 @@ impl Script {
         }
         let isolate = Isolate::new(limits, Deadline::begin(limits))?;
         isolate.check(source)?;
-        Ok(Self { source: source.into() })
+        let helpers = program.helpers().cloned();
+        Ok(Self { source: source.into(), sends: program.sends(), helpers })
     }
 
     /// Runs the program in a runtime that sees nothing but this payload.
     pub(super) fn run(&self, payload: Payload, run: &mut Run<'_>) -> Result<Made, TransformError> {
         let input = payload.into_text(run.limits)?;
         let isolate = Isolate::new(run.limits, run.deadline)?;
-        let ran = isolate.run(&self.source, input, run.scene);
+        let ran = isolate.run(self, input, run);
         run.notes.console.append(&mut isolate.console());
         let made = ran?;
         if let Made::Payload(Payload::Text(text)) = &made {

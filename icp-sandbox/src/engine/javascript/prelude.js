@@ -1,9 +1,10 @@
 // Runs once in a fresh context, before the program: takes away what could make code from text
 // or tell the time, and gives the function that runs the program.
-(function (info, log, encode, decode, random) {
+(function (info, natives) {
   const { apply } = Reflect;
-  const { defineProperty, freeze, getPrototypeOf, values } = Object;
-  const { stringify } = JSON;
+  const { defineProperty, entries, freeze, fromEntries, getPrototypeOf, values } = Object;
+  const { parse, stringify } = JSON;
+  const { log, encode, decode, random, lookUp, send } = natives;
   const { join } = Array.prototype;
   const now = info.now;
 
@@ -67,18 +68,66 @@
   };
   const dropping = freeze({});
   let reason = "";
-  const context = frozen({
+  // The fallback is what is given beyond the question.
+  const finder = (reverse, length) => (...asked) => {
+    while (asked.length > 2 && asked[asked.length - 1] === undefined) asked.length--;
+    const found = lookUp(stringify(asked), reverse);
+    return found === undefined ? asked[length] : parse(found);
+  };
+  const context = {
     ...info.context,
     drop(why) {
       reason = why === undefined ? "the program dropped the event" : String(why);
       return dropping;
     },
     base64: { encode: (text) => encode(String(text)), decode: (text) => decode(String(text)) },
-  });
+    lookup: finder(false, 2),
+    reverseLookup: finder(true, 3),
+  };
+  if (send) context.http = client();
+  frozen(context);
+
+  // The host sends one request after the other, and the program waits for each.
+  function client() {
+    const encoded = encodeURIComponent;
+    const exchange = (method, url, body, options, binary) => {
+      const { headers = {}, params = {}, timeout } = options ?? {};
+      const query = entries(params)
+        .filter(([, value]) => value !== undefined && value !== null)
+        .map(([name, value]) => `${encoded(name)}=${encoded(value)}`)
+        .join("&");
+      let address = String(url);
+      if (query) address += (address.includes("?") ? "&" : "?") + query;
+      const fields = entries(headers).map(([name, value]) => [name, String(value)]);
+      if (body !== undefined && typeof body !== "string") {
+        body = stringify(body);
+        if (!fields.some(([name]) => name.toLowerCase() === "content-type")) {
+          fields.push(["content-type", "application/json"]);
+        }
+      }
+      const request = { method, url: address, headers: fields, timeout_ms: timeout };
+      const [head, text] = send(stringify(request), body, binary);
+      const { status, headers: received, truncated } = parse(head);
+      return { status, headers: fromEntries(received), truncated, text };
+    };
+    const request = async (method, url, body, options) => {
+      const { text, ...head } = exchange(method, url, body, options, false);
+      const ok = head.status >= 200 && head.status < 300;
+      return { ...head, ok, body: text, json: () => parse(text) };
+    };
+    return {
+      get: (url, options) => request("GET", url, undefined, options),
+      delete: (url, options) => request("DELETE", url, undefined, options),
+      post: (url, body, options) => request("POST", url, body, options),
+      put: (url, body, options) => request("PUT", url, body, options),
+      patch: (url, body, options) => request("PATCH", url, body, options),
+      getBuffer: async (url, options) => exchange("GET", url, undefined, options, true).text,
+    };
+  }
 
   // The program is a body that ends in a hand-over: it gets a class to wrap what its own
   // `transform` answers, and answers the class itself where it has none.
-  return async (program, payload) => {
+  const enter = async (program, payload) => {
     class Transformed {
       constructor(value) {
         this.value = value;
@@ -94,4 +143,5 @@
     }
     return ["value", value];
   };
+  return { context, enter };
 });
