@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod fake;
 mod fixture;
 mod hostile;
 mod isolation;
 mod languages;
+mod lies;
+mod renewal;
 mod workers;
