@@ -1,6 +1,7 @@
 //! How a sandbox is set up.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use icp_core::error::{Code, Error, Result};
 use icp_core::transform::Limits;
@@ -11,12 +12,16 @@ use crate::sandbox::Sandbox;
 /// The file name of the worker program.
 const PROGRAM: &str = "icp-sandbox";
 
+/// The longest that an idle worker can be kept.
+const MAX_IDLE: Duration = Duration::from_secs(3_600);
+
 /// Builds a [`Sandbox`]. Everything has a default.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     limits: Limits,
     workers: Option<usize>,
+    idle: Duration,
     program: Program,
 }
 
@@ -29,7 +34,12 @@ enum Program {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self { limits: Limits::default(), workers: None, program: Program::Beside }
+        Self {
+            limits: Limits::default(),
+            workers: None,
+            idle: Duration::from_secs(120),
+            program: Program::Beside,
+        }
     }
 
     /// What programs may use. Default: [`Limits::default`].
@@ -42,6 +52,13 @@ impl Builder {
     /// processor.
     pub fn workers(mut self, most: usize) -> Self {
         self.workers = Some(most);
+        self
+    }
+
+    /// How long a worker without a call is kept for the next one of its organization; up to an
+    /// hour. Default: two minutes.
+    pub fn idle(mut self, most: Duration) -> Self {
+        self.idle = most;
         self
     }
 
@@ -70,11 +87,15 @@ impl Builder {
         if !(1..=1_024).contains(&workers) {
             return Err(Error::new(Code::ConfigInvalid, "use 1 to 1,024 sandbox workers"));
         }
+        if self.idle.is_zero() || self.idle > MAX_IDLE {
+            let message = "keep idle sandbox workers for more than nothing and an hour at most";
+            return Err(Error::new(Code::ConfigInvalid, message));
+        }
         let program = self.program.find()?;
         if !cfg!(target_os = "linux") {
             tracing::warn!("sandbox workers are isolated less on this system: no call is filtered");
         }
-        Ok(Sandbox::new(Pool::new(program, self.limits, workers)))
+        Ok(Sandbox::new(Pool::new(program, self.limits, workers, self.idle)))
     }
 }
 
@@ -120,6 +141,9 @@ mod tests {
         assert!(own().build().is_ok());
         assert!(own().workers(0).build().is_err());
         assert!(own().workers(1_025).build().is_err());
+        assert!(own().idle(Duration::from_secs(3_600)).build().is_ok());
+        assert!(own().idle(Duration::ZERO).build().is_err());
+        assert!(own().idle(Duration::from_secs(3_601)).build().is_err());
         let mut limits = Limits::default();
         limits.heap_bytes = 0;
         assert_eq!(own().limits(limits).build().unwrap_err().code(), Code::ConfigInvalid);

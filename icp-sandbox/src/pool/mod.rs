@@ -1,9 +1,10 @@
 //! The workers of a host: one organization each, so many at once, the idle ones kept for a while.
 
 mod breaker;
+mod idle;
 mod process;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,10 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use self::breaker::Breaker;
+use self::idle::Idle;
 pub(crate) use self::process::{Death, Meter, Process};
-
-/// How long an idle worker is kept.
-const IDLE: Duration = Duration::from_secs(120);
 
 /// How long a call waits for room.
 const WAIT: Duration = Duration::from_secs(30);
@@ -35,14 +34,13 @@ pub(crate) struct Pool {
     running: Arc<Semaphore>,
     /// Room for calls that wait for others, beside those.
     aside: Arc<Semaphore>,
+    idle: Idle<Process>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     orgs: HashMap<OrgId, Org>,
-    /// The longest idle first.
-    idle: VecDeque<Idle>,
     breaker: Breaker,
 }
 
@@ -51,13 +49,6 @@ struct Org {
     room: Arc<Semaphore>,
     waiting: u32,
     present: u32,
-}
-
-#[derive(Debug)]
-struct Idle {
-    org: OrgId,
-    process: Process,
-    since: Instant,
 }
 
 /// The right to run one call for an organization; it is given back when dropped.
@@ -72,11 +63,11 @@ pub(crate) struct Seat<'a> {
 }
 
 impl Pool {
-    pub(crate) fn new(program: PathBuf, limits: Limits, most: usize) -> Self {
-        let state = State { orgs: HashMap::new(), idle: VecDeque::new(), breaker: Breaker::new() };
-        let running = Arc::new(Semaphore::new(most));
+    pub(crate) fn new(program: PathBuf, limits: Limits, most: usize, idle: Duration) -> Self {
+        let state = State { orgs: HashMap::new(), breaker: Breaker::new() };
+        let (running, idle) = (Arc::new(Semaphore::new(most)), Idle::new(idle));
         let aside = Arc::new(Semaphore::new(most * ASIDE));
-        Self { limits, program, most, running, aside, state: Mutex::new(state) }
+        Self { limits, program, most, running, aside, idle, state: Mutex::new(state) }
     }
 
     /// Waits for room for one call.
@@ -132,7 +123,7 @@ impl Pool {
 
     /// The workers that are idle now, for tests and gauges.
     pub(crate) fn idle(&self) -> Vec<(OrgId, Option<u32>)> {
-        self.state().idle.iter().map(|idle| (idle.org.clone(), idle.process.id())).collect()
+        self.idle.list(|org, process| (org.clone(), process.id()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,19 +132,11 @@ impl Pool {
 
     /// An idle worker of the organization, or room for a new one.
     fn reuse(&self, org: &OrgId) -> Option<Process> {
-        let now = Instant::now();
-        let mut state = self.state();
-        state.idle.retain(|idle| now.duration_since(idle.since) < IDLE);
-        while let Some(at) = state.idle.iter().rposition(|idle| idle.org == *org) {
-            let mut process = state.idle.remove(at)?.process;
-            if process.is_alive() {
-                return Some(process);
-            }
+        if let Some(process) = self.idle.take(org, Process::is_alive) {
+            return Some(process);
         }
         let under_way = self.most - self.running.available_permits();
-        while under_way + state.idle.len() > self.most {
-            state.idle.pop_front();
-        }
+        self.idle.shrink(self.most.saturating_sub(under_way));
         None
     }
 }
@@ -206,12 +189,9 @@ impl Seat<'_> {
 
     /// Keeps a worker for the next call of the same organization.
     pub(crate) fn keep(&self, process: Process) {
-        let now = Instant::now();
-        if process.is_spent(now) {
-            return;
+        if !process.is_spent(Instant::now()) {
+            self.pool.idle.keep(self.org.clone(), process);
         }
-        let idle = Idle { org: self.org.clone(), process, since: now };
-        self.pool.state().idle.push_back(idle);
     }
 }
 

@@ -153,22 +153,28 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Whether it has done enough: 10,000 calls, 10 minutes, or 64 MiB of memory held.
+    /// Whether it has done enough.
     pub(crate) fn is_spent(&self, now: Instant) -> bool {
-        const CALLS: u32 = 10_000;
-        const AGE: Duration = Duration::from_secs(600);
-        const HELD: u64 = 64 << 20;
-        const LOOK_EVERY: u32 = 16;
         let looks = self.calls.is_multiple_of(LOOK_EVERY);
-        self.calls >= CALLS
-            || now.duration_since(self.born) >= AGE
-            || (looks && self.meter().and_then(Meter::held).is_some_and(|held| held > HELD))
+        let held = if looks { self.meter().and_then(Meter::held) } else { None };
+        spent(self.calls, now.duration_since(self.born), held.unwrap_or(0))
     }
 
     /// The process id, for tests and logs.
     pub(crate) fn id(&self) -> Option<u32> {
         self.child.id()
     }
+}
+
+/// After how many calls the memory that a worker holds is looked at.
+const LOOK_EVERY: u32 = 16;
+
+/// Whether a worker has done enough: 10,000 calls, 10 minutes, or more than 64 MiB held.
+fn spent(calls: u32, age: Duration, held: u64) -> bool {
+    const CALLS: u32 = 10_000;
+    const AGE: Duration = Duration::from_secs(600);
+    const HELD: u64 = 64 << 20;
+    calls >= CALLS || age >= AGE || held > HELD
 }
 
 /// Tells what a process takes.
@@ -192,5 +198,35 @@ impl Meter {
         let told = std::fs::read_to_string(format!("/proc/{}/statm", self.0)).ok()?;
         let pages: u64 = told.split(' ').nth(1)?.parse().ok()?;
         Some(pages * u64::try_from(rustix::param::page_size()).unwrap_or(4_096))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_renewed_by_calls_age_and_memory() {
+        let (young, old) = (Duration::ZERO, Duration::from_secs(600));
+        for (calls, age, held, expected) in [
+            (0, young, 0, false),
+            (9_999, old - Duration::from_nanos(1), 64 << 20, false),
+            (10_000, young, 0, true),
+            (u32::MAX, young, 0, true),
+            (1, old, 0, true),
+            (1, young, (64 << 20) + 1, true),
+        ] {
+            assert_eq!(spent(calls, age, held), expected, "{calls} {age:?} {held}");
+        }
+    }
+
+    #[test]
+    fn a_meter_tells_of_a_living_process_only() {
+        let own = Meter(std::process::id());
+        if cfg!(target_os = "linux") {
+            assert!(own.held().unwrap() > 1 << 20);
+            assert!(own.cpu().is_some());
+        }
+        assert!(Meter(u32::MAX).cpu().is_none() && Meter(u32::MAX).held().is_none());
     }
 }

@@ -20,6 +20,7 @@ use icp_core::transform::{PlanSpec, TransformContext, Transformer, Vars};
 use icp_sandbox::{Limits, Sandbox, worker};
 use libtest_mimic::{Arguments, Trial};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 /// The argument that makes this executable try something in confinement.
@@ -163,7 +164,8 @@ fn an_orphan_ends() {
         assert!(frame.ends_with(said.as_bytes()), "{}", String::from_utf8_lossy(&frame));
     }
     drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}");
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -171,9 +173,13 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn code(sandbox: &Sandbox, source: &str) -> Result<(), &'static str> {
+    code_of(sandbox, "acme", source).await
+}
+
+async fn code_of(sandbox: &Sandbox, name: &str, source: &str) -> Result<(), &'static str> {
     let spec = json!([{ "javascript": { "source": source } }]);
     let plan = serde_json::from_value::<PlanSpec>(spec).unwrap().compile("/transform").unwrap();
-    let org = OrgId::new("acme").unwrap();
+    let org = OrgId::new(name).unwrap();
     let lookups = Lookups::default();
     let cx = TransformContext {
         org: &org,
@@ -197,22 +203,22 @@ fn own_worker() {
     });
 }
 
+/// More than a thousand workers are killed: for what their programs do, while idle, and in the
+/// middle of a call.
 fn kills_leave_nothing_behind() {
     let mut limits = Limits::default();
-    (limits.deadline_ms, limits.grace_ms) = (20, 10);
-    let sandbox = Sandbox::builder().own_executable().limits(limits).build().unwrap();
+    (limits.deadline_ms, limits.grace_ms) = (10, 1);
+    let hasty = Sandbox::builder().own_executable().limits(limits).build().unwrap();
+    let patient = Sandbox::builder().own_executable().build().unwrap();
     runtime().block_on(async {
-        let kill = async |n: usize| {
-            // Another program each time, or it would be suspended.
-            let source = format!("Array.prototype.reverse.call({{ length: 2 ** 53 - 1 }}) // {n}");
-            assert_eq!(code(&sandbox, &source).await, Err("timeout_hard"));
+        let kill_some = async |round| {
+            let one = kill_thirty(&hasty, &patient, "acme", round);
+            tokio::join!(one, kill_thirty(&hasty, &patient, "umbrella", round))
         };
-        for n in 0..5 {
-            kill(n).await;
-        }
+        kill_some(0).await;
         let before = (descriptors(), children());
-        for n in 5..200 {
-            kill(n).await;
+        for round in 1..=17 {
+            kill_some(round).await;
         }
         let settled = tokio::time::timeout(Duration::from_secs(10), async {
             while (descriptors(), children()) > before {
@@ -221,6 +227,49 @@ fn kills_leave_nothing_behind() {
         });
         assert!(settled.await.is_ok(), "{before:?}, then {:?}", (descriptors(), children()));
     });
+}
+
+async fn kill_thirty(hasty: &Sandbox, patient: &Sandbox, org: &str, round: u32) {
+    for n in 0..10 {
+        // Another program each time, or it would be suspended.
+        let hang =
+            format!("Array.prototype.reverse.call({{ length: 2 ** 53 - 1 }}) // {round} {n}");
+        assert_eq!(code_of(hasty, org, &hang).await, Err("timeout_hard"));
+        assert_eq!(code_of(patient, org, "return 1").await, Ok(()));
+        let worker = idle(patient, org).unwrap();
+        kill(worker);
+        while is_running(worker) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(code_of(patient, org, "return 1").await, Ok(()));
+        let worker = idle(patient, org).unwrap();
+        let killer = async {
+            while idle(patient, org).is_some() {
+                tokio::task::yield_now().await;
+            }
+            kill(worker);
+        };
+        let endless = format!("for (;;) {{}} // {round} {n}");
+        let (found, ()) = tokio::join!(code_of(patient, org, &endless), killer);
+        assert_eq!(found, Err("crashed"));
+    }
+}
+
+fn idle(sandbox: &Sandbox, name: &str) -> Option<u32> {
+    let of = |(org, worker): (OrgId, _)| if org.as_str() == name { worker } else { None };
+    sandbox.idle_workers().into_iter().find_map(of)
+}
+
+fn kill(worker: u32) {
+    let worker = Pid::from_raw(i32::try_from(worker).unwrap()).unwrap();
+    kill_process(worker, Signal::KILL).unwrap();
+}
+
+/// Whether it has threads that run, or is there at all.
+fn is_running(worker: u32) -> bool {
+    let at = format!("/proc/{worker}");
+    let threads = fs::read_dir(format!("{at}/task")).map_or(0, Iterator::count);
+    threads > 1 || fs::read_to_string(at + "/stat").is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 fn descriptors() -> usize {

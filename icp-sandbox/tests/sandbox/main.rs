@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod fake;
 mod fixture;
 mod host;
 mod hostile;
 mod isolation;
 mod languages;
+mod lies;
+mod renewal;
 mod workers;

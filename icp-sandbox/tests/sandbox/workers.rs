@@ -1,154 +1,18 @@
 //! Workers that die, lie or idle, and programs that keep killing them.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use icp_core::transform::Transformer;
 use icp_sandbox::{Limits, Sandbox};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use crate::fake::{is_gone, until};
 use crate::fixture::{builder, function, org, outcome, plan, run, sandbox, script};
-
-const READY: &str = r#""ready""#;
-const GOOD: &str =
-    r#"{"done":{"number":1,"dropped":null,"notes":{"warnings":[],"console":[],"cpu_micros":1}}}"#;
-
-fn frame(head: &str, body: &str) -> Vec<u8> {
-    let length = |text: &str| u32::try_from(text.len()).unwrap().to_le_bytes();
-    [&length(head)[..], &length(body), head.as_bytes(), body.as_bytes()].concat()
-}
-
-/// A worker that is a shell script: it says that it is ready, then does as `script` says. The
-/// file `answer` beside it holds the bytes it may send.
-struct Fake {
-    dir: tempfile::TempDir,
-}
-
-impl Fake {
-    fn new(script: &str, answer: &[u8]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("answer"), answer).unwrap();
-        std::fs::write(dir.path().join("ready"), frame(READY, "")).unwrap();
-        let at = dir.path().display();
-        let text = format!("#!/bin/sh\nAT={at}\ncat $AT/ready\n{script}\n");
-        std::fs::write(dir.path().join("worker"), text).unwrap();
-        let executable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(dir.path().join("worker"), executable).unwrap();
-        Self { dir }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("worker")
-    }
-
-    fn sandbox(&self) -> Sandbox {
-        Sandbox::builder().program(self.path()).build().unwrap()
-    }
-}
-
-/// Waits for what must become so.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let waited = timeout(Duration::from_secs(20), async {
-        while !holds() {
-            tokio::task::yield_now().await;
-        }
-    });
-    assert!(waited.await.is_ok(), "{what}");
-}
-
-fn is_gone(pid: u32) -> bool {
-    !Path::new(&format!("/proc/{pid}")).exists()
-}
-
-#[tokio::test]
-async fn workers_that_answer_nonsense_are_dropped() {
-    let good = frame(GOOD, "7");
-    for (name, script, answer, expected) in [
-        ("good", "cat $AT/answer; sleep 60", good.clone(), "7"),
-        ("garbage", "cat $AT/answer; sleep 60", vec![0xff; 4_096], "!crashed"),
-        ("no json", "cat $AT/answer; sleep 60", frame("{nonsense", "7"), "!crashed"),
-        (
-            "oversized body",
-            "cat $AT/answer; sleep 60",
-            frame(GOOD, &"7".repeat(300 << 10)),
-            "!crashed",
-        ),
-        ("truncated", "cat $AT/answer", good[..good.len() - 1].to_vec(), "!crashed"),
-        ("silent end", "exit 0", Vec::new(), "!crashed"),
-        ("not json", "cat $AT/answer; sleep 60", frame(GOOD, "{\"a\":"), "!output_invalid"),
-        ("surrogate", "cat $AT/answer; sleep 60", frame(GOOD, r#""\ud800""#), "!output_invalid"),
-        ("too deep", "cat $AT/answer; sleep 60", frame(GOOD, &"[".repeat(200)), "!output_too_deep"),
-        (
-            "unknown code",
-            "cat $AT/answer; sleep 60",
-            frame(
-                r#"{"failed":{"number":1,"failure":{"code":"delivered","message":"x","pointer":null,"origin":null}}}"#,
-                "",
-            ),
-            "!crashed",
-        ),
-        ("ready again", "cat $AT/ready; sleep 60", Vec::new(), "!crashed"),
-        (
-            "another number",
-            "cat $AT/answer; sleep 60",
-            frame(&GOOD.replace(":1,\"dropped", ":9,\"dropped"), "7"),
-            "!crashed",
-        ),
-        (
-            "no memory",
-            "echo 'memory allocation of 9 bytes failed' >&2; exit 134",
-            Vec::new(),
-            "!memory",
-        ),
-        (
-            "no stack",
-            "echo 'thread x has overflowed its stack' >&2; exit 134",
-            Vec::new(),
-            "!stack",
-        ),
-        ("never answers", "sleep 60", Vec::new(), "!timeout_hard"),
-        ("never reads", "sleep 60", Vec::new(), "!timeout_hard"),
-    ] {
-        let fake = Fake::new(script, &answer);
-        let sandbox = fake.sandbox();
-        // More than a pipe holds, where nobody reads.
-        let size = if name == "never reads" { 200 << 10 } else { 1 };
-        let input = format!("\"{}\"", "x".repeat(size));
-        let found =
-            timeout(Duration::from_secs(30), outcome(&sandbox, "a", &script_of(), &input)).await;
-        assert_eq!(found.unwrap(), expected, "{name}");
-    }
-}
 
 fn script_of() -> icp_core::transform::Plan {
     script("return 1")
-}
-
-#[tokio::test]
-async fn an_answer_too_many_is_not_taken_for_the_next() {
-    let twice = [frame(GOOD, "1"), frame(GOOD, "2")].concat();
-    let fake = Fake::new("cat $AT/answer; sleep 60", &twice);
-    let sandbox = fake.sandbox();
-    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
-    // The rest of the first worker would answer with the second; a fresh one answers instead.
-    assert_eq!(outcome(&sandbox, "a", &script_of(), "{}").await, "1");
-}
-
-#[tokio::test]
-async fn workers_get_no_environment() {
-    let fake = Fake::new("env > $AT/env; cat $AT/answer; sleep 60", &frame(GOOD, "1"));
-    assert_eq!(outcome(&fake.sandbox(), "a", &script_of(), "{}").await, "1");
-    let told = std::fs::read_to_string(fake.dir.path().join("env")).unwrap();
-    // The shell adds these by itself.
-    let own = ["PWD=", "OLDPWD=", "SHLVL=", "_="];
-    let kept = |line: &&str| !own.iter().any(|own| line.starts_with(own));
-    let mut found: Vec<_> = told.lines().filter(kept).collect();
-    found.sort_unstable();
-    assert_eq!(found, ["MALLOC_ARENA_MAX=1", "TZ=UTC0"]);
-    assert!(told.contains("PWD=/\n"), "{told}");
 }
 
 #[tokio::test]
