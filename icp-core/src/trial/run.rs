@@ -15,7 +15,7 @@ use crate::integration::{
     Bound, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason, Outgoing, Sent,
 };
 use crate::lookup::Lookups;
-use crate::transform::{Outcome, TransformContext};
+use crate::transform::{Outcome, Plan, Report, TransformContext, TransformError};
 
 /// Makes one test delivery.
 pub(crate) async fn test(
@@ -195,6 +195,17 @@ pub(super) async fn transformed(
     let Some(plan) = &bound.integration.plan else {
         return Ok(Body { bytes: event.body.clone(), ..Body::default() });
     };
+    made(run_plan(core, lookups, plan, event, attempt).await)
+}
+
+/// Runs a plan on the body of an event, as an attempt of a delivery would.
+pub(super) async fn run_plan(
+    core: &Core,
+    lookups: &Lookups,
+    plan: &Plan,
+    event: &Event,
+    attempt: u32,
+) -> Result<Report, TransformError> {
     let context = TransformContext {
         org: &event.org,
         event: event.id,
@@ -203,7 +214,11 @@ pub(super) async fn transformed(
         attempt,
         lookups: lookups.view(event.unit.as_ref()),
     };
-    match core.transformer.run(plan, event.body.clone(), &context).await {
+    core.transformer.run(plan, event.body.clone(), &context).await
+}
+
+fn made(ran: Result<Report, TransformError>) -> Result<Body, TestOutcome> {
+    match ran {
         Ok(report) => match report.outcome {
             Outcome::Value(bytes) => {
                 Ok(Body { bytes, warnings: report.warnings, console: report.console })
