@@ -39,7 +39,6 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 #[serde(deny_unknown_fields)]
 struct ValidateInput {
     /// The body, as `data` of an event.
-    #[serde(deserialize_with = "Value::deserialize")]
     data: Value,
 }
 

@@ -51,7 +51,9 @@ impl Transformer for Programs {
         }
         let cpu = Duration::from_millis(3);
         let warnings = vec!["an integer was rounded".to_owned()];
-        Ok(Report { console, cpu, warnings, ..Report::new(Outcome::Value(input)) })
+        let heap_bytes = cx.measure.then_some(9);
+        let report = Report::new(Outcome::Value(input));
+        Ok(Report { console, cpu, warnings, heap_bytes, ..report })
     }
 }
 
@@ -138,7 +140,7 @@ async fn a_drop_and_a_failure_are_told_with_the_console() {
 
     let report = run(json!([{ "jsonata": { "source": "fine" } }])).await.unwrap();
     assert_eq!((report.console, report.warnings.len()), (vec!["seen".to_owned()], 1));
-    assert_eq!(report.cpu, Some(Duration::from_millis(3)));
+    assert_eq!((report.cpu, report.heap_bytes), (Some(Duration::from_millis(3)), Some(9)));
     assert_eq!(report.changes.unwrap().operations, []);
 
     let report = run(json!([{ "jsonata": { "source": "fail" } }])).await.unwrap();
@@ -229,7 +231,8 @@ async fn an_expression_shows_its_value_or_where_it_failed() {
     let report = ask(json!({ "data.n": { "$gt": 2 } })).await.unwrap();
     assert_eq!(report.verdict, Verdict::NoMatch { why: "`data.n` fails `$gt`".into() });
     assert_eq!(report.value, None);
-    let refused = ask(json!({ "jmespath": format!("@{}", " | [@,@]".repeat(26)) })).await.unwrap_err();
+    let refused =
+        ask(json!({ "jmespath": format!("@{}", " | [@,@]".repeat(26)) })).await.unwrap_err();
     assert_eq!(failed(&refused), [("/filter/jmespath", "filter_too_costly")]);
 }
 

@@ -46,6 +46,7 @@ pub(crate) struct Notes {
     pub(crate) warnings: Vec<String>,
     pub(crate) console: Vec<String>,
     pub(crate) cpu_micros: u64,
+    pub(crate) heap_bytes: Option<u64>,
 }
 
 /// The event that a plan runs for.
@@ -56,6 +57,7 @@ pub(crate) struct Scene {
     pub(crate) event_type: EventType,
     pub(crate) received_at: Timestamp,
     pub(crate) attempt: u32,
+    pub(crate) measure: bool,
 }
 
 impl Scene {
@@ -66,6 +68,7 @@ impl Scene {
             event_type: cx.event_type.clone(),
             received_at: cx.received_at,
             attempt: cx.attempt,
+            measure: cx.measure,
         }
     }
 }
@@ -170,6 +173,7 @@ pub(crate) fn done(
         warnings: notes.warnings,
         console: notes.console,
         cpu: Duration::from_micros(notes.cpu_micros),
+        heap_bytes: notes.heap_bytes,
         ..Report::new(outcome)
     })
 }

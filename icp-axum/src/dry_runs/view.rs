@@ -32,6 +32,9 @@ pub(super) struct TransformView {
     console: Vec<String>,
     /// The processor time the programs took, in microseconds; `null` where one failed.
     cpu_micros: Option<u64>,
+    /// What a JavaScript program still held on its heap when it was done, in bytes: the most of
+    /// any; `null` where none ran or the transformer does not tell.
+    heap_bytes: Option<u64>,
     /// How long the run took, with what it waited for its turn, in microseconds.
     took_micros: u64,
 }
@@ -82,6 +85,7 @@ impl From<TransformReport> for TransformView {
             warnings: report.warnings,
             console: report.console,
             cpu_micros: report.cpu.map(micros),
+            heap_bytes: report.heap_bytes,
             took_micros: micros(report.took),
         }
     }

@@ -53,7 +53,10 @@ async fn what_is_saved_is_run_on_what_is_stored_and_on_samples_of_types() {
     let report = api.post(TRANSFORM, asked.clone()).await.expect(200);
     assert_eq!((&report["event"], &report["output"]["data"]["whole"]), (&json!(event), &json!(1)));
     let report = api.post(FILTER, asked).await.expect(200);
-    assert_eq!((&report["matches"], &report["why"]), (&json!(false), &json!("`data.n` fails `$gt`")));
+    assert_eq!(
+        (&report["matches"], &report["why"]),
+        (&json!(false), &json!("`data.n` fails `$gt`"))
+    );
     assert_eq!(report["document"]["data"], json!({"n": 1}));
     assert_eq!(report.get("value"), None);
 
@@ -71,7 +74,8 @@ async fn an_expression_shows_its_value_or_where_it_failed() {
     let ask = |text: &str| json!({"filter": {"jmespath": text}, "sample": sample()});
     let report = api.post(FILTER, ask("data.gone")).await.expect(200);
     assert_eq!((&report["matches"], report.get("value")), (&json!(false), Some(&Value::Null)));
-    let report = api.post(FILTER, ask("type == 'order.paid' &&\n length(data.n)")).await.expect(200);
+    let report =
+        api.post(FILTER, ask("type == 'order.paid' &&\n length(data.n)")).await.expect(200);
     assert_eq!((report.get("value"), &report["fault"]["at"]["line"]), (None, &json!(2)));
     let problem = api.post(FILTER, ask("data.")).await.problem(400, "dry_run_invalid");
     assert_eq!(problem["violations"][0]["pointer"], "/filter/jmespath");
@@ -98,7 +102,7 @@ async fn a_fault_is_answered_with_its_field() {
         (
             json!({"transform": [{"map": {"rules": [{"target": "a"}]}}], "event": event}),
             "/transform/0/map/rules/0",
-            "mapping_invalid",
+            "mapping_source",
         ),
     ] {
         let problem = api.post(TRANSFORM, asked.clone()).await.problem(400, "dry_run_invalid");

@@ -176,6 +176,7 @@ async fn attempt(
                 received_at: event.received_at,
                 attempt: delivery.tries,
                 lookups: view.lookups.view(event.unit.as_ref()),
+                measure: false,
             };
             match core.transformer.run(plan, event.body.clone(), &context).await {
                 Ok(report) => match report.outcome {

@@ -146,6 +146,7 @@ mod tests {
             received_at: Timestamp::EPOCH,
             attempt: 1,
             lookups: tables.view(None),
+            measure: false,
         };
         InPlace.run(&spec.compile("/transform").unwrap(), input.into(), &cx).await
     }

@@ -213,6 +213,7 @@ pub(super) async fn run_plan(
         received_at: event.received_at,
         attempt,
         lookups: lookups.view(event.unit.as_ref()),
+        measure: true,
     };
     core.transformer.run(plan, event.body.clone(), &context).await
 }

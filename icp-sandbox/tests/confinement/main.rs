@@ -176,6 +176,7 @@ async fn code(sandbox: &Sandbox, source: &str) -> Result<(), &'static str> {
         received_at: Timestamp::EPOCH,
         attempt: 1,
         lookups: lookups.view(None),
+        measure: true,
     };
     sandbox.run(&plan, "{}".into(), &cx).await.map(drop).map_err(|error| error.code)
 }

@@ -66,6 +66,7 @@ pub(crate) async fn report(
         received_at: Timestamp::from_millis(RECEIVED),
         attempt: 1,
         lookups: tables.view(None),
+        measure: true,
     };
     sandbox.run(plan, input.to_owned().into(), &cx).await
 }

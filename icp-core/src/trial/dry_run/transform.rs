@@ -47,6 +47,9 @@ pub struct TransformReport {
     pub console: Vec<String>,
     /// The processor time the programs took; not known where one failed.
     pub cpu: Option<Duration>,
+    /// What a JavaScript program still held on its heap when it was done, in bytes; the most of
+    /// any. Not known where the transformer does not tell.
+    pub heap_bytes: Option<u64>,
     /// How long the run took, with what it waited for its turn.
     pub took: Duration,
 }
@@ -110,6 +113,7 @@ pub(crate) async fn run(
         warnings: Vec::new(),
         console: Vec::new(),
         cpu: None,
+        heap_bytes: None,
         took: core.clock.monotonic().saturating_sub(began),
     };
     match ran {
@@ -122,6 +126,7 @@ pub(crate) async fn run(
 impl TransformReport {
     fn went(&mut self, ran: Report) {
         (self.warnings, self.console, self.cpu) = (ran.warnings, ran.console, Some(ran.cpu));
+        self.heap_bytes = ran.heap_bytes;
         match ran.outcome {
             Outcome::Value(bytes) => {
                 self.changes = changes(&self.input, &bytes);
