@@ -1,16 +1,20 @@
-//! The entries of lookup tables as files.
+//! The entries of lookup tables as files, what is found in them, and how many there are.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use icp_core::Engine;
-use icp_core::lookup::{Format, Import, ImportMode, ImportReport, LookupEntry};
+use icp_core::lookup::{
+    Format, Import, ImportMode, ImportReport, LookupEntry, LookupStats, Resolve, Resolved,
+};
+use icp_core::{Code, Engine};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::auth::Caller;
 use crate::endpoint::Endpoint;
-use crate::extract::{CSV, Params, Query, Upload};
+use crate::extract::{Body, CSV, Input, Params, Query, Upload};
 use crate::problem::Result;
 use crate::resources::{GUARD, expected, guarded};
 
@@ -32,7 +36,25 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .takes::<Vec<LookupEntry>>()
             .csv_too()
             .answers::<ImportReport>(200),
+        Endpoint::post(format!("{one}/resolve"), resolve)
+            .named("resolveLookup", "Looks values up in the lookup table, by key or in reverse")
+            .takes::<Resolve>()
+            .answers::<ResolveAnswer>(200),
+        Endpoint::get(format!("{one}/stats"), stats)
+            .named("getLookupStats", "Counts the entries of the lookup table by what they are")
+            .answers::<LookupStats>(200),
     ]
+}
+
+/// What values stand for.
+#[derive(Debug, JsonSchema, Serialize)]
+struct ResolveAnswer {
+    /// One answer for each value, in their order.
+    results: Vec<Resolved>,
+}
+
+impl Input for Resolve {
+    const INVALID: Code = Code::ResolveInvalid;
 }
 
 async fn export(State(engine): State<Engine>, params: Params, query: Query) -> Result<Response> {
@@ -67,6 +89,26 @@ async fn import(
     let report = report.map_err(|error| guarded(error, expect))?;
     // Whoever only asks is told what is wrong; whoever asks for the change did not get it.
     Ok(Json(if import.validate_only { report } else { report.into_result()? }))
+}
+
+async fn resolve(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+    Body(asked): Body<Resolve>,
+) -> Result<Json<ResolveAnswer>> {
+    query.only(&[])?;
+    let results = engine.resolve_lookup(&params.org()?, &params.parse("id")?, asked).await?;
+    Ok(Json(ResolveAnswer { results }))
+}
+
+async fn stats(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<LookupStats>> {
+    query.only(&[])?;
+    Ok(Json(engine.resources().lookup_stats(&params.org()?, &params.parse("id")?).await?))
 }
 
 /// One of two words; the first stands where none is given.

@@ -18,8 +18,8 @@ use tower_http::trace::TraceLayer;
 use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 use crate::{
-    audit, auth, cancellations, deliveries, erasures, events, integrations, lanes, letters,
-    lookups, openapi, ops, pause, replays, resources, signing, trial,
+    audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events, integrations,
+    lanes, letters, lookups, openapi, ops, pause, replays, resources, signing, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,7 +66,9 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(integrations::endpoints());
     all.extend(pause::endpoints());
     all.extend(trial::endpoints());
+    all.extend(dry_runs::endpoints());
     all.extend(lookups::endpoints());
+    all.extend(event_types::endpoints());
     all.extend(letters::endpoints());
     all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());

@@ -109,6 +109,10 @@ codes! {
     EventInvalid = "event_invalid", Invalid;
     /// The body of the event does not fit the schema of its type; each difference is listed.
     EventSchemaMismatch = "event_schema_mismatch", Invalid;
+    /// The event type has neither a sample nor a schema that a sample can be made of.
+    SampleNotFound = "sample_not_found", NotFound;
+    /// What is to be run dry, or on what, is not acceptable; each fault is listed.
+    DryRunInvalid = "dry_run_invalid", Invalid;
     /// The batch holds more events than the limit.
     BatchTooLarge = "batch_too_large", TooLarge;
     /// The idempotency key was used before with another body.
@@ -169,6 +173,8 @@ codes! {
     MappingInvalid = "mapping_invalid", Invalid;
     /// The file of lookup entries has bad rows; each is listed, and nothing was changed.
     LookupImportInvalid = "lookup_import_invalid", Invalid;
+    /// What is to be looked up in a table is not acceptable; each fault is listed.
+    ResolveInvalid = "resolve_invalid", Invalid;
     /// The payload could not be transformed.
     TransformFailed = "transform_failed", Invalid;
     /// The endpoint address is malformed or of a scheme that is not allowed.
@@ -203,7 +209,7 @@ codes! {
     ConfigInvalid = "config_invalid", Invalid;
     /// The store takes no more work at the moment.
     Overloaded = "overloaded", Unavailable;
-    /// The organization has made too many test deliveries within a minute.
+    /// The organization has made too many test deliveries or dry runs within a minute.
     TestsLimited = "tests_limited", Unavailable;
     /// The lease or the session that guards this write is lost.
     LeaseLost = "lease_lost", LeaseLost;

@@ -4,7 +4,7 @@
 
 use icp_core::Engine;
 use icp_core::error::{Code, Error, Result};
-use icp_core::event::{NewEvent, Published};
+use icp_core::event::{EventType, NewEvent, Published};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::{Actor, Document, Draft, Expect};
 use icp_core::store::MemoryStore;
@@ -119,4 +119,57 @@ async fn what_cannot_be_checked_safely_is_refused_when_it_is_saved() {
         assert_eq!(codes(&refused), [("/spec", code)]);
     }
     shop.save("order.paid", json!({ "schema": order(), "sample": { "order": 1 } })).await.unwrap();
+}
+
+fn kind(name: &str) -> EventType {
+    EventType::new(name).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_is_judged_whatever_the_policy_is() {
+    let shop = Shop::open().await;
+    shop.save("order.paid", json!({ "schema": order(), "policy": "off" })).await.unwrap();
+    shop.save("order.made", json!({})).await.unwrap();
+    let fit = |name, body: Value| {
+        let shop = &shop;
+        async move { shop.engine.event_type_fit(&shop.org, &kind(name), &body).await }
+    };
+    assert!(fit("order.paid", json!({ "order": 17 })).await.unwrap().fits);
+    let found = fit("order.paid", json!({ "order": "17" })).await.unwrap();
+    assert_eq!((found.fits, found.has_schema), (false, true));
+    assert_eq!((&*found.violations[0].pointer, &*found.violations[0].code), ("/order", "type"));
+    let found = fit("order.made", json!(null)).await.unwrap();
+    assert_eq!((found.fits, found.has_schema), (true, false));
+    for unknown in ["order.none", &"x".repeat(100)] {
+        let refused = fit(unknown, json!({})).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceNotFound);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_is_made_of_the_newest_events_of_a_type() {
+    let shop = Shop::open().await;
+    shop.publish("order.paid", json!({ "old": true })).await.unwrap();
+    for order in 0..120 {
+        shop.publish("order.paid", json!({ "order": order })).await.unwrap();
+        shop.publish("order.made", json!([])).await.unwrap();
+    }
+    let text = NewEvent::raw("acme", "order.paid", "text/plain", "17");
+    shop.engine.publish(text).await.unwrap();
+    let gone = shop.publish("order.paid", json!({ "gone": 1 })).await.unwrap().id;
+    shop.engine.erase_events(&shop.org, vec![gone], &Actor::host()).await.unwrap();
+
+    let found = shop.engine.infer_schema(&shop.org, &kind("order.paid"), 60).await.unwrap();
+    assert_eq!((found.events, found.passed_over), (58, 2));
+    let expected = json!({
+        "type": "object", "properties": { "order": { "type": "integer" } }, "required": ["order"],
+    });
+    assert_eq!(found.schema, expected);
+    let all = shop.engine.infer_schema(&shop.org, &kind("order.paid"), 10_000).await.unwrap();
+    assert_eq!((all.events, all.schema.get("required")), (121, None));
+    let none = shop.engine.infer_schema(&shop.org, &kind("order.none"), 9).await.unwrap();
+    assert_eq!((none.events, none.schema), (0, json!({})));
+    let other = OrgId::new("other").unwrap();
+    let refused = shop.engine.infer_schema(&other, &kind("order.paid"), 9).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OrganizationUnknown);
 }

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a setup that fails is a test that fails")]
 
 use icp_core::Engine;
+use icp_core::engine::EngineConfig;
 use icp_core::error::{Code, Error, Result};
 use icp_core::event::NewEvent;
 use icp_core::id::{OrgId, ResourceId};
+use icp_core::lookup::{LookupLimits, Resolve};
 use icp_core::resource::{Actor, Document, Draft, Expect};
 use icp_core::store::MemoryStore;
 use icp_core::trial::{Sample, TestOf};
@@ -38,8 +40,14 @@ fn codes(error: &Error) -> Vec<(&str, &str)> {
 
 impl Office {
     async fn open() -> Self {
+        Self::with(LookupLimits::default()).await
+    }
+
+    async fn with(lookups: LookupLimits) -> Self {
         let store = MemoryStore::new();
-        let engine = Engine::builder(store.clone()).build().unwrap();
+        let mut config = EngineConfig::default();
+        config.lookups = lookups;
+        let engine = Engine::builder(store.clone()).config(config).build().unwrap();
         let office = Self { store, engine, org: OrgId::new("acme").unwrap() };
         let units = json!({ "units": [{ "id": "eu" }, { "id": "de", "parent": "eu" }] });
         office.create("organization", None, units).await.unwrap();
@@ -150,4 +158,81 @@ async fn a_table_is_bounded_and_has_each_key_once() {
     let expected =
         [("/spec/entries/0/value", "required"), ("/spec/entries/1/unti", "unknown_field")];
     assert_eq!(codes(&refused), expected);
+}
+
+#[tokio::test]
+async fn a_table_tells_what_a_rule_would_write() {
+    let office = Office::open().await;
+    office.countries().await;
+    let entries = json!([{ "key": "7", "value": null }]);
+    let spec = json!({ "entries": entries, "reverse": ["@"], "on_missing": "keep" });
+    office.create("lookup", Some("kept"), spec).await.unwrap();
+    let spec = json!({ "on_missing": { "default": "none" } });
+    office.create("lookup", Some("empty"), spec).await.unwrap();
+    for (table, asked, expected) in [
+        ("countries", json!({"values": ["DE"]}), json!([{"name": "Germany", "dial": 49}])),
+        (
+            "countries",
+            json!({"values": ["DE", "XX"], "unit": "de"}),
+            json!([{"name": "Deutschland", "dial": 49}, "fails"]),
+        ),
+        (
+            "countries",
+            json!({"values": [49, 49.0, "49"], "reverse": "dial"}),
+            json!(["DE", "DE", "fails"]),
+        ),
+        ("kept", json!({"values": [7, "7", 8, null, [7]]}), json!([null, null, 8, null, [7]])),
+        ("empty", json!({"values": ["a", true, null]}), json!(["none", "none", null])),
+    ] {
+        let asked: Resolve = serde_json::from_value(asked).unwrap();
+        let answer = office.engine.resolve_lookup(&office.org, &id(table), asked).await.unwrap();
+        let told =
+            answer.into_iter().map(|one| if one.fails { json!("fails") } else { one.written });
+        assert_eq!(told.collect::<Value>(), expected, "{table}");
+    }
+    let many = json!({"values": vec![1; 1_001]});
+    for (table, asked, code, pointer) in [
+        ("none", json!({"values": ["a"]}), Code::ResourceNotFound, None),
+        ("kept", json!({"values": []}), Code::ResolveInvalid, Some("/values")),
+        ("kept", many, Code::ResolveInvalid, Some("/values")),
+        ("kept", json!({"values": [1], "reverse": "a"}), Code::ResolveInvalid, Some("/reverse")),
+        ("kept", json!({"values": [1], "reverse": "a..b"}), Code::ResolveInvalid, Some("/reverse")),
+        ("kept", json!({"values": [1], "unit": "us"}), Code::UnitUnknown, Some("/unit")),
+    ] {
+        let asked: Resolve = serde_json::from_value(asked).unwrap();
+        let refused = office.engine.resolve_lookup(&office.org, &id(table), asked).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+        assert_eq!(refused.list().first().map(|v| v.pointer.as_str()), pointer);
+    }
+}
+
+#[tokio::test]
+async fn the_tables_of_an_organization_are_bounded_together() {
+    let one = json!({ "entries": [{ "key": "a", "value": "x".repeat(100) }] });
+    let bytes = one["entries"].to_string().len();
+    let limits = LookupLimits { tables: 2, all_bytes: 2 * bytes, ..LookupLimits::default() };
+    let office = Office::with(limits).await;
+    for name in ["first", "second"] {
+        office.create("lookup", Some(name), one.clone()).await.unwrap();
+    }
+    let refused = office.create("lookup", Some("third"), json!({})).await.unwrap_err();
+    assert_eq!(codes(&refused), [("/spec", "too_many")]);
+    let resources = office.engine.resources();
+    let replace = |entries: Value| {
+        let draft = Draft { spec: json!({ "entries": entries }), ..Draft::default() };
+        let second = id("second");
+        let org = office.org.clone();
+        async move {
+            resources.replace(&org, "lookup", &second, draft, Expect::Present, &Actor::host()).await
+        }
+    };
+    let longer = json!([{ "key": "ab", "value": "x".repeat(100) }]);
+    let refused = replace(longer.clone()).await.unwrap_err();
+    assert_eq!(codes(&refused), [("/spec/entries", "too_large")]);
+    replace(one["entries"].clone()).await.unwrap();
+    let first = id("first");
+    resources.delete(&office.org, "lookup", &first, Expect::Present, &Actor::host()).await.unwrap();
+    replace(longer).await.unwrap();
+    office.create("lookup", Some("third"), json!({})).await.unwrap();
 }

@@ -53,6 +53,7 @@ pub(crate) struct Notes {
     pub(crate) warnings: Vec<String>,
     pub(crate) console: Vec<String>,
     pub(crate) cpu_micros: u64,
+    pub(crate) heap_bytes: Option<u64>,
 }
 
 /// The event that a plan runs for.
@@ -65,6 +66,7 @@ pub(crate) struct Scene {
     pub(crate) attempt: u32,
     pub(crate) integration: Option<Integration>,
     pub(crate) vars: Vars,
+    pub(crate) measure: bool,
 }
 
 /// The integration that a plan runs for.
@@ -86,6 +88,7 @@ impl Scene {
                 .integration
                 .map(|of| Integration { id: of.id.clone(), name: of.name.map(str::to_owned) }),
             vars: cx.vars.clone(),
+            measure: cx.measure,
         }
     }
 }
@@ -201,6 +204,7 @@ pub(crate) fn done(
         warnings: notes.warnings,
         console: notes.console,
         cpu: Duration::from_micros(notes.cpu_micros),
+        heap_bytes: notes.heap_bytes,
         ..Report::new(outcome)
     })
 }

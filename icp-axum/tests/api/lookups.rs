@@ -85,3 +85,46 @@ async fn files_of_another_kind_or_size_are_refused() {
         .await
         .problem(400, "query_invalid");
 }
+
+#[tokio::test]
+async fn values_are_looked_up_one_and_many() {
+    let api = with_countries().await;
+    let resolve = format!("{ONE}/resolve");
+    let answer = api.post(&resolve, json!({"values": ["DE", "FR"]})).await.expect(200);
+    let expected = json!({"results": [
+        {
+            "asked": "DE", "found": {"key": "DE", "value": "Germany"},
+            "written": "Germany", "fails": false,
+        },
+        {"asked": "FR", "found": null, "written": null, "fails": true},
+    ]});
+    assert_eq!(answer, expected);
+    for (body, code, pointer) in [
+        (json!({}), "resolve_invalid", "/values"),
+        (json!({"values": []}), "resolve_invalid", "/values"),
+        (json!({"values": "DE"}), "resolve_invalid", "/values"),
+        (json!({"values": ["DE"], "key": 1}), "resolve_invalid", "/key"),
+        (json!({"values": ["DE"], "reverse": "dial"}), "resolve_invalid", "/reverse"),
+        (json!({"values": ["DE"], "unit": "eu"}), "unit_unknown", "/unit"),
+    ] {
+        let problem = api.post(&resolve, body.clone()).await.problem(400, code);
+        assert_eq!(problem["violations"][0]["pointer"], pointer, "{body}");
+    }
+    let asked = json!({"values": ["DE"]});
+    let unknown = format!("{MANY}/none/resolve");
+    api.post(&unknown, asked.clone()).await.problem(404, "resource_not_found");
+    api.post("/api/v1/organizations", json!({"id": "other", "spec": {}})).await.expect(201);
+    let of_other = resolve.replace("acme", "other");
+    api.post(&of_other, asked).await.problem(404, "resource_not_found");
+}
+
+#[tokio::test]
+async fn a_table_is_counted() {
+    let api = with_countries().await;
+    let stats = api.get(&format!("{ONE}/stats")).await.expect(200);
+    assert_eq!((&stats["entries"], &stats["active"]), (&json!(2), &json!(1)));
+    assert_eq!(stats["categories"], json!({}));
+    api.get(&format!("{MANY}/none/stats")).await.problem(404, "resource_not_found");
+    let of_other = format!("{ONE}/stats").replace("acme", "other");
+    api.get(&of_other).await.problem(404, "resource_not_found");
+}

@@ -1,6 +1,7 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
 mod deliveries;
+mod dry_runs;
 mod erasures;
 mod event_types;
 mod events;

@@ -180,6 +180,7 @@ async fn attempt(
                 vars: &integration.vars,
                 lookups: view.lookups.view(event.unit.as_ref()),
                 outlet: outlet.as_ref(),
+                measure: false,
             };
             match core.transformer.run(plan, event.body.clone(), &context).await {
                 Ok(report) => match report.outcome {

@@ -56,12 +56,16 @@ pub struct EngineConfig {
     /// How many test deliveries this node makes for one organization in a minute. Default 20; with
     /// 0 it makes none.
     pub tests_per_minute: u32,
+    /// How many transformations and filters this node runs dry for one organization in a minute.
+    /// Default 120; with 0 it runs none.
+    pub dry_runs_per_minute: u32,
     /// How often it is looked for records that are older than they are kept. Default 60 s.
     pub prune: Duration,
     /// How long records are kept where an organization does not say so itself; each at least one
     /// hour.
     pub retention: Retention,
-    /// How large lookup tables may be. Default: 10,000 entries and 1 MiB.
+    /// How large lookup tables may be. Default: 10,000 entries and 1 MiB each, 200 tables and
+    /// 16 MiB for an organization.
     pub lookups: LookupLimits,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
@@ -90,6 +94,7 @@ impl Default for EngineConfig {
             relay: Duration::from_millis(250),
             replay: Duration::from_secs(1),
             tests_per_minute: 20,
+            dry_runs_per_minute: 120,
             prune: Duration::from_secs(60),
             retention: Retention::default(),
             lookups: LookupLimits::default(),
@@ -133,6 +138,10 @@ impl EngineConfig {
         check(entries, "lookups/entries", "use 1 to 100000");
         let bytes = (1..=most.bytes).contains(&self.lookups.bytes);
         check(bytes, "lookups/bytes", "use 1 to 8388608");
+        let tables = (1..=most.tables).contains(&self.lookups.tables);
+        check(tables, "lookups/tables", "use 1 to 10000");
+        let all = (1..=most.all_bytes).contains(&self.lookups.all_bytes);
+        check(all, "lookups/all_bytes", "use 1 to 1073741824");
         for (field, value, most, message) in self.times() {
             check(!value.is_zero() && value <= most, field, message);
         }
@@ -226,6 +235,8 @@ mod tests {
         assert_eq!(pointers(|config| config.lease = Duration::from_secs(9)), ["/lease"]);
         assert_eq!(pointers(|config| config.lookups.entries = 0), ["/lookups/entries"]);
         assert_eq!(pointers(|config| config.lookups.bytes = (8 << 20) + 1), ["/lookups/bytes"]);
+        assert_eq!(pointers(|config| config.lookups.tables = 0), ["/lookups/tables"]);
+        assert_eq!(pointers(|config| config.lookups.all_bytes = 0), ["/lookups/all_bytes"]);
         assert_eq!(pointers(|config| config.events.max_body = 0), ["/events/max_body"]);
     }
 }

@@ -49,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) session: Session,
     pub(crate) duties: Duties,
     pub(crate) tests: Gate,
+    pub(crate) dry_runs: Gate,
     pub(crate) publisher: Batcher<Incoming, Accepted>,
     pub(crate) settler: Batcher<Outcome, ()>,
     /// Room for attempts on this node.
@@ -141,7 +142,8 @@ impl Core {
                 suspects: Arc::default(),
                 metrics: Metrics::new(),
                 duties: Duties::default(),
-                tests: Gate::new(config.tests_per_minute),
+                tests: Gate::new("test deliveries", config.tests_per_minute),
+                dry_runs: Gate::new("dry runs", config.dry_runs_per_minute),
                 due: Notify::new(),
                 replays: Notify::new(),
                 waiting: AtomicI64::new(0),

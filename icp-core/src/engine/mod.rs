@@ -3,8 +3,10 @@
 mod batch;
 mod builder;
 mod cancel;
+mod catalogue;
 mod config;
 pub(crate) mod core;
+mod dry_run;
 pub(crate) mod duty;
 mod erase;
 mod explain;

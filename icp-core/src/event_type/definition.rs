@@ -29,16 +29,29 @@ impl Definition {
         self.policy
     }
 
+    /// Whether there is a schema at all.
+    #[must_use]
+    pub fn has_schema(&self) -> bool {
+        self.schema.is_some()
+    }
+
+    /// How `body` differs from the schema; nothing without one. `bytes` is the length of its JSON.
+    #[must_use]
+    pub fn differences(&self, body: &Value, bytes: usize) -> Vec<Violation> {
+        match &self.schema {
+            None => Vec::new(),
+            Some(Ok(schema)) => schema.mismatches(body, bytes),
+            Some(Err(_)) => unusable(),
+        }
+    }
+
     /// How the body of `event` differs from the schema; nothing without one.
     #[must_use]
     pub fn mismatches(&self, event: &Event) -> Vec<Violation> {
         let whole = |code: &str, message: &str| vec![Violation::new("", code, message)];
         match &self.schema {
             None => Vec::new(),
-            // It was taken when it was saved, by another version of this library.
-            Some(Err(_)) => {
-                whole("schema_unusable", "the schema of the type is not taken any more")
-            }
+            Some(Err(_)) => unusable(),
             Some(Ok(_)) if !event.is_json() => {
                 whole("not_json", "the schema of the type asks for json")
             }
@@ -48,6 +61,12 @@ impl Definition {
             },
         }
     }
+}
+
+/// What is told where a schema was taken when it was saved, by another version of this library.
+fn unusable() -> Vec<Violation> {
+    let message = "the schema of the type is not taken any more";
+    vec![Violation::new("", "schema_unusable", message)]
 }
 
 /// Judges an event by the catalogue of its organization: what it differs in where that is only to

@@ -16,12 +16,36 @@ const LONGEST_FORM: usize = 254;
 /// It says nothing of values, so that none of a payload gets into it; names of properties do.
 #[must_use]
 pub fn infer<'a>(payloads: impl IntoIterator<Item = &'a Value>) -> Value {
-    let mut seen = Seen::default();
-    let mut reading = Reading { forms: forms(), left: MAX_PROPERTIES };
-    for payload in payloads {
-        seen.add(payload, MAX_DEPTH, &mut reading);
+    let mut inference = Inference::default();
+    payloads.into_iter().for_each(|payload| inference.add(payload));
+    inference.schema()
+}
+
+/// What was seen of payloads so far, for a schema as [`infer`] makes it. It keeps none of them.
+#[derive(Debug)]
+pub struct Inference {
+    seen: Seen,
+    reading: Reading,
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        let reading = Reading { forms: forms(), left: MAX_PROPERTIES };
+        Self { seen: Seen::default(), reading }
     }
-    seen.schema()
+}
+
+impl Inference {
+    /// Looks at one more payload.
+    pub fn add(&mut self, payload: &Value) {
+        self.seen.add(payload, MAX_DEPTH, &mut self.reading);
+    }
+
+    /// A schema that every payload so far fits.
+    #[must_use]
+    pub fn schema(&self) -> Value {
+        self.seen.schema()
+    }
 }
 
 /// The forms of text that are told from one another.
@@ -34,6 +58,7 @@ fn forms() -> Vec<(&'static str, Validator)> {
     ["date-time", "date", "uuid", "email"].into_iter().filter_map(form).collect()
 }
 
+#[derive(Debug)]
 struct Reading {
     forms: Vec<(&'static str, Validator)>,
     /// How many properties may be kept yet.

@@ -5,6 +5,7 @@
 //! evaluated in the host's process then.
 
 mod admit;
+mod catalogue;
 mod definition;
 mod infer;
 mod pattern;
@@ -12,8 +13,10 @@ mod sample;
 mod schema;
 mod spec;
 
+pub use catalogue::{Fit, Inferred, MAX_SEEN, TypeSample};
+pub(crate) use catalogue::{fit, inferred, sample};
 pub use definition::Definition;
 pub(crate) use definition::check;
-pub use infer::infer;
+pub use infer::{Inference, infer};
 pub use schema::{EventSchema, MAX_MISMATCHES};
 pub use spec::{EventTypeSpec, Policy};

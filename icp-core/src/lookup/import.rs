@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_limits_hold_for_what_would_be_there() {
-        let limits = LookupLimits { entries: 2, bytes: 1 << 20 };
+        let limits = LookupLimits { entries: 2, ..LookupLimits::default() };
         let import = |data| Import {
             data,
             format: Format::Csv,
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(told, [(0, "too_many")]);
         let (_, report) = plan(&table("a=1 b=2"), &rows, ImportMode::Replace, limits);
         assert_eq!((report.problems.len(), report.removed), (0, 2));
-        let small = LookupLimits { entries: 2, bytes: 2 };
+        let small = LookupLimits { entries: 2, bytes: 2, ..LookupLimits::default() };
         assert_eq!(small.read(import(&[b'a'; 9])).unwrap_err().code(), Code::BodyTooLarge);
     }
 }

@@ -1,7 +1,7 @@
 //! What is configured for a lookup table.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use super::Table;
 use crate::document::Path;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::ResourceId;
-use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
+use crate::resource::{Compiled, Effect, Entry, OrgEntry, Spec, SpecContext, Violations};
 use crate::secret::SecretVisitor;
 use crate::transform::PlanSpec;
 
@@ -108,17 +108,55 @@ pub struct LookupLimits {
     pub entries: usize,
     /// The largest table, in bytes of its entries as JSON, up to 8 MiB. Default 1 MiB.
     pub bytes: usize,
+    /// The most tables of an organization, 1 to 10,000. Default 200. What several nodes make at
+    /// the same moment may go beyond.
+    pub tables: usize,
+    /// The bytes that all tables of an organization may have together, up to 1 GiB. Default
+    /// 16 MiB. As with `tables`, it is what this node knows of that counts.
+    pub all_bytes: usize,
 }
 
 impl Default for LookupLimits {
     fn default() -> Self {
-        Self { entries: 10_000, bytes: 1 << 20 }
+        Self { entries: 10_000, bytes: 1 << 20, tables: 200, all_bytes: 16 << 20 }
     }
 }
 
 impl LookupLimits {
     /// The most that can be set.
-    pub const MAX: Self = Self { entries: 100_000, bytes: 8 << 20 };
+    pub const MAX: Self =
+        Self { entries: 100_000, bytes: 8 << 20, tables: 10_000, all_bytes: 1 << 30 };
+
+    /// What is wrong with `spec` beside the other tables of its organization. A table that is there
+    /// may be replaced by one that is not larger, whatever the limits were then.
+    fn check_beside(
+        self,
+        spec: &LookupSpec,
+        id: &ResourceId,
+        within: &OrgEntry,
+    ) -> Option<Violation> {
+        let bytes = |entry: &Entry| entry.compiled::<Table>().map_or(0, |table| table.bytes());
+        let tables = || within.resources(LookupSpec::KIND);
+        let present = within.resource(LookupSpec::KIND, id);
+        if present.is_none() && tables().count() >= self.tables {
+            let message = format!(
+                "the organization has {} lookup tables already; delete one first",
+                self.tables
+            );
+            return Some(Violation::new("", "too_many", message));
+        }
+        let own = size(&spec.entries);
+        let others = tables().filter(|(other, _)| *other != id);
+        let all = others.map(|(_, entry)| bytes(entry)).sum::<usize>().saturating_add(own);
+        let grows = present.is_none_or(|entry| own > bytes(entry));
+        (grows && all > self.all_bytes).then(|| {
+            let message = format!(
+                "the tables of the organization would have {all} bytes together; use at most {}",
+                self.all_bytes
+            );
+            Violation::new("/entries", "too_large", message)
+        })
+    }
 
     /// What is wrong with `entries` as a whole.
     pub(super) fn check(self, entries: &[LookupEntry]) -> Option<Violation> {
@@ -136,7 +174,7 @@ impl LookupLimits {
 }
 
 /// The bytes of `entries` as JSON.
-fn size(entries: &[LookupEntry]) -> usize {
+pub(super) fn size(entries: &[LookupEntry]) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -175,11 +213,17 @@ impl LookupEntry {
 impl Spec for LookupSpec {
     const KIND: &'static str = "lookup";
     const PLURAL: &'static str = "lookups";
+    // Tables are bounded together.
+    const ASKS_ORGANIZATION: bool = true;
 
     fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations) {
         match context.services.lookups.check(&self.entries) {
             Some(violation) => violations.extend("", [violation]),
             None => self.validate_entries(violations),
+        }
+        if let Some(within) = context.within {
+            let found = context.services.lookups.check_beside(self, context.id, within);
+            violations.extend("", found);
         }
         if self.reverse.len() > MAX_REVERSE {
             violations.add("/reverse", "too_many", format!("use at most {MAX_REVERSE} paths"));
@@ -223,11 +267,11 @@ impl LookupSpec {
         for (index, entry) in self.entries.iter().enumerate() {
             violations.extend(&format!("/entries/{index}"), entry.violations());
             match seen.entry(entry.place()) {
-                Entry::Occupied(first) => {
+                hash_map::Entry::Occupied(first) => {
                     let message = format!("is the key of entry {} too; use each once", first.get());
                     violations.add(format!("/entries/{index}/key"), "duplicate", message);
                 }
-                Entry::Vacant(place) => drop(place.insert(index)),
+                hash_map::Entry::Vacant(place) => drop(place.insert(index)),
             }
         }
     }
@@ -300,11 +344,12 @@ mod tests {
         let entries = json!([{"key": "a", "value": "é"}, {"key": "b", "value": {"c": [1]}}]);
         let bytes = entries.to_string().len();
         let spec = json!({"entries": entries});
-        assert!(found(spec.clone(), LookupLimits { entries: 2, bytes }).is_empty());
-        for (limits, code) in [
-            (LookupLimits { entries: 1, bytes }, "too_many"),
-            (LookupLimits { entries: 2, bytes: bytes - 1 }, "too_large"),
-        ] {
+        assert!(
+            found(spec.clone(), LookupLimits { entries: 2, bytes, ..LookupLimits::default() })
+                .is_empty()
+        );
+        for (entries, bytes, code) in [(1, bytes, "too_many"), (2, bytes - 1, "too_large")] {
+            let limits = LookupLimits { entries, bytes, ..LookupLimits::default() };
             assert_eq!(found(spec.clone(), limits), [("/entries".to_owned(), code.to_owned())]);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Number, Value};
 
+use super::spec::size;
 use super::{LookupSpec, Missing};
 use crate::document::Path;
 use crate::id::ResourceId;
@@ -16,6 +17,7 @@ pub struct Table {
     scopes: HashMap<Option<ResourceId>, Scope>,
     reverse: Box<[Path]>,
     missing: Missing,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Table {
             scopes: HashMap::new(),
             reverse: reverse.into(),
             missing: spec.on_missing.clone(),
+            bytes: size(&spec.entries),
         };
         let mut rows = Vec::new();
         for entry in spec.entries.iter().filter(|entry| entry.active) {
@@ -81,6 +84,11 @@ impl Table {
                 values.entry(scalar).or_insert(index);
             }
         }
+    }
+
+    /// The bytes of all its entries as JSON, those that are not active too.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What a key stands for that has no entry.

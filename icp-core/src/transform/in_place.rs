@@ -149,6 +149,7 @@ mod tests {
             vars: &Vars::default(),
             lookups: tables.view(None),
             outlet: None,
+            measure: false,
         };
         InPlace.run(&spec.compile("/transform").unwrap(), input.into(), &cx).await
     }

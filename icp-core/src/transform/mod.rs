@@ -87,6 +87,8 @@ pub struct TransformContext<'a> {
     pub lookups: LookupView<'a>,
     /// How the requests of programs are sent; none where the organization's may send none.
     pub outlet: Option<&'a Outlet>,
+    /// Whether to find out what the programs hold in memory; that takes time of its own.
+    pub measure: bool,
 }
 
 /// An integration as its programs know it.
@@ -121,13 +123,22 @@ pub struct Report {
     pub console: Vec<String>,
     /// The processor time the programs took; zero where none ran.
     pub cpu: Duration,
+    /// What a JavaScript program still held on its heap when it was done, in bytes: the most of
+    /// any. What it gave back before is not in it. None where none ran or it was not asked for.
+    pub heap_bytes: Option<u64>,
 }
 
 impl Report {
     /// A result with nothing to tell beside it.
     #[must_use]
     pub fn new(outcome: Outcome) -> Self {
-        Self { outcome, warnings: Vec::new(), console: Vec::new(), cpu: Duration::ZERO }
+        Self {
+            outcome,
+            warnings: Vec::new(),
+            console: Vec::new(),
+            cpu: Duration::ZERO,
+            heap_bytes: None,
+        }
     }
 
     /// The result of a plan whose first part ended in this and whose next in `next`.
@@ -137,6 +148,7 @@ impl Report {
         self.warnings.extend(next.warnings);
         self.console.extend(next.console);
         self.cpu += next.cpu;
+        self.heap_bytes = self.heap_bytes.max(next.heap_bytes);
         self
     }
 }

@@ -10,19 +10,22 @@ use crate::id::OrgId;
 /// How many organizations are told apart; the one that was idle for longest begins anew.
 const ORGS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
-/// Bounds the test deliveries of each organization, so that they are no means to scan networks.
+/// Bounds what each organization tries out, so that it is no means to scan networks or to keep a
+/// node busy.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    /// What passes, for people.
+    what: &'static str,
     per_minute: u32,
     left: Mutex<LruCache<OrgId, Allowance>>,
 }
 
 impl Gate {
-    pub(crate) fn new(per_minute: u32) -> Self {
-        Self { per_minute, left: Mutex::new(LruCache::new(ORGS)) }
+    pub(crate) fn new(what: &'static str, per_minute: u32) -> Self {
+        Self { what, per_minute, left: Mutex::new(LruCache::new(ORGS)) }
     }
 
-    /// Lets one test pass, at `now` of a clock that only goes forward.
+    /// Lets one pass, at `now` of a clock that only goes forward.
     pub(super) fn admit(&self, org: &OrgId, now: Duration) -> Result<()> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let full = Allowance { tests: f64::from(self.per_minute), at: now };
@@ -31,8 +34,8 @@ impl Gate {
             return Ok(());
         }
         let message = format!(
-            "the organization may make {} test deliveries a minute; wait and try again",
-            self.per_minute
+            "the organization may make {} {} a minute; wait and try again",
+            self.per_minute, self.what
         );
         Err(Error::new(Code::TestsLimited, message))
     }
@@ -63,7 +66,7 @@ mod tests {
 
     #[test]
     fn each_organization_has_an_allowance_that_grows_back() {
-        let gate = Gate::new(3);
+        let gate = Gate::new("tests", 3);
         let [acme, other] = ["acme", "other"].map(|org| OrgId::new(org).unwrap());
         let passes = |org, seconds| gate.admit(org, Duration::from_secs(seconds)).is_ok();
         assert!(passes(&acme, 0) && passes(&acme, 0) && passes(&acme, 0));
@@ -76,7 +79,8 @@ mod tests {
 
     #[test]
     fn none_at_all() {
-        let refused = Gate::new(0).admit(&OrgId::new("acme").unwrap(), Duration::from_secs(9));
+        let refused =
+            Gate::new("tests", 0).admit(&OrgId::new("acme").unwrap(), Duration::from_secs(9));
         assert_eq!(refused.unwrap_err().code(), Code::TestsLimited);
     }
 }

@@ -1,7 +1,9 @@
-//! Trying integrations out: one delivery that is not stored, and requests as commands.
+//! Trying integrations out: one delivery that is not stored, requests as commands, and dry runs of
+//! transformations and filters.
 
 mod attempt;
 mod curl;
+mod dry_run;
 mod gate;
 mod run;
 
@@ -11,6 +13,11 @@ use serde_json::Value;
 
 pub(crate) use attempt::attempt_curl;
 pub use curl::CurlCommand;
+pub use dry_run::{
+    Change, Changes, DryRunOn, FilterOf, FilterReport, MAX_CHANGED_BYTES, MAX_CHANGES, MAX_VALUE,
+    TransformOf, TransformOutcome, TransformReport,
+};
+pub(crate) use dry_run::{run_filter, run_transform};
 pub(crate) use gate::Gate;
 pub(crate) use run::{integration_curl, test};
 

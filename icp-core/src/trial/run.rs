@@ -12,9 +12,10 @@ use crate::error::{Code, Error, Result, Violation};
 use crate::event::{self, Event, NewEvent, TraceContext};
 use crate::id::{DeliveryId, OrgId, ResourceId};
 use crate::integration::{
-    Bound, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason, Outgoing, Sent,
+    Bound, CompiledIntegration, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason,
+    Outgoing, Sent,
 };
-use crate::transform::{Outcome, Outlet, TransformContext};
+use crate::transform::{Outcome, Outlet, Plan, Report, TransformContext, TransformError, Vars};
 
 /// Makes one test delivery.
 pub(crate) async fn test(
@@ -197,18 +198,45 @@ pub(super) async fn transformed(
     let Some(plan) = &bound.integration.plan else {
         return Ok(Body { bytes: event.body.clone(), ..Body::default() });
     };
+    let scene = Scene { view, integration: Some(&bound.integration), outlet };
+    made(run_plan(core, plan, event, attempt, scene).await)
+}
+
+/// What a plan is run with.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) view: &'a OrgView,
+    /// The integration whose plan it is; none for a plan by itself.
+    pub(super) integration: Option<&'a CompiledIntegration>,
+    pub(super) outlet: Option<&'a Outlet>,
+}
+
+/// Runs a plan on the body of an event, as an attempt of a delivery would.
+pub(super) async fn run_plan(
+    core: &Core,
+    plan: &Plan,
+    event: &Event,
+    attempt: u32,
+    scene: Scene<'_>,
+) -> Result<Report, TransformError> {
+    let none = Vars::default();
     let context = TransformContext {
         org: &event.org,
         event: event.id,
         event_type: &event.event_type,
         received_at: event.received_at,
         attempt,
-        integration: Some(bound.integration.addressee()),
-        vars: &bound.integration.vars,
-        lookups: view.lookups.view(event.unit.as_ref()),
-        outlet,
+        integration: scene.integration.map(CompiledIntegration::addressee),
+        vars: scene.integration.map_or(&none, |integration| &integration.vars),
+        lookups: scene.view.lookups.view(event.unit.as_ref()),
+        outlet: scene.outlet,
+        measure: true,
     };
-    match core.transformer.run(plan, event.body.clone(), &context).await {
+    core.transformer.run(plan, event.body.clone(), &context).await
+}
+
+fn made(ran: Result<Report, TransformError>) -> Result<Body, TestOutcome> {
+    match ran {
         Ok(report) => match report.outcome {
             Outcome::Value(bytes) => {
                 Ok(Body { bytes, warnings: report.warnings, console: report.console })

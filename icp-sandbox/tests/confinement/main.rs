@@ -191,6 +191,7 @@ async fn code_of(sandbox: &Sandbox, name: &str, source: &str) -> Result<(), &'st
         vars: &Vars::default(),
         lookups: lookups.view(None),
         outlet: None,
+        measure: true,
     };
     sandbox.run(&plan, "{}".into(), &cx).await.map(drop).map_err(|error| error.code)
 }

@@ -5,7 +5,7 @@ use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId};
 use icp_core::lookup::Lookups;
 use icp_core::time::Timestamp;
-use icp_core::transform::{Language, Outcome, Plan, PlanSpec, TransformContext, Transformer};
+use icp_core::transform::{Language, Outcome, Plan, PlanSpec, TransformContext, Transformer, Vars};
 use icp_sandbox::{Limits, Sandbox};
 use serde_json::{Map, Value, json};
 
@@ -42,7 +42,11 @@ impl Engine {
             event_type: &self.event_type,
             received_at: Timestamp::from_millis(1_795_232_700_123),
             attempt: 1,
+            integration: None,
+            vars: &Vars::default(),
             lookups: self.tables.view(None),
+            outlet: None,
+            measure: false,
         };
         let plan = self.plan(&case.program);
         let ran = self.sandbox.run(&plan, case.input.to_string().into(), &cx);

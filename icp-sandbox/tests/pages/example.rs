@@ -6,7 +6,9 @@ use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::lookup::{LookupSpec, Lookups};
 use icp_core::time::Timestamp;
-use icp_core::transform::{Outcome, Plan, PlanSpec, TransformContext, TransformError, Transformer};
+use icp_core::transform::{
+    Outcome, Plan, PlanSpec, TransformContext, TransformError, Transformer, Vars,
+};
 use icp_sandbox::Sandbox;
 use serde_json::{Value, json};
 
@@ -143,7 +145,11 @@ async fn outcome(
         event_type: &EventType::new("order.paid").unwrap(),
         received_at: Timestamp::from_millis(RECEIVED),
         attempt: 1,
+        integration: None,
+        vars: &Vars::default(),
         lookups: tables.view(None),
+        outlet: None,
+        measure: false,
     };
     Ok(sandbox.run(plan, input.to_owned().into(), &cx).await?.outcome)
 }

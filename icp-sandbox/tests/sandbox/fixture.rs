@@ -95,6 +95,7 @@ pub(crate) async fn report_through(
         vars: &serde_json::from_value(vars).unwrap(),
         lookups: tables.view(None),
         outlet,
+        measure: true,
     };
     sandbox.run(plan, input.to_owned().into(), &cx).await
 }

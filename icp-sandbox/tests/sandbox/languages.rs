@@ -260,3 +260,16 @@ async fn tables_are_looked_up_between_programs() {
     assert_eq!((failed.code, failed.retryable), ("lookup_missing", true));
     assert_eq!(failed.pointer.as_deref(), Some("/transform/1/map/rules/0/lookup"));
 }
+
+#[tokio::test]
+async fn what_a_program_still_holds_is_measured() {
+    let sandbox = sandbox();
+    let held = async |plan| report(&sandbox, "acme", &plan, ORDER).await.unwrap().heap_bytes;
+    let little = held(script("return 1")).await.unwrap();
+    let much = held(script("globalThis.kept = 'x'.repeat(1e6) + payload.id; return 1")).await;
+    assert!((900_000..3_000_000).contains(&(much.unwrap() - little)), "{much:?} {little}");
+    let steps =
+        [json!({"javascript": {"source": "return 1"}}), json!({"jmespath": {"source": "@"}})];
+    assert!(held(plan(json!(steps))).await.unwrap() >= little / 2);
+    assert_eq!(held(plan(json!([{"jmespath": {"source": "id"}}]))).await, None);
+}

@@ -9,7 +9,9 @@ use jpx_core::ast::Ast;
 use jpx_core::{Context, JmespathError, Runtime, ValueExt, interpreter};
 use serde_json::Value;
 
+use super::FilterFault;
 use crate::error::{Code, Violation};
+use crate::transform::Position;
 
 const MAX_BYTES: usize = 1024;
 const MAX_NESTING: usize = 32;
@@ -25,7 +27,7 @@ impl Expression {
     pub(super) fn compile(text: &str, at: &str) -> Result<Self, Violation> {
         guard(text).map_err(|why| Violation::new(at, Code::FilterTooCostly.as_str(), why))?;
         let ast = jpx_core::parse(text).map_err(|error| {
-            Violation::new(at, Code::FilterInvalid.as_str(), describe(text, &error))
+            Violation::new(at, Code::FilterInvalid.as_str(), told(&fault(text, &error)))
         })?;
         cost::admit(&ast).map_err(|refusal| match refusal {
             cost::Refusal::Invalid(why) => Violation::new(at, Code::FilterInvalid.as_str(), why),
@@ -35,12 +37,17 @@ impl Expression {
     }
 
     pub(super) fn check(&self, document: &Value) -> Result<(), String> {
-        let mut context = Context::new(&self.text, &self.runtime);
-        match interpreter::interpret(document, &self.ast, &mut context) {
+        match self.evaluate(document) {
             Ok(value) if value.is_truthy() => Ok(()),
             Ok(_) => Err("the expression is not true".into()),
-            Err(error) => Err(format!("the expression failed: {}", describe(&self.text, &error))),
+            Err(fault) => Err(format!("the expression failed: {}", told(&fault))),
         }
+    }
+
+    pub(super) fn evaluate(&self, document: &Value) -> Result<Value, FilterFault> {
+        let mut context = Context::new(&self.text, &self.runtime);
+        interpreter::interpret(document, &self.ast, &mut context)
+            .map_err(|error| fault(&self.text, &error))
     }
 
     pub(super) fn reads_data(&self) -> bool {
@@ -73,12 +80,13 @@ fn guard(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn describe(text: &str, error: &JmespathError) -> String {
-    let before = text.get(..error.offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    let reason: String = error.reason.to_string().chars().take(160).collect();
-    format!("{reason} at line {line}, column {column}")
+fn fault(text: &str, error: &JmespathError) -> FilterFault {
+    let message = error.reason.to_string().chars().take(160).collect();
+    FilterFault { message, at: Position::of_byte(text, error.offset) }
+}
+
+fn told(fault: &FilterFault) -> String {
+    format!("{} at {}", fault.message, fault.at)
 }
 
 #[cfg(test)]

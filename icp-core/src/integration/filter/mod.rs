@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::document::pointer::child;
 use crate::error::{Code, Violation};
+use crate::transform::Position;
 
 /// A condition on the document `{id, type, org, unit, ordering_key, received_at, data}`.
 ///
@@ -34,6 +35,28 @@ pub enum Verdict {
         /// The first path and operator that failed; holds nothing of the event.
         why: String,
     },
+}
+
+/// What a filter says of one event, and how it came to it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Evaluation {
+    /// What it says.
+    pub verdict: Verdict,
+    /// What the expression gave, where the filter is one.
+    pub value: Option<Value>,
+    /// Why the expression gave nothing. The event is not wanted then.
+    pub fault: Option<FilterFault>,
+}
+
+/// Why an expression gave nothing.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+#[non_exhaustive]
+pub struct FilterFault {
+    /// What went wrong.
+    pub message: String,
+    /// Where in the expression.
+    pub at: Position,
 }
 
 /// A filter that is ready to be asked.
@@ -84,6 +107,21 @@ impl CompiledFilter {
         }
     }
 
+    /// Asks the same, and tells how the verdict came about.
+    #[must_use]
+    pub fn evaluate(&self, document: &Value) -> Evaluation {
+        match &self.0 {
+            Rule::Declarative(_) => Evaluation::of(self.matches(document)),
+            Rule::Jmespath(expression) => {
+                let (value, fault) = match expression.evaluate(document) {
+                    Ok(value) => (Some(value), None),
+                    Err(fault) => (None, Some(fault)),
+                };
+                Evaluation { verdict: self.matches(document), value, fault }
+            }
+        }
+    }
+
     /// Whether the verdict can depend on the payload.
     #[must_use]
     pub fn reads_data(&self) -> bool {
@@ -91,5 +129,13 @@ impl CompiledFilter {
             Rule::Declarative(test) => test.reads_data(),
             Rule::Jmespath(expression) => expression.reads_data(),
         }
+    }
+}
+
+impl Evaluation {
+    /// A verdict with nothing to tell beside it.
+    #[must_use]
+    pub fn of(verdict: Verdict) -> Self {
+        Self { verdict, value: None, fault: None }
     }
 }

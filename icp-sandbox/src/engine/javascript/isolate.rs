@@ -122,6 +122,11 @@ impl Isolate {
         std::mem::take(&mut self.console.borrow_mut().lines)
     }
 
+    /// What is on the heap, in bytes. Looks at every object.
+    pub(super) fn heap_held(&self) -> Option<u64> {
+        u64::try_from(self.context.runtime().memory_usage().malloc_size).ok()
+    }
+
     /// The most that the heap holds, in bytes.
     pub(super) fn heap_bytes(&self) -> u32 {
         self.limits.heap_bytes

@@ -50,6 +50,9 @@ impl Script {
         let ran = isolate.run(self, input, run);
         run.notes.console.append(&mut isolate.console());
         let made = ran?;
+        if run.scene.measure {
+            run.notes.heap_bytes = run.notes.heap_bytes.max(isolate.heap_held());
+        }
         if let Made::Payload(Payload::Text(text)) = &made {
             payload::judge(text, run.limits)?;
         }
