@@ -68,8 +68,8 @@ impl fmt::Debug for Expression {
 fn failure(code: &'static str, source: &str, error: &JmespathError) -> TransformError {
     let at = Position::of_byte(source, error.offset);
     let message = match &error.reason {
-        // What a function of our own says comes under this name too.
-        ErrorReason::Parse(message) => message.clone(),
+        // The engine has no other name for what a function of our own says.
+        ErrorReason::Parse(message) if code == "runtime" => message.clone(),
         other => other.to_string(),
     };
     TransformError::new(code, message).in_program(origin(source, at))
