@@ -111,10 +111,10 @@ async fn scrub(store: &MongoStore, rows: &[&Document]) -> Result<u64, Failure> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let captured = rows
-        .iter()
-        .flat_map(|row| row.documents("attempts"))
-        .filter(|attempt| attempt.contains_key("exchange") || attempt.contains_key("message"));
+    let tells = |attempt: &&Document| {
+        ["exchange", "message", "transcript"].iter().any(|key| attempt.contains_key(key))
+    };
+    let captured = rows.iter().flat_map(|row| row.documents("attempts")).filter(tells);
     let captured = captured.count() as u64;
     let ids: Vec<Bson> = rows.iter().filter_map(|row| row.get("_id").cloned()).collect();
     let rows = doc! { "_id": { "$in": ids }, "state": { "$ne": "leased" } };
@@ -125,7 +125,8 @@ async fn scrub(store: &MongoStore, rows: &[&Document]) -> Result<u64, Failure> {
     };
     let rows_of = store.lasting(DELIVERY);
     let bare = doc! { "$unset": {
-        "attempts.$[].exchange": "", "attempts.$[].message": "", "notes": "", "judge_at": "",
+        "attempts.$[].exchange": "", "attempts.$[].message": "",
+        "attempts.$[].transcript": "", "notes": "", "judge_at": "",
     } };
     rows_of.update_many(quiet("attempts"), bare).await?;
     let silent = doc! { "$unset": { "notes": "", "judge_at": "" } };

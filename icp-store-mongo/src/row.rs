@@ -331,6 +331,7 @@ pub(crate) fn attempt_document(attempt: &Attempt, by: ObjectId) -> Result<Docume
     put(&mut made, "first_byte", attempt.timings.first_byte.map(micros));
     put(&mut made, "exchange", attempt.exchange.as_deref().map(kept).transpose()?);
     put(&mut made, "message", attempt.message.as_deref());
+    put(&mut made, "transcript", attempt.transcript.as_deref().map(kept).transpose()?);
     Ok(made)
 }
 
@@ -352,6 +353,7 @@ pub(crate) fn attempt(delivery: DeliveryId, found: &Document) -> Result<Attempt,
         },
         exchange: found.read("exchange")?,
         message: found.maybe_text("message").map(str::to_owned),
+        transcript: found.read("transcript")?,
     })
 }
 

@@ -189,6 +189,7 @@ fn outcomes(leases: impl Iterator<Item = (DeliveryId, LaneId)>) -> Settle {
             timings: AttemptTimings { total: 1_234, ..AttemptTimings::default() },
             exchange: None,
             message: None,
+            transcript: None,
         }),
         next: Next::Delivered,
         block_lane_until: None,

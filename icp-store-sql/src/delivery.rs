@@ -342,7 +342,8 @@ pub(crate) fn readable(rows: &[Row], limit: usize) -> Result<Page<Delivery>, Fai
 }
 
 pub(crate) const ATTEMPTS: &str = "SELECT a.delivery, a.epoch, a.number, a.started_at, \
-     a.outcome, a.status, a.dns, a.connect, a.first_byte, a.total, a.exchange, a.message \
+     a.outcome, a.status, a.dns, a.connect, a.first_byte, a.total, a.exchange, a.message, \
+     a.transcript \
      FROM icp_delivery d JOIN icp_attempt a ON a.delivery = d.id \
      WHERE d.id = ? AND d.org = ? ORDER BY a.epoch";
 

@@ -170,8 +170,9 @@ async fn call_off(conn: &mut Conn<'_>, id: [u8; 16], now: Timestamp) -> Result<(
     Ok(())
 }
 
-pub(crate) const ATTEMPTS: &str = "UPDATE icp_attempt SET exchange = NULL, message = NULL \
-     WHERE delivery = ? AND (exchange IS NOT NULL OR message IS NOT NULL)";
+pub(crate) const ATTEMPTS: &str = "UPDATE icp_attempt SET exchange = NULL, message = NULL, \
+     transcript = NULL WHERE delivery = ? AND (exchange IS NOT NULL OR message IS NOT NULL \
+     OR transcript IS NOT NULL)";
 pub(crate) const REASON: &str = "UPDATE icp_delivery SET reason_message = '' \
      WHERE id = ? AND reason_message IS NOT NULL";
 pub(crate) const NOTES: &str = "DELETE FROM icp_letter_note WHERE delivery = ?";

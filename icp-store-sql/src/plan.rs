@@ -217,6 +217,7 @@ fn settled(at: usize, claimed: &ClaimedDelivery) -> Settlement {
         timings: AttemptTimings::default(),
         exchange: None,
         message: None,
+        transcript: None,
     };
     let notice = matches!(next, Next::Dead { .. }).then(|| {
         let mut id = delivery.id.to_bytes();

@@ -368,6 +368,7 @@ pub(crate) fn attempt(row: &Row) -> Result<Attempt, Failure> {
         Ok(row.try_get::<Option<i64>>(at)?.map(i64::cast_unsigned))
     };
     let exchange: Option<&str> = row.try_get(10)?;
+    let transcript: Option<&str> = row.try_get(12)?;
     let outcome: AttemptOutcome = serde_json::from_str(row.try_get(4)?)?;
     Ok(Attempt {
         delivery: DeliveryId::from_bytes(bytes(row, 0)?),
@@ -384,6 +385,7 @@ pub(crate) fn attempt(row: &Row) -> Result<Attempt, Failure> {
         },
         exchange: exchange.map(serde_json::from_str).transpose()?,
         message: row.try_get(11)?,
+        transcript: transcript.map(serde_json::from_str).transpose()?,
     })
 }
 

@@ -225,17 +225,18 @@ fn bind_lease(script: &mut Script, settlement: &Settlement) {
 
 pub(crate) const RECORD: (&str, &str) = (
     "INSERT OR FAIL INTO icp_attempt (delivery, epoch, number, started_at, outcome, status, dns, \
-     connect, first_byte, total, exchange, message) VALUES ",
+     connect, first_byte, total, exchange, message, transcript) VALUES ",
     " ON CONFLICT (delivery, epoch) DO NOTHING",
 );
 
 fn record(script: &mut Script, attempts: &[(&Settlement, &Attempt)]) -> Result<(), Failure> {
     let micros = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     for chunk in fitted(attempts) {
-        script.rows(RECORD.0, chunk.len(), 12, RECORD.1);
+        script.rows(RECORD.0, chunk.len(), 13, RECORD.1);
         for (settlement, attempt) in chunk {
             let timings = &attempt.timings;
             let exchange = attempt.exchange.as_deref().map(serde_json::to_string).transpose()?;
+            let told = attempt.transcript.as_deref().map(serde_json::to_string).transpose()?;
             script
                 .bind(settlement.lease.delivery.to_bytes().to_vec())
                 .bind(settlement.lease.epoch)
@@ -248,7 +249,8 @@ fn record(script: &mut Script, attempts: &[(&Settlement, &Attempt)]) -> Result<(
                 .bind(timings.first_byte.map(micros))
                 .bind(micros(timings.total))
                 .bind(exchange)
-                .bind(attempt.message.clone());
+                .bind(attempt.message.clone())
+                .bind(told);
         }
     }
     script.expect(attempts.len());

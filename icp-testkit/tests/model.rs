@@ -189,6 +189,7 @@ impl Model {
             timings: AttemptTimings::default(),
             exchange: None,
             message: None,
+            transcript: None,
         })
     }
 

@@ -212,6 +212,7 @@ fn delivered(lease: Lease, lane: LaneId, now: Timestamp) -> Settlement {
         timings: AttemptTimings { total: 4, ..AttemptTimings::default() },
         exchange: None,
         message: None,
+        transcript: None,
     };
     Settlement {
         lease,

@@ -9,7 +9,9 @@ use icp::delivery::{AttemptOutcome, DeliveryState};
 use icp::event::NewEvent;
 use icp::id::{OrgId, ResourceId};
 use icp::resource::{Actor, Expect};
-use icp::transform::{Outcome, Plan, Report, TransformContext, TransformError, Transformer};
+use icp::transform::{
+    Origin, Outcome, Plan, Position, Report, TransformContext, TransformError, Transformer,
+};
 use icp_testkit::receiver::{Behaviour, Reaction};
 use serde_json::json;
 
@@ -160,11 +162,15 @@ impl Transformer for Moody {
             "mood.panic" => panic!("the transformer lost its temper"),
             "mood.panic_once" if cx.attempt == 1 => panic!("the transformer lost its temper"),
             "mood.refuse" => {
-                return Err(TransformError::new("refused", "no"));
+                let at = Some(Position { line: 2, column: 7 });
+                let origin = Origin { at, console: vec!["well".to_owned()], ..Origin::default() };
+                let error = TransformError::new("refused", "no").at_pointer("/transform/0/map");
+                return Err(error.in_program(origin));
             }
             _ => Outcome::Value(input),
         };
-        Ok(Report::new(outcome))
+        let console = vec![cx.event_type.to_string()];
+        Ok(Report { console, ..Report::new(outcome) })
     }
 }
 
@@ -193,6 +199,19 @@ async fn a_transformer_may_drop_panic_and_fail(backend: Backend) {
     assert_eq!(ends, expected);
     let attempts = stage.engine.attempts(&stage.org, deliveries[0].id).await.unwrap();
     assert_eq!(attempts[0].outcome, AttemptOutcome::Skipped);
+    let told = async |at: usize| {
+        let attempts = stage.engine.attempts(&stage.org, deliveries[at].id).await.unwrap();
+        let last = attempts.into_iter().last().unwrap();
+        (last.message, last.transcript.map(|told| told.as_ref().clone()))
+    };
+    let (message, refused) = told(3).await;
+    assert_eq!(message.as_deref(), Some("no (line 2, column 7)"));
+    let refused = refused.unwrap();
+    assert_eq!(refused.pointer.as_deref(), Some("/transform/0/map"));
+    assert_eq!(refused.origin.at, Some(Position { line: 2, column: 7 }));
+    assert_eq!(refused.origin.console, ["well"]);
+    assert_eq!(told(4).await.1.unwrap().origin.console, ["mood.fine"]);
+    assert_eq!(told(1).await.1, None);
     let panicked = stage.engine.attempts(&stage.org, deliveries[1].id).await.unwrap();
     assert!(panicked.iter().all(|a| a.outcome == AttemptOutcome::Failed("panic".into())));
     assert_eq!(stage.receiver.seen().count("/crm"), 2);

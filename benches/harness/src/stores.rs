@@ -87,6 +87,7 @@ fn delivered(claimed: &ClaimedDelivery, now: Timestamp) -> Settlement {
             timings: AttemptTimings { total: 1_234, ..AttemptTimings::default() },
             exchange: None,
             message: None,
+            transcript: None,
         }),
         next: Next::Delivered,
         block_lane_until: None,

@@ -3,6 +3,7 @@ use icp_core::delivery::{
 };
 use icp_core::id::{DeliveryId, EventId, ResourceId};
 use icp_core::time::Timestamp;
+use icp_core::transform::Transcript;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -85,6 +86,8 @@ pub(super) struct AttemptView {
     exchange: Option<Exchange>,
     /// What went wrong, for people.
     message: Option<String>,
+    /// What its transformation told: where a program failed, its console, and warnings.
+    transcript: Option<Transcript>,
 }
 
 impl From<Attempt> for AttemptView {
@@ -98,6 +101,7 @@ impl From<Attempt> for AttemptView {
             timings: attempt.timings,
             exchange: attempt.exchange.map(|exchange| exchange.as_ref().clone()),
             message: attempt.message,
+            transcript: attempt.transcript.map(|told| told.as_ref().clone()),
         }
     }
 }

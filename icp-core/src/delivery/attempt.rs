@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
@@ -14,7 +16,7 @@ use crate::integration::{
 use crate::notice;
 use crate::resource::Spec;
 use crate::time::Timestamp;
-use crate::transform::{Outcome, TransformContext, TransformError};
+use crate::transform::{Outcome, Transcript, TransformContext, TransformError};
 
 /// Why an integration is switched off whose receiver answers 410.
 const GONE: &str = "gone";
@@ -163,36 +165,67 @@ async fn attempt(
     now: Timestamp,
     progress: &Progress,
 ) -> Ending {
-    let delivery = &work.delivery;
-    let event = &work.event;
-    let integration = &bound.integration;
-    let body = match &integration.plan {
-        None => event.body.clone(),
-        Some(plan) => {
-            let outlet = core.outlet(&view.organization);
-            let context = TransformContext {
-                org: &event.org,
-                event: event.id,
-                event_type: &event.event_type,
-                received_at: event.received_at,
-                attempt: delivery.tries,
-                integration: Some(integration.addressee()),
-                vars: &integration.vars,
-                lookups: view.lookups.view(event.unit.as_ref()),
-                outlet: outlet.as_ref(),
-                measure: false,
-            };
-            match core.transformer.run(plan, event.body.clone(), &context).await {
-                Ok(report) => match report.outcome {
-                    Outcome::Value(body) => body,
-                    Outcome::Dropped { reason } => return skipped(work, now, reason),
-                },
-                Err(error) => {
-                    return failed(core, work, bound, untransformed(&error), None, now, now).await;
-                }
+    let mut told = None;
+    let mut ending = match transformed(core, work, view, bound, now, &mut told).await {
+        Ok(body) => sent(core, work, view, bound, body, now, progress).await,
+        Err(ending) => *ending,
+    };
+    if let Some(attempt) = &mut ending.attempt {
+        attempt.transcript = told.map(Arc::new);
+    }
+    ending
+}
+
+/// The body to send, or how the attempt ends without one.
+async fn transformed(
+    core: &Core,
+    work: &Work,
+    view: &OrgView,
+    bound: &Bound,
+    now: Timestamp,
+    told: &mut Option<Transcript>,
+) -> Result<Bytes, Box<Ending>> {
+    let (event, integration) = (&work.event, &bound.integration);
+    let Some(plan) = &integration.plan else { return Ok(event.body.clone()) };
+    let outlet = core.outlet(&view.organization);
+    let context = TransformContext {
+        org: &event.org,
+        event: event.id,
+        event_type: &event.event_type,
+        received_at: event.received_at,
+        attempt: work.delivery.tries,
+        integration: Some(integration.addressee()),
+        vars: &integration.vars,
+        lookups: view.lookups.view(event.unit.as_ref()),
+        outlet: outlet.as_ref(),
+        measure: false,
+    };
+    match core.transformer.run(plan, event.body.clone(), &context).await {
+        Ok(report) => {
+            *told = report.transcript();
+            match report.outcome {
+                Outcome::Value(body) => Ok(body),
+                Outcome::Dropped { reason } => Err(Box::new(skipped(work, now, reason))),
             }
         }
-    };
+        Err(error) => {
+            *told = error.transcript();
+            let failure = untransformed(&error);
+            Err(Box::new(failed(core, work, bound, failure, None, now, now).await))
+        }
+    }
+}
+
+async fn sent(
+    core: &Core,
+    work: &Work,
+    view: &OrgView,
+    bound: &Bound,
+    body: Bytes,
+    now: Timestamp,
+    progress: &Progress,
+) -> Ending {
+    let (delivery, event) = (&work.delivery, &work.event);
     let trace = event.trace.clone().unwrap_or_else(|| TraceContext::of_event(event.id));
     let outgoing = Outgoing {
         event,
@@ -351,6 +384,7 @@ fn record(
         timings: sent.map(|sent| sent.timings).unwrap_or_default(),
         exchange: sent.and_then(|sent| sent.exchange.clone()),
         message,
+        transcript: None,
     }
 }
 

@@ -30,6 +30,7 @@ pub use store::{
 
 use crate::id::{DeliveryId, EventId, OrgId, ResourceId, SessionId};
 use crate::time::Timestamp;
+use crate::transform::Transcript;
 
 /// One event bound to one integration, with its state.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -106,6 +107,8 @@ pub struct Attempt {
     pub exchange: Option<Arc<Exchange>>,
     /// What went wrong, for people; without secrets.
     pub message: Option<String>,
+    /// What its transformation told, where it told something.
+    pub transcript: Option<Arc<Transcript>>,
 }
 
 /// How an attempt went.

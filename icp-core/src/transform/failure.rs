@@ -39,6 +39,19 @@ pub struct Origin {
     pub violations: Vec<Violation>,
 }
 
+/// What the transformation of an attempt told, kept with the attempt.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Transcript {
+    /// RFC 6901 pointer to the part of the integration that failed, where one part did.
+    pub pointer: Option<String>,
+    /// Where in a program it failed, and what the programs wrote to their consoles.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// What people should know although it worked.
+    pub warnings: Vec<String>,
+}
+
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Position {
@@ -75,6 +88,17 @@ impl TransformError {
     pub fn at_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into());
         self
+    }
+
+    /// What is kept of the failure beside its class and its message; none where that is all.
+    #[must_use]
+    pub fn transcript(&self) -> Option<Transcript> {
+        let told = Transcript {
+            pointer: self.pointer.clone(),
+            origin: self.origin.as_deref().cloned().unwrap_or_default(),
+            warnings: Vec::new(),
+        };
+        (told != Transcript::default()).then_some(told)
     }
 
     /// Names the place in the program.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use failure::{Frame, Origin, Position, TransformError};
+pub use failure::{Frame, Origin, Position, Transcript, TransformError};
 pub use helpers::{DateOrder, HelpersSpec};
 pub use in_place::{Applied, InPlace, MAX_OUTPUT};
 pub use limits::Limits;
@@ -139,6 +139,14 @@ impl Report {
             cpu: Duration::ZERO,
             heap_bytes: None,
         }
+    }
+
+    /// What is kept of the result beside its outcome; none where there is nothing.
+    #[must_use]
+    pub fn transcript(&self) -> Option<Transcript> {
+        let origin = Origin { console: self.console.clone(), ..Origin::default() };
+        let told = Transcript { pointer: None, origin, warnings: self.warnings.clone() };
+        (told != Transcript::default()).then_some(told)
     }
 
     /// The result of a plan whose first part ended in this and whose next in `next`.

@@ -111,6 +111,7 @@ CREATE TABLE IF NOT EXISTS icp_attempt (
     total BIGINT NOT NULL,
     exchange LONGTEXT,
     message LONGTEXT,
+    transcript LONGTEXT,
     PRIMARY KEY (delivery, epoch)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

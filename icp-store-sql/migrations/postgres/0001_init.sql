@@ -105,6 +105,7 @@ CREATE TABLE IF NOT EXISTS icp_attempt (
     total BIGINT NOT NULL,
     exchange TEXT COLLATE "C",
     message TEXT COLLATE "C",
+    transcript TEXT COLLATE "C",
     PRIMARY KEY (delivery, epoch)
 );
 

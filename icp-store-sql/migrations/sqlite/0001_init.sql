@@ -105,6 +105,7 @@ CREATE TABLE icp_attempt (
     total INTEGER NOT NULL,
     exchange TEXT,
     message TEXT,
+    transcript TEXT,
     PRIMARY KEY (delivery, epoch)
 ) STRICT, WITHOUT ROWID;
 

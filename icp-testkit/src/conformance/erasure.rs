@@ -54,6 +54,7 @@ async fn event(world: &World, id: EventId) -> Event {
 async fn assert_bare(world: &World, row: &Delivery) {
     for attempt in world.attempts(&row.org, row.id).await.unwrap() {
         assert_eq!((attempt.exchange, attempt.message), (None, None));
+        assert_eq!(attempt.transcript, None);
     }
     let reason = world.read(row).await.reason;
     assert_eq!(reason.map(|reason| reason.message).unwrap_or_default(), "");

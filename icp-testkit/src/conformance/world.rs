@@ -17,6 +17,7 @@ use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
 use icp_core::resource::{Actor, Change, Effect, Expect, Record, Revision, Write};
 use icp_core::store::{PageQuery, Store};
 use icp_core::time::Timestamp;
+use icp_core::transform::Transcript;
 
 use super::Fixture;
 
@@ -322,6 +323,11 @@ pub(super) fn attempt(delivery: &Delivery) -> Attempt {
         timings: AttemptTimings { dns: Some(1), connect: None, first_byte: Some(3), total: 4 },
         exchange: None,
         message: None,
+        transcript: Some(Arc::new(Transcript {
+            pointer: Some("/transform/0".to_owned()),
+            warnings: vec!["rounded, ü".to_owned()],
+            ..Transcript::default()
+        })),
     }
 }
 

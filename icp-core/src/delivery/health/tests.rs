@@ -48,6 +48,7 @@ fn attempt(started: Timestamp, outcome: &str, status: Option<u16>) -> Attempt {
         timings: AttemptTimings { total: 7, ..AttemptTimings::default() },
         exchange: None,
         message: None,
+        transcript: None,
     }
 }
 

@@ -38,8 +38,9 @@ impl State {
     fn scrub(&mut self, id: DeliveryId) -> u64 {
         let mut count = 0;
         for (_, attempt) in self.deliveries.attempts.range_mut((id, 0)..=(id, u32::MAX)) {
-            let exchange = attempt.exchange.take().is_some();
-            count += u64::from(attempt.message.take().is_some() || exchange);
+            let (exchange, told) = (attempt.exchange.take(), attempt.transcript.take());
+            let captured = attempt.message.take().is_some() || exchange.is_some();
+            count += u64::from(captured || told.is_some());
         }
         if let Some(reason) = self.deliveries.rows.get_mut(&id).and_then(|row| row.reason.as_mut())
         {
