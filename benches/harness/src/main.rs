@@ -14,6 +14,7 @@ mod receiver;
 mod report;
 mod scenario;
 mod stores;
+mod transforms;
 mod usage;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    icp::sandbox::worker::run_if_asked();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,

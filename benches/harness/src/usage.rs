@@ -8,6 +8,11 @@ pub(crate) fn cpu() -> Duration {
     duration(time)
 }
 
+/// User and system time this thread has used.
+pub(crate) fn thread_cpu() -> Duration {
+    duration(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime))
+}
+
 /// Time since the machine started; the same in every process.
 pub(crate) fn now() -> Duration {
     duration(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
@@ -15,7 +20,12 @@ pub(crate) fn now() -> Duration {
 
 /// Resident memory of this process, in MiB; zero where the system does not tell.
 pub(crate) fn resident_mib() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident_mib_of(std::process::id())
+}
+
+/// Resident memory of a process, in MiB; zero where the system does not tell.
+pub(crate) fn resident_mib_of(process: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib: Option<f64> = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse().ok());
     kib.unwrap_or_default() / 1024.0

@@ -23,15 +23,15 @@ pub(crate) fn frame(head: &str, body: &str) -> Vec<u8> {
     [&length(head)[..], &length(body), head.as_bytes(), body.as_bytes()].concat()
 }
 
-/// A worker that is a shell script: it says that it is ready, then does as `script` says. The
-/// file `answer` beside it holds the bytes it may send.
+/// A worker that is a shell script: it is greeted, says that it is ready, then does as `script`
+/// says. The file `answer` beside it holds the bytes it may send.
 pub(crate) struct Fake {
     dir: tempfile::TempDir,
 }
 
 impl Fake {
     pub(crate) fn new(script: &str, answer: &[u8]) -> Self {
-        Self::raw(&format!("cat $AT/ready\n{script}"), answer)
+        Self::raw(&format!("head -c 8 > $AT/greeting\ncat $AT/ready\n{script}"), answer)
     }
 
     /// One that says by itself that it is ready, or does not.

@@ -206,9 +206,16 @@ async fn payloads_are_admitted_before_any_program_sees_them() {
     let error = run(&sandbox, "acme", &function("return 1"), "{secret").await.unwrap_err();
     assert!(!error.to_string().contains("secret"));
     // What reads like an expression is data.
-    let echo = plan(json!([{ "jsonata": { "source": "$" } }]));
-    let payload = r#"["$eval('1')","{{id}}","a.b[0]"]"#;
-    assert_eq!(run(&sandbox, "acme", &echo, payload).await.unwrap(), payload);
+    let payload =
+        r##"["$eval('1')","{{id}}","a.b[0]","`x`","${1}","$now()",{"$ref":"#/no","@":"$"}]"##;
+    for step in [
+        json!({ "jsonata": { "source": "$" } }),
+        json!({ "jmespath": { "source": "@" } }),
+        json!({ "javascript": { "source": "return payload" } }),
+        json!({ "schema": { "type": "array", "items": { "type": ["string", "object"] } } }),
+    ] {
+        assert_eq!(run(&sandbox, "acme", &plan(json!([step])), payload).await.unwrap(), payload);
+    }
 }
 
 #[tokio::test]

@@ -9,5 +9,6 @@ mod hostile;
 mod isolation;
 mod languages;
 mod lies;
+mod limits;
 mod renewal;
 mod workers;

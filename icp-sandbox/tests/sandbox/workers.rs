@@ -182,6 +182,26 @@ async fn a_neighbour_is_served_while_another_organization_hangs() {
 }
 
 #[tokio::test]
+async fn many_organizations_share_few_workers_and_nobody_starves() {
+    let sandbox = builder().workers(2).build().unwrap();
+    let orgs = (0..60).map(|n| {
+        let sandbox = sandbox.clone();
+        async move {
+            let (name, input) = (format!("org-{n}"), n.to_string());
+            for _ in 0..2 {
+                let found = outcome(&sandbox, &name, &function("return payload"), &input).await;
+                assert_eq!(found, input, "{name}");
+                assert!(sandbox.idle_workers().len() <= 2);
+            }
+        }
+    });
+    futures_util::future::join_all(orgs).await;
+    let idle = sandbox.idle_workers();
+    assert_eq!(idle.len(), 2);
+    assert_ne!(idle[0].0, idle[1].0);
+}
+
+#[tokio::test]
 async fn more_plans_than_a_worker_holds_are_run_all_the_same() {
     let sandbox = sandbox();
     for round in 0..2 {

@@ -51,7 +51,10 @@ fn the_names_collide() {
 /// hash, and the tests below would prove nothing.
 #[tokio::test]
 async fn names_within_the_limit_cost_more_and_are_read_all_the_same() {
-    let street = Street::new().await;
+    let mut limits = Limits::default();
+    // It is the cost that is looked at, on any machine.
+    limits.deadline_ms = Limits::MAX.deadline_ms;
+    let street = Street::with(limits).await;
     let count = function("return Object.keys(payload).length");
     let cost = async |names: &[String]| -> Duration {
         let mut least = Duration::MAX;
@@ -87,7 +90,7 @@ async fn the_largest_limits_are_bounded_as_well() {
         json!({ "jmespath": { "source": "length(keys(@))" } }),
         json!({ "jsonata": { "source": "$count($keys($))" } }),
     ] {
-        street.meet("another language", &plan(json!([step])), &flood, &["20000"]).await;
+        street.meet("another language", &plan(json!([step])), &flood, &codes).await;
     }
 }
 
