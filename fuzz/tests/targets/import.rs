@@ -13,7 +13,7 @@ use crate::world::{block_on, org};
 
 #[test]
 fn imports() {
-    bolero::check!().with_iterations(600).with_max_len(1_024).for_each(target);
+    bolero::check!().with_iterations(400).with_max_len(1_024).for_each(target);
 }
 
 fn target(bytes: &[u8]) {
