@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench setup services payloads advisories bless
+.PHONY: help run test check bench fuzz setup services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
@@ -22,6 +22,9 @@ check: ## the quick loop: format, lints, unit and SQLite tests
 
 bench: ## measure deliveries beside the bare client; ARGS="..." goes to the harness
 	cargo run --release -p icp-harness -- $(ARGS)
+
+fuzz: ## run the fuzz targets; ARGS="300 mapping::mappings" for 300 seconds of one
+	scripts/fuzz $(ARGS)
 
 setup: ## install what the tests need
 	scripts/setup

@@ -70,9 +70,9 @@ pub struct LookupEntry {
     /// organization. The nearest unit that has the key wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<ResourceId>,
-    /// A word to sort entries by, for people; up to 64 characters.
+    /// A word to sort entries by, for people; 1 to 64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(min = 1, max = 64))]
     pub category: Option<String>,
     /// Whether it is found. Default `true`.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
@@ -196,9 +196,10 @@ impl LookupEntry {
     pub(super) fn violations(&self) -> impl Iterator<Item = Violation> {
         let key = (!(1..=MAX_KEY).contains(&self.key.len()))
             .then(|| Violation::new("/key", "out_of_range", format!("use 1 to {MAX_KEY} bytes")));
-        let category = self.category.as_ref().filter(|name| name.chars().count() > MAX_CATEGORY);
-        let category = category.map(|_| {
-            let message = format!("use at most {MAX_CATEGORY} characters");
+        // An empty one could not be told from none in CSV.
+        let fits = |name: &String| (1..=MAX_CATEGORY).contains(&name.chars().count());
+        let category = self.category.as_ref().filter(|name| !fits(name)).map(|_| {
+            let message = format!("use 1 to {MAX_CATEGORY} characters, or leave it out");
             Violation::new("/category", "out_of_range", message)
         });
         key.into_iter().chain(category)
@@ -326,6 +327,10 @@ mod tests {
             (json!({"entries": [entry(&long, None)]}), vec![("/entries/0/key", "out_of_range")]),
             (
                 json!({"entries": [{"key": "a", "value": 1, "category": "é".repeat(65)}]}),
+                vec![("/entries/0/category", "out_of_range")],
+            ),
+            (
+                json!({"entries": [{"key": "a", "value": 1, "category": ""}]}),
                 vec![("/entries/0/category", "out_of_range")],
             ),
             (json!({"reverse": ["@", "a..b"]}), vec![("/reverse/1", "path_malformed")]),

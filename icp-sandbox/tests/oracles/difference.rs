@@ -35,6 +35,7 @@ const DIFFERENCES: &[Difference] = &[
         "it orders values that are no numbers; the specification gives null",
         &["total > `0`", "total <= id", "`\"a\"` < `\"b\"`", "`null` < `1`", "`[1]` < `2`"],
     ),
+    row(Jmespath, Npm, "the average of nothing is no number to it", &["avg(`[]`) == `null`"]),
     row(Jmespath, Npm, "it reads empty text as the number 0", &["to_number(note)"]),
     row(Jmespath, Npm, "it finds no array in an array", &["contains(`[[1]]`, `[1]`)"]),
     row(
@@ -65,7 +66,12 @@ const DIFFERENCES: &[Difference] = &[
         "a literal is json, and a comma has a value behind it",
         &["`{bad}`", "length(a,)"],
     ),
-    row(Jmespath, PyPi, "it orders text; the specification gives null", &["`\"a\"` < `\"b\"`"]),
+    row(
+        Jmespath,
+        PyPi,
+        "it orders text, and fails on text beside a number; the specification gives null",
+        &["`\"a\"` < `\"b\"`", "`[\"a\"]`[?@ > `0`]"],
+    ),
     row(
         Jmespath,
         PyPi,
@@ -100,6 +106,12 @@ const DIFFERENCES: &[Difference] = &[
         Npm,
         "an item that `contains` does not match is not evaluated by it",
         &[r#"{"contains":{"type":"integer"},"unevaluatedItems":{"type":"string"}}"#],
+    ),
+    row(
+        JsonSchema,
+        Npm,
+        "beside `prefixItems` it takes `contains` for fulfilled by no items",
+        &[r#"{"prefixItems":[{"type":"string"}],"contains":{"const":1}}"#],
     ),
     row(
         JsonSchema,

@@ -30,18 +30,19 @@ const languages = {
 
   schema() {
     const formats = require("ajv-formats");
+    const newest = "https://json-schema.org/draft/2020-12/schema";
     const drafts = {
       "http://json-schema.org/draft-07/schema#": require("ajv").default,
       "https://json-schema.org/draft/2019-09/schema": require("ajv/dist/2019").default,
-      "https://json-schema.org/draft/2020-12/schema": require("ajv/dist/2020").default,
+      [newest]: require("ajv/dist/2020").default,
+    };
+    const made = {};
+    const ajv = (draft) => {
+      made[draft] ??= formats.default(new drafts[draft]({ strict: false, logger: false }));
+      return made[draft];
     };
     return {
-      compile(schema) {
-        const draft = schema.$schema ?? "https://json-schema.org/draft/2020-12/schema";
-        const ajv = new drafts[draft]({ strict: false, logger: false });
-        formats.default(ajv);
-        return ajv.compile(schema);
-      },
+      compile: (schema) => ajv(schema.$schema ?? newest).compile(schema),
       run: (validate, input) => validate(input),
     };
   },
