@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::condition;
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, Result};
 use crate::event::TraceContext;
+use crate::integration::filter::Verdict;
 use crate::integration::retry::{Decision, Past, RetrySpec};
 use crate::integration::{
     Bound, Failure, Hint, IntegrationSpec, Judgement, OnFailure, Outgoing, Sent, order,
@@ -166,6 +168,18 @@ async fn attempt(
     let delivery = &work.delivery;
     let event = &work.event;
     let integration = &bound.integration;
+    if let Some(filter) = &integration.deferred {
+        match condition::judge(core, view, filter, event, delivery.tries).await {
+            Ok(judged) => {
+                if let Verdict::NoMatch { why } = judged.verdict {
+                    return skipped(work, now, "filtered", why);
+                }
+            }
+            Err(error) => {
+                return failed(core, work, bound, unjudged(&error), None, now, now).await;
+            }
+        }
+    }
     let body = match &integration.plan {
         None => event.body.clone(),
         Some(plan) => {
@@ -181,7 +195,7 @@ async fn attempt(
             match core.transformer.run(plan, event.body.clone(), &context).await {
                 Ok(report) => match report.outcome {
                     Outcome::Value(body) => body,
-                    Outcome::Dropped { reason } => return skipped(work, now, reason),
+                    Outcome::Dropped { reason } => return skipped(work, now, "dropped", reason),
                 },
                 Err(error) => {
                     return failed(core, work, bound, untransformed(&error), None, now, now).await;
@@ -317,10 +331,10 @@ fn retried(
     Ending { attempt: Some(attempt), next, block_lane_until }
 }
 
-fn skipped(work: &Work, started: Timestamp, reason: String) -> Ending {
+fn skipped(work: &Work, started: Timestamp, code: &str, reason: String) -> Ending {
     Ending {
         attempt: Some(record(work, AttemptOutcome::Skipped, started, None, Some(reason.clone()))),
-        next: Next::Skipped { reason: EndReason::new("dropped", reason) },
+        next: Next::Skipped { reason: EndReason::new(code, reason) },
         block_lane_until: None,
     }
 }
@@ -328,6 +342,12 @@ fn skipped(work: &Work, started: Timestamp, reason: String) -> Ending {
 fn untransformed(error: &TransformError) -> Failure {
     let hint = if error.retryable { Hint::Retry } else { Hint::Impossible };
     Failure { class: error.class(), message: error.to_string(), hint }
+}
+
+/// Whether the event is wanted is not known: it is neither sent nor passed over.
+fn unjudged(error: &TransformError) -> Failure {
+    let class = format!("filter_{}", error.code);
+    Failure { class, ..untransformed(error) }
 }
 
 fn record(
