@@ -122,7 +122,8 @@ fn on(
 ) -> Result<DryRunOn> {
     match (sample, sample_of, event) {
         (Some(sample), None, None) => {
-            Ok(DryRunOn::Given(sample.event(org, &Sender::default(), "/sample")?))
+            let event = sample.event(org, &Sender::default(), "/sample")?;
+            Ok(DryRunOn::Given(Box::new(event)))
         }
         (None, Some(event_type), None) => Ok(DryRunOn::SampleOf(event_type)),
         (None, None, Some(event)) => Ok(DryRunOn::Stored(event)),

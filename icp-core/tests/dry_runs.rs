@@ -92,8 +92,8 @@ fn asks(filter: Value) -> FilterOf {
     FilterOf::Draft(serde_json::from_value::<Filter>(filter).unwrap())
 }
 
-fn given(body: Value) -> DryRunOn {
-    DryRunOn::Given(NewEvent::json("acme", "order.paid", &body).unwrap())
+fn given(body: &Value) -> DryRunOn {
+    DryRunOn::Given(Box::new(NewEvent::json("acme", "order.paid", body).unwrap()))
 }
 
 fn failed(error: &Error) -> Vec<(&str, &str)> {
@@ -108,7 +108,7 @@ async fn a_mapping_shows_what_it_made_and_what_it_changed() {
     let steps = json!([{ "map": { "rules": [
         { "target": "n", "from": "n", "cast": "integer" }, { "target": "who", "from": "a.b" },
     ] } }]);
-    let on = given(json!({ "n": "7", "a": { "b": "x" } }));
+    let on = given(&json!({ "n": "7", "a": { "b": "x" } }));
     let report = bench.engine.dry_run_transform(&bench.org, draft(steps), on).await.unwrap();
     assert_eq!(report.outcome, TransformOutcome::Value);
     let output: Value = serde_json::from_slice(&report.output.unwrap()).unwrap();
@@ -131,7 +131,7 @@ async fn a_mapping_shows_what_it_made_and_what_it_changed() {
 async fn a_drop_and_a_failure_are_told_with_the_console() {
     let bench = Bench::open().await;
     let run = |steps: Value| {
-        bench.engine.dry_run_transform(&bench.org, draft(steps), given(json!({ "test": true })))
+        bench.engine.dry_run_transform(&bench.org, draft(steps), given(&json!({ "test": true })))
     };
     let drop = json!([{ "map": { "drop": { "when": { "test": true }, "reason": "a test" } } }]);
     let report = run(drop).await.unwrap();
@@ -217,7 +217,7 @@ async fn a_type_lends_its_sample() {
 async fn an_expression_shows_its_value_or_where_it_failed() {
     let bench = Bench::open().await;
     let ask = |filter: Value| {
-        bench.engine.dry_run_filter(&bench.org, asks(filter), given(json!({ "n": 2, "l": [1] })))
+        bench.engine.dry_run_filter(&bench.org, asks(filter), given(&json!({ "n": 2, "l": [1] })))
     };
     let report = ask(json!({ "jmespath": "data.l" })).await.unwrap();
     assert_eq!((report.verdict, report.value), (Verdict::Match, Some(json!([1]))));
@@ -231,9 +231,8 @@ async fn an_expression_shows_its_value_or_where_it_failed() {
     let report = ask(json!({ "data.n": { "$gt": 2 } })).await.unwrap();
     assert_eq!(report.verdict, Verdict::NoMatch { why: "`data.n` fails `$gt`".into() });
     assert_eq!(report.value, None);
-    let refused =
-        ask(json!({ "jmespath": format!("@{}", " | [@,@]".repeat(26)) })).await.unwrap_err();
-    assert_eq!(failed(&refused), [("/filter/jmespath", "filter_too_costly")]);
+    let refused = ask(json!({ "jmespath": "lenght(data.l)" })).await.unwrap_err();
+    assert_eq!(failed(&refused), [("/filter/jmespath", "filter_invalid")]);
 }
 
 #[tokio::test]
@@ -252,25 +251,30 @@ async fn only_the_organization_itself_sees_its_events_and_so_often() {
     let nothing = || draft(json!([]));
     for (org, of, on, expected) in [
         (&other, nothing(), DryRunOn::Stored(stored), Err(Code::EventNotFound)),
-        (&other, nothing(), given(json!({})), Err(Code::EventInvalid)),
+        (&other, nothing(), given(&json!({})), Err(Code::EventInvalid)),
         (
             org,
             TransformOf::Saved(ResourceId::new("no").unwrap()),
-            given(json!({})),
+            given(&json!({})),
             Err(Code::ResourceNotFound),
         ),
-        (&OrgId::new("none").unwrap(), nothing(), given(json!({})), Err(Code::OrganizationUnknown)),
+        (
+            &OrgId::new("none").unwrap(),
+            nothing(),
+            given(&json!({})),
+            Err(Code::OrganizationUnknown),
+        ),
         (org, nothing(), DryRunOn::Stored(stored), Ok(())),
     ] {
         assert_eq!(code(engine.dry_run_transform(org, of, on).await), expected);
     }
     let unit = NewEvent::json("acme", "order.paid", &json!({})).unwrap().unit("us");
-    let ran = engine.dry_run_transform(org, nothing(), DryRunOn::Given(unit)).await;
+    let ran = engine.dry_run_transform(org, nothing(), DryRunOn::Given(Box::new(unit))).await;
     assert_eq!(code(ran), Err(Code::UnitUnknown));
     for left in [true, true, true, false] {
         let ran = engine.dry_run_transform(org, nothing(), DryRunOn::Stored(stored)).await;
         assert_eq!(ran.is_ok(), left);
     }
-    let refused = engine.dry_run_filter(org, asks(json!({})), given(json!({}))).await;
+    let refused = engine.dry_run_filter(org, asks(json!({})), given(&json!({}))).await;
     assert_eq!(refused.unwrap_err().code(), Code::TestsLimited);
 }

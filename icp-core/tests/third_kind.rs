@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a setup that fails is a test that fails")]
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use icp_core::Engine;
@@ -67,7 +68,7 @@ impl Spec for Color {
         Vec::new()
     }
 
-    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
+    fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)> {
         Vec::new()
     }
 

@@ -8,7 +8,7 @@ use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::lookup::{LookupSpec, Lookups};
 use icp_core::resource::Revision;
 use icp_core::time::Timestamp;
-use icp_core::transform::{Plan, Report, TransformContext, TransformError, Transformer};
+use icp_core::transform::{Plan, Report, TransformContext, TransformError, Transformer, Vars};
 use serde_json::json;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_232_700_123);
@@ -48,7 +48,11 @@ pub(crate) async fn run(
         event_type: &EventType::new("order.paid").unwrap(),
         received_at: NOW,
         attempt: 1,
+        integration: None,
+        vars: &Vars::default(),
         lookups: tables.view(None),
+        outlet: None,
+        measure: false,
     };
     transformer.run(plan, input.into(), &cx).await
 }

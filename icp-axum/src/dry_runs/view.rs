@@ -67,6 +67,8 @@ pub(super) struct FilterView {
     value: Option<Value>,
     /// Why the expression gave nothing.
     fault: Option<FilterFault>,
+    /// Whether it is judged before each attempt, and not when the event is published.
+    deferred: bool,
     /// What the filter was asked about: the event as filters see it.
     document: Value,
     /// How long the filter took, in microseconds.
@@ -113,6 +115,7 @@ impl From<FilterReport> for FilterView {
             why,
             value: report.value,
             fault: report.fault,
+            deferred: report.deferred,
             document: report.document,
             took_micros: micros(report.took),
         }

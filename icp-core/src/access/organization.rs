@@ -1,5 +1,6 @@
 //! Organizations and their units: the tenants of a host.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ impl Spec for OrganizationSpec {
         vec![Effect::Weight { weight: self.weight }]
     }
 
-    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
+    fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)> {
         Vec::new()
     }
 

@@ -4,11 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::condition;
 use super::dispatch::Work;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, Result};
 use crate::event::TraceContext;
+use crate::integration::filter::{Evaluation, Verdict};
 use crate::integration::retry::{Decision, Past, RetrySpec};
 use crate::integration::{
     Bound, Failure, Hint, IntegrationSpec, Judgement, OnFailure, Outgoing, Sent, order,
@@ -166,7 +168,7 @@ async fn attempt(
     progress: &Progress,
 ) -> Ending {
     let mut told = None;
-    let mut ending = match transformed(core, work, view, bound, now, &mut told).await {
+    let mut ending = match prepared(core, work, view, bound, now, &mut told).await {
         Ok(body) => sent(core, work, view, bound, body, now, progress).await,
         Err(ending) => *ending,
     };
@@ -176,8 +178,8 @@ async fn attempt(
     ending
 }
 
-/// The body to send, or how the attempt ends without one.
-async fn transformed(
+/// The body to send, or how the attempt ends without one. `told` is what programs said.
+async fn prepared(
     core: &Core,
     work: &Work,
     view: &OrgView,
@@ -186,6 +188,19 @@ async fn transformed(
     told: &mut Option<Transcript>,
 ) -> Result<Bytes, Box<Ending>> {
     let (event, integration) = (&work.event, &bound.integration);
+    if let Some(filter) = &integration.deferred {
+        match condition::judge(core, view, filter, event, work.delivery.tries).await {
+            Ok(Evaluation { verdict: Verdict::NoMatch { why }, .. }) => {
+                return Err(Box::new(skipped(work, now, "filtered", why)));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                *told = error.transcript();
+                let failure = unjudged(&error);
+                return Err(Box::new(failed(core, work, bound, failure, None, now, now).await));
+            }
+        }
+    }
     let Some(plan) = &integration.plan else { return Ok(event.body.clone()) };
     let outlet = core.outlet(&view.organization);
     let context = TransformContext {
@@ -205,7 +220,7 @@ async fn transformed(
             *told = report.transcript();
             match report.outcome {
                 Outcome::Value(body) => Ok(body),
-                Outcome::Dropped { reason } => Err(Box::new(skipped(work, now, reason))),
+                Outcome::Dropped { reason } => Err(Box::new(skipped(work, now, "dropped", reason))),
             }
         }
         Err(error) => {
@@ -354,10 +369,10 @@ fn retried(
     Ending { attempt: Some(attempt), next, block_lane_until }
 }
 
-fn skipped(work: &Work, started: Timestamp, reason: String) -> Ending {
+fn skipped(work: &Work, started: Timestamp, code: &str, reason: String) -> Ending {
     Ending {
         attempt: Some(record(work, AttemptOutcome::Skipped, started, None, Some(reason.clone()))),
-        next: Next::Skipped { reason: EndReason::new("dropped", reason) },
+        next: Next::Skipped { reason: EndReason::new(code, reason) },
         block_lane_until: None,
     }
 }
@@ -365,6 +380,12 @@ fn skipped(work: &Work, started: Timestamp, reason: String) -> Ending {
 fn untransformed(error: &TransformError) -> Failure {
     let hint = if error.retryable { Hint::Retry } else { Hint::Impossible };
     Failure { class: error.class(), message: error.to_string(), hint }
+}
+
+/// Whether the event is wanted is not known: it is neither sent nor passed over.
+fn unjudged(error: &TransformError) -> Failure {
+    let class = format!("filter_{}", error.code);
+    Failure { class, ..untransformed(error) }
 }
 
 fn record(

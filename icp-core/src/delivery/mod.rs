@@ -2,6 +2,7 @@
 
 pub(crate) mod attempt;
 mod cancel;
+pub(crate) mod condition;
 pub(crate) mod dispatch;
 pub mod health;
 mod lane;
@@ -118,7 +119,7 @@ pub struct Attempt {
 pub enum AttemptOutcome {
     /// The receiver took it.
     Delivered,
-    /// A transformation dropped it.
+    /// A transformation dropped it, or a deferred filter does not want it.
     Skipped,
     /// It failed; the class is stable, lower case with underscores.
     Failed(String),

@@ -22,7 +22,7 @@ pub enum DeliveryState {
     Dead,
     /// It was called off, or its integration is gone.
     Cancelled,
-    /// A transformation dropped it on purpose.
+    /// A transformation dropped it on purpose, or a deferred filter does not want it.
     Skipped,
     /// Its time was over before it could be delivered.
     Expired,
@@ -129,7 +129,7 @@ pub enum Next {
         /// Why.
         reason: EndReason,
     },
-    /// A transformation dropped it.
+    /// A transformation dropped it, or a deferred filter does not want it.
     Skipped {
         /// Why.
         reason: EndReason,

@@ -1,5 +1,6 @@
 //! What is configured for an event type.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -115,7 +116,7 @@ impl Spec for EventTypeSpec {
         Vec::new()
     }
 
-    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
+    fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)> {
         Vec::new()
     }
 

@@ -1,5 +1,6 @@
 //! What is configured for an integration, and what the engine makes of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Auth, AuthSpec};
-use super::filter::{CompiledFilter, Filter};
+use super::filter::{CompiledFilter, Condition, DeferredFilter, Filter};
 use super::pattern::{EventPattern, PatternSet};
 use super::retry::RetrySpec;
 use super::{Binding, Connector, Integration, OnFailure};
@@ -166,7 +167,7 @@ impl Spec for IntegrationSpec {
             violations.extend("", limit.validate("/rate_limit"));
         }
         if let Some(filter) = &self.filter {
-            violations.extend("", filter.compile("/filter").err().unwrap_or_default());
+            violations.extend("", filter.condition("/filter").err().unwrap_or_default());
         }
         if let Some(plan) = &self.transform {
             violations.extend("", transform_violations(plan, context.within));
@@ -209,12 +210,20 @@ impl Spec for IntegrationSpec {
         ]
     }
 
-    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
-        self.transform.iter().map(|plan| ("/transform", plan)).collect()
+    fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)> {
+        let transform = self.transform.iter().map(|plan| ("/transform", Cow::Borrowed(plan)));
+        let filter = self.filter.as_ref().and_then(Filter::plan);
+        transform.chain(filter.map(|plan| ("/filter", Cow::Owned(plan)))).collect()
     }
 
     fn compile(&self, context: &SpecContext<'_>) -> Result<Compiled> {
         let unusable = |violations| Error::violations(Code::ResourceInvalid, violations);
+        let condition = self.filter.as_ref().map(|filter| filter.condition("/filter"));
+        let (filter, deferred) = match condition.transpose().map_err(unusable)? {
+            None => (None, None),
+            Some(Condition::InPlace(filter)) => (Some(filter), None),
+            Some(Condition::Deferred(filter)) => (None, Some(filter)),
+        };
         Ok(Arc::new(CompiledIntegration {
             id: context.id.clone(),
             name: context.name.map(Arc::from),
@@ -223,12 +232,8 @@ impl Spec for IntegrationSpec {
             unit: self.unit.clone(),
             scope: self.scope,
             excluded_units: self.excluded_units.clone(),
-            filter: self
-                .filter
-                .as_ref()
-                .map(|f| f.compile("/filter"))
-                .transpose()
-                .map_err(unusable)?,
+            filter,
+            deferred,
             plan: self
                 .transform
                 .as_ref()
@@ -358,6 +363,8 @@ pub struct CompiledIntegration {
     pub excluded_units: BTreeSet<ResourceId>,
     /// The condition.
     pub filter: Option<CompiledFilter>,
+    /// The condition, where it is judged before each attempt: matching leaves it open.
+    pub deferred: Option<DeferredFilter>,
     /// The transformation.
     pub plan: Option<Plan>,
     /// The constants for its programs.

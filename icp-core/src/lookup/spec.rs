@@ -1,5 +1,6 @@
 //! What is configured for a lookup table.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::sync::Arc;
@@ -244,7 +245,7 @@ impl Spec for LookupSpec {
         Vec::new()
     }
 
-    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
+    fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)> {
         Vec::new()
     }
 

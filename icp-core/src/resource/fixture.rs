@@ -1,5 +1,6 @@
 //! A small kind, and a node that serves it, for the tests of this module.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl Spec for Note {
         Vec::new()
     }
 
-    fn plans(&self) -> Vec<(&'static str, &PlanSpec)> {
+    fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)> {
         Vec::new()
     }
 

@@ -1,6 +1,7 @@
 //! Kinds of resources: a typed spec each, registered once and then handled by name.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
@@ -57,7 +58,7 @@ pub trait Spec:
 
     /// The transformations in it, each with the pointer to it: they are checked by the engine's
     /// transformer before the spec is saved.
-    fn plans(&self) -> Vec<(&'static str, &PlanSpec)>;
+    fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)>;
 
     /// Makes what the index holds; secrets are sealed in `self`, and opened through `context`.
     ///

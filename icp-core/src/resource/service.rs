@@ -22,7 +22,7 @@ use super::{
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
 use crate::id::{IdSource, OrgId, ResourceId};
-use crate::integration::IntegrationSpec;
+use crate::integration::{IntegrationSpec, filter};
 use crate::notice::FAILING;
 use crate::store::{Page, PageQuery, Store};
 use crate::time::Clock;
@@ -458,6 +458,7 @@ impl Resources {
                     let message = format!("the programs could not be checked: {error}");
                     return Err(Error::new(Code::Overloaded, message));
                 }
+                let error = filter::told(error, "/spec/filter");
                 let pointer = error.pointer.as_deref().unwrap_or_default();
                 violations.add(pointer, error.class(), error.to_string());
             }

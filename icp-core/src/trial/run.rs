@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::curl::CurlCommand;
 use super::{EVENT_TYPE, Sample, TestOf, TestOutcome, TestReport, TestResponse};
-use crate::delivery::AttemptTimings;
+use crate::delivery::{AttemptTimings, condition};
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, Result, Violation};
 use crate::event::{self, Event, NewEvent, TraceContext};
 use crate::id::{DeliveryId, OrgId, ResourceId};
+use crate::integration::filter::{Evaluation, Verdict};
 use crate::integration::{
     Bound, CompiledIntegration, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason,
     Outgoing, Sent,
@@ -82,6 +83,8 @@ struct Trial {
     view: Arc<OrgView>,
     bound: Arc<Bound>,
     matching: Option<MatchReason>,
+    /// Why it is not known whether the integration takes the sample.
+    unjudged: Option<TransformError>,
     unmatched: bool,
 }
 
@@ -108,8 +111,18 @@ impl Trial {
             return Err(Error::new(Code::ResourceNotFound, message));
         };
         let bound = Arc::clone(bound.as_ref().map_err(Clone::clone)?);
-        let matching = if asked { index.would_match(&id, &event) } else { None };
-        Ok(Self { event, view, bound, matching, unmatched: sample.unmatched })
+        let mut matching = if asked { index.would_match(&id, &event) } else { None };
+        let mut unjudged = None;
+        if let Some(filter) = &bound.integration.deferred
+            && matching.as_ref().is_some_and(MatchReason::is_match)
+        {
+            match condition::judge(core, &view, filter, &event, 1).await {
+                Ok(Evaluation { verdict: Verdict::Match, .. }) => {}
+                Ok(judged) => matching = Some(judged.verdict.into()),
+                Err(error) => unjudged = Some(error),
+            }
+        }
+        Ok(Self { event, view, bound, matching, unjudged, unmatched: sample.unmatched })
     }
 
     fn report(&self) -> TestReport {
@@ -132,6 +145,9 @@ impl Trial {
         let taken = self.matching.as_ref().is_none_or(MatchReason::is_match);
         if !taken && !self.unmatched {
             return Err(TestOutcome::Unmatched);
+        }
+        if let Some(error) = &self.unjudged {
+            return Err(untransformed(format!("filter_{}", error.code), error.clone()));
         }
         transformed(core, &self.view, &self.bound, &self.event, 1, outlet).await
     }
@@ -243,13 +259,13 @@ fn made(ran: Result<Report, TransformError>) -> Result<Body, TestOutcome> {
             }
             Outcome::Dropped { reason } => Err(TestOutcome::Dropped { reason }),
         },
-        Err(error) => Err(TestOutcome::Untransformed {
-            class: error.class(),
-            message: error.message,
-            pointer: error.pointer,
-            origin: error.origin,
-        }),
+        Err(error) => Err(untransformed(error.class(), error)),
     }
+}
+
+fn untransformed(class: String, error: TransformError) -> TestOutcome {
+    let TransformError { message, pointer, origin, .. } = error;
+    TestOutcome::Untransformed { class, message, pointer, origin }
 }
 
 fn answered(report: TestReport, sent: Sent) -> TestReport {

@@ -11,7 +11,7 @@ use icp::id::{EventId, OrgId};
 use icp::lookup::Lookups;
 use icp::sandbox::{Limits, Sandbox};
 use icp::time::Timestamp;
-use icp::transform::{Plan, PlanSpec, Report as Done, TransformContext, Transformer};
+use icp::transform::{Plan, PlanSpec, Report as Done, TransformContext, Transformer, Vars};
 use serde_json::{Value, json};
 
 use crate::report::Report;
@@ -123,7 +123,11 @@ async fn call(by: &impl Transformer, org: &OrgId, plan: &Plan, input: &str) -> R
         event_type: &EventType::new("order.paid")?,
         received_at: Timestamp::from_millis(1_795_232_700_123),
         attempt: 1,
+        integration: None,
+        vars: &Vars::default(),
         lookups: lookups.view(None),
+        outlet: None,
+        measure: false,
     };
     by.run(plan, input.to_owned().into(), &cx).await.map_err(|error| error.to_string().into())
 }

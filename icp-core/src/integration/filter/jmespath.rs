@@ -30,7 +30,9 @@ impl Expression {
             Violation::new(at, Code::FilterInvalid.as_str(), told(&fault(text, &error)))
         })?;
         cost::admit(&ast).map_err(|refusal| match refusal {
-            cost::Refusal::Invalid(why) => Violation::new(at, Code::FilterInvalid.as_str(), why),
+            cost::Refusal::Invalid(why) | cost::Refusal::Foreign(why) => {
+                Violation::new(at, Code::FilterInvalid.as_str(), why)
+            }
             cost::Refusal::Costly(why) => Violation::new(at, Code::FilterTooCostly.as_str(), why),
         })?;
         Ok(Self { text: text.into(), ast: Arc::new(ast), runtime: Arc::new(Runtime::strict()) })
@@ -59,6 +61,16 @@ impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.text).finish()
     }
+}
+
+/// Whether `text` is refused in place only for what it may cost, or for functions that have no
+/// bound; one that is not parsed here may yet turn out to be wrong.
+pub(super) fn is_deferrable(text: &str) -> bool {
+    if guard(text).is_err() {
+        return true;
+    }
+    let Ok(ast) = jpx_core::parse(text) else { return false };
+    matches!(cost::admit(&ast), Err(cost::Refusal::Costly(_) | cost::Refusal::Foreign(_)))
 }
 
 // The parser recurses, so what it is given is bounded before it sees it.

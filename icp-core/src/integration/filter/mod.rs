@@ -1,14 +1,17 @@
 //! Filters: which events an integration wants, by what they hold.
 
 mod declarative;
+mod deferred;
 mod jmespath;
 
+pub use deferred::DeferredFilter;
+pub(crate) use deferred::told;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::document::pointer::child;
 use crate::error::{Code, Violation};
-use crate::transform::Position;
+use crate::transform::{PlanSpec, Position};
 
 /// A condition on the document `{id, type, org, unit, ordering_key, received_at, data}`.
 ///
@@ -20,7 +23,9 @@ use crate::transform::Position;
 /// 256 nodes, operands included.
 ///
 /// Or it is `{"jmespath": ".."}`: an expression that matches where its value is true in the
-/// sense of JMESPath, of at most 1 KiB and of a cost that is linear in the document.
+/// sense of JMESPath. Up to 1 KiB and of a cost that is linear in the document it is judged in
+/// place. In an integration any other is judged by the engine's transformer before each attempt, where
+/// that can run it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Filter(Map<String, Value>);
@@ -69,7 +74,42 @@ enum Rule {
     Jmespath(jmespath::Expression),
 }
 
+/// A filter of an integration, by where it is judged.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Condition {
+    /// When the event is matched.
+    InPlace(CompiledFilter),
+    /// Before each attempt.
+    Deferred(DeferredFilter),
+}
+
 impl Filter {
+    /// Compiles the filter of an integration, which stands at the pointer `at` in its resource.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile); an expression that is right is refused only where it is too
+    /// long for any program.
+    pub fn condition(&self, at: &str) -> Result<Condition, Vec<Violation>> {
+        let refused = match self.compile(at) {
+            Ok(filter) => return Ok(Condition::InPlace(filter)),
+            Err(refused) => refused,
+        };
+        let Some(text) = self.deferrable() else { return Err(refused) };
+        DeferredFilter::new(text, at).map(Condition::Deferred).map_err(|_| refused)
+    }
+
+    /// What the transformer is to check before the filter is saved.
+    pub(crate) fn plan(&self) -> Option<PlanSpec> {
+        self.deferrable().map(deferred::plan)
+    }
+
+    /// The expression, where it is right but not admitted in place.
+    fn deferrable(&self) -> Option<&str> {
+        let text = self.0.get("jmespath")?.as_str().filter(|_| self.0.len() == 1)?;
+        jmespath::is_deferrable(text).then_some(text)
+    }
+
     /// Compiles the filter, which stands at the pointer `at` in its resource.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::integration::CompiledIntegration;
 #[non_exhaustive]
 pub enum DryRunOn {
     /// A sample of the caller's own. When it is due or expires is not looked at.
-    Given(NewEvent),
+    Given(Box<NewEvent>),
     /// What the catalogue has as the sample of this type, or what its schema suggests.
     SampleOf(EventType),
     /// A stored event.
@@ -35,7 +35,7 @@ impl DryRunOn {
     /// The event, and its organization as it is now.
     async fn event(self, core: &Core, org: &OrgId) -> Result<(Event, Arc<OrgView>)> {
         let given = match self {
-            Self::Given(event) => event,
+            Self::Given(event) => *event,
             Self::SampleOf(event_type) => {
                 let sample = event_type::sample(core, org, &event_type).await?;
                 NewEvent::json(org.as_str(), event_type.as_str(), &sample.body)?

@@ -31,8 +31,13 @@ const FUNCTIONS: &[&str] = &[
     "values",
 ];
 
+/// The other functions of the language.
+const UNBOUNDED: &[&str] = &["join", "map", "max_by", "merge", "min_by", "sort", "sort_by"];
+
 pub(super) enum Refusal {
     Invalid(String),
+    /// It is right, and has no bound.
+    Foreign(String),
     Costly(String),
 }
 
@@ -141,9 +146,12 @@ fn bound(ast: &Ast, depth: usize) -> Result<Bound, Refusal> {
             let key = Line { slope: 0, fixed: text(&pair.key) };
             Ok(Bound { size: value.size.plus(key), work: value.work })
         }))?,
-        Ast::Function { name, args, .. } => function(name, sum(args.iter().map(sub))?)?,
+        Ast::Function { name, args, .. } => {
+            known(name)?;
+            function(name, sum(args.iter().map(sub))?)
+        }
         _ => {
-            return Err(Refusal::Invalid(
+            return Err(Refusal::Foreign(
                 "`let`, variables and `&` expressions are not available in filters".into(),
             ));
         }
@@ -165,20 +173,23 @@ fn sum(parts: impl Iterator<Item = Result<Bound, Refusal>>) -> Result<Bound, Ref
     })
 }
 
-fn function(name: &str, args: Bound) -> Result<Bound, Refusal> {
-    if !FUNCTIONS.contains(&name) {
-        let hint = crate::document::pointer::nearest(name, FUNCTIONS);
-        return Err(Refusal::Invalid(format!(
-            "function {name:.32?} is not available in filters{hint}"
-        )));
+fn known(name: &str) -> Result<(), Refusal> {
+    if FUNCTIONS.contains(&name) {
+        return Ok(());
     }
+    let hint = crate::document::pointer::nearest(name, FUNCTIONS);
+    let why = format!("function {name:.32?} is not available in filters{hint}");
+    Err(if UNBOUNDED.contains(&name) { Refusal::Foreign(why) } else { Refusal::Invalid(why) })
+}
+
+fn function(name: &str, args: Bound) -> Bound {
     let size = match name {
         // A control character of one byte is written as six.
         "to_string" => args.size.times(6),
         "keys" | "max" | "min" | "not_null" | "reverse" | "to_array" | "values" => args.size,
         _ => ONE,
     };
-    Ok(Bound { size, work: args.work.plus(args.size).plus(size) })
+    Bound { size, work: args.work.plus(args.size).plus(size) }
 }
 
 // What is borrowed from the document is not copied on the way.
