@@ -4,13 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::condition;
 use super::dispatch::Work;
+use super::prepare;
 use super::{Attempt, AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
 use crate::error::{Code, Error, Result};
 use crate::event::TraceContext;
-use crate::integration::filter::{Evaluation, Verdict};
 use crate::integration::retry::{Decision, Past, RetrySpec};
 use crate::integration::{
     Bound, Failure, Hint, IntegrationSpec, Judgement, OnFailure, Outgoing, Sent, order,
@@ -18,7 +17,6 @@ use crate::integration::{
 use crate::notice;
 use crate::resource::Spec;
 use crate::time::Timestamp;
-use crate::transform::{Outcome, Transcript, TransformContext, TransformError};
 
 /// Why an integration is switched off whose receiver answers 410.
 const GONE: &str = "gone";
@@ -168,7 +166,7 @@ async fn attempt(
     progress: &Progress,
 ) -> Ending {
     let mut told = None;
-    let mut ending = match prepared(core, work, view, bound, now, &mut told).await {
+    let mut ending = match prepare::body(core, work, view, bound, now, &mut told).await {
         Ok(body) => sent(core, work, view, bound, body, now, progress).await,
         Err(ending) => *ending,
     };
@@ -176,59 +174,6 @@ async fn attempt(
         attempt.transcript = told.map(Arc::new);
     }
     ending
-}
-
-/// The body to send, or how the attempt ends without one. `told` is what programs said.
-async fn prepared(
-    core: &Core,
-    work: &Work,
-    view: &OrgView,
-    bound: &Bound,
-    now: Timestamp,
-    told: &mut Option<Transcript>,
-) -> Result<Bytes, Box<Ending>> {
-    let (event, integration) = (&work.event, &bound.integration);
-    if let Some(filter) = &integration.deferred {
-        match condition::judge(core, view, filter, event, work.delivery.tries).await {
-            Ok(Evaluation { verdict: Verdict::NoMatch { why }, .. }) => {
-                return Err(Box::new(skipped(work, now, "filtered", why)));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                *told = error.transcript();
-                let failure = unjudged(&error);
-                return Err(Box::new(failed(core, work, bound, failure, None, now, now).await));
-            }
-        }
-    }
-    let Some(plan) = &integration.plan else { return Ok(event.body.clone()) };
-    let outlet = core.outlet(&view.organization);
-    let context = TransformContext {
-        org: &event.org,
-        event: event.id,
-        event_type: &event.event_type,
-        received_at: event.received_at,
-        attempt: work.delivery.tries,
-        integration: Some(integration.addressee()),
-        vars: &integration.vars,
-        lookups: view.lookups.view(event.unit.as_ref()),
-        outlet: outlet.as_ref(),
-        measure: false,
-    };
-    match core.transformer.run(plan, event.body.clone(), &context).await {
-        Ok(report) => {
-            *told = report.transcript();
-            match report.outcome {
-                Outcome::Value(body) => Ok(body),
-                Outcome::Dropped { reason } => Err(Box::new(skipped(work, now, "dropped", reason))),
-            }
-        }
-        Err(error) => {
-            *told = error.transcript();
-            let failure = untransformed(&error);
-            Err(Box::new(failed(core, work, bound, failure, None, now, now).await))
-        }
-    }
 }
 
 async fn sent(
@@ -324,7 +269,7 @@ async fn switch_off(core: &Core, work: &Work, view: &OrgView, bound: &Bound) -> 
 }
 
 /// The ending of a failed try: by the retry policy, then by what is due to those behind it.
-async fn failed(
+pub(super) async fn failed(
     core: &Core,
     work: &Work,
     bound: &Bound,
@@ -369,26 +314,7 @@ fn retried(
     Ending { attempt: Some(attempt), next, block_lane_until }
 }
 
-fn skipped(work: &Work, started: Timestamp, code: &str, reason: String) -> Ending {
-    Ending {
-        attempt: Some(record(work, AttemptOutcome::Skipped, started, None, Some(reason.clone()))),
-        next: Next::Skipped { reason: EndReason::new(code, reason) },
-        block_lane_until: None,
-    }
-}
-
-fn untransformed(error: &TransformError) -> Failure {
-    let hint = if error.retryable { Hint::Retry } else { Hint::Impossible };
-    Failure { class: error.class(), message: error.to_string(), hint }
-}
-
-/// Whether the event is wanted is not known: it is neither sent nor passed over.
-fn unjudged(error: &TransformError) -> Failure {
-    let class = format!("filter_{}", error.code);
-    Failure { class, ..untransformed(error) }
-}
-
-fn record(
+pub(super) fn record(
     work: &Work,
     outcome: AttemptOutcome,
     started_at: Timestamp,

@@ -6,6 +6,7 @@ pub(crate) mod condition;
 pub(crate) mod dispatch;
 pub mod health;
 mod lane;
+mod prepare;
 pub(crate) mod room;
 pub(crate) mod settle;
 mod sight;

@@ -1,0 +1,86 @@
+//! What comes before an attempt sends anything: the condition that matching left open, and the
+//! transformation.
+
+use bytes::Bytes;
+
+use super::attempt::{Ending, failed, record};
+use super::condition;
+use super::dispatch::Work;
+use super::{AttemptOutcome, EndReason, Next};
+use crate::engine::core::{Core, OrgView};
+use crate::integration::filter::{Evaluation, Verdict};
+use crate::integration::{Bound, Failure, Hint};
+use crate::time::Timestamp;
+use crate::transform::{Outcome, Transcript, TransformContext, TransformError};
+
+/// The body to send, or how the attempt ends without one. `told` is what programs said.
+pub(super) async fn body(
+    core: &Core,
+    work: &Work,
+    view: &OrgView,
+    bound: &Bound,
+    now: Timestamp,
+    told: &mut Option<Transcript>,
+) -> Result<Bytes, Box<Ending>> {
+    let (event, integration) = (&work.event, &bound.integration);
+    if let Some(filter) = &integration.deferred {
+        match condition::judge(core, view, filter, event, work.delivery.tries).await {
+            Ok(Evaluation { verdict: Verdict::NoMatch { why }, .. }) => {
+                return Err(Box::new(skipped(work, now, "filtered", why)));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                *told = error.transcript();
+                let failure = unjudged(&error);
+                return Err(Box::new(failed(core, work, bound, failure, None, now, now).await));
+            }
+        }
+    }
+    let Some(plan) = &integration.plan else { return Ok(event.body.clone()) };
+    let outlet = core.outlet(&view.organization);
+    let context = TransformContext {
+        org: &event.org,
+        event: event.id,
+        event_type: &event.event_type,
+        received_at: event.received_at,
+        attempt: work.delivery.tries,
+        integration: Some(integration.addressee()),
+        vars: &integration.vars,
+        lookups: view.lookups.view(event.unit.as_ref()),
+        outlet: outlet.as_ref(),
+        measure: false,
+    };
+    match core.transformer.run(plan, event.body.clone(), &context).await {
+        Ok(report) => {
+            *told = report.transcript();
+            match report.outcome {
+                Outcome::Value(body) => Ok(body),
+                Outcome::Dropped { reason } => Err(Box::new(skipped(work, now, "dropped", reason))),
+            }
+        }
+        Err(error) => {
+            *told = error.transcript();
+            let failure = untransformed(&error);
+            Err(Box::new(failed(core, work, bound, failure, None, now, now).await))
+        }
+    }
+}
+
+fn skipped(work: &Work, started: Timestamp, code: &str, reason: String) -> Ending {
+    Ending {
+        attempt: Some(record(work, AttemptOutcome::Skipped, started, None, Some(reason.clone()))),
+        next: Next::Skipped { reason: EndReason::new(code, reason) },
+        block_lane_until: None,
+    }
+}
+
+fn untransformed(error: &TransformError) -> Failure {
+    let hint = if error.retryable { Hint::Retry } else { Hint::Impossible };
+    Failure { class: error.class(), message: error.to_string(), hint }
+}
+
+/// Whether the event is wanted is not known: it is neither sent nor passed over.
+fn unjudged(error: &TransformError) -> Failure {
+    let class = format!("filter_{}", error.code);
+    Failure { class, ..untransformed(error) }
+}
