@@ -147,7 +147,7 @@ fn an_orphan_ends() {
     let scene = json!({
         "org": "acme", "event": EventId::from_bytes([7; 16]).to_string(), "event_type": "a.b",
         "received_at": "2026-11-21T03:45:00.123Z", "attempt": 1,
-        "integration": null, "vars": {},
+        "integration": null, "vars": {}, "measure": false,
     });
     let input = child.stdin.as_mut().unwrap();
     for bytes in [

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::document::pointer::child;
+use crate::resource::escape;
 
 /// The most operations of a difference.
 pub const MAX_CHANGES: usize = 1_000;
@@ -56,26 +56,34 @@ impl Changes {
     /// those that all begin or end with; `1` and `1.0` are two values.
     #[must_use]
     pub fn between(before: &Value, after: &Value) -> Self {
-        let mut search = Search { found: Vec::new(), bytes: MAX_CHANGED_BYTES };
-        let complete = search.values("", before, after).is_some();
+        let mut search = Search { found: Vec::new(), bytes: MAX_CHANGED_BYTES, place: Vec::new() };
+        let complete = search.values(before, after).is_some();
         Self { operations: search.found, complete }
     }
 }
 
 /// Answers `None` where there is no room for more.
-struct Search {
+struct Search<'a> {
     found: Vec<Change>,
     bytes: usize,
+    /// Where it is. Written out only where something differs: a path can be as long as a document.
+    place: Vec<Token<'a>>,
 }
 
-impl Search {
-    fn values(&mut self, at: &str, before: &Value, after: &Value) -> Option<()> {
+#[derive(Clone, Copy)]
+enum Token<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> Search<'a> {
+    fn values(&mut self, before: &'a Value, after: &'a Value) -> Option<()> {
         match (before, after) {
-            (Value::Object(before), Value::Object(after)) => self.objects(at, before, after),
-            (Value::Array(before), Value::Array(after)) => self.arrays(at, before, after),
+            (Value::Object(before), Value::Object(after)) => self.objects(before, after),
+            (Value::Array(before), Value::Array(after)) => self.arrays(before, after),
             (before, after) if before == after => Some(()),
             (_, after) => {
-                let (path, value) = (self.path(at)?, self.value(after)?);
+                let (path, value) = (self.path()?, self.value(after)?);
                 self.push(Change::Replace { path, value })
             }
         }
@@ -83,47 +91,52 @@ impl Search {
 
     fn objects(
         &mut self,
-        at: &str,
-        before: &Map<String, Value>,
-        after: &Map<String, Value>,
+        before: &'a Map<String, Value>,
+        after: &'a Map<String, Value>,
     ) -> Option<()> {
         for (name, value) in before {
-            let place = child(at, name);
-            match after.get(name) {
-                Some(now) => self.values(&place, value, now)?,
-                None => self.remove(&place)?,
-            }
+            self.at(Token::Key(name), |search| match after.get(name) {
+                Some(now) => search.values(value, now),
+                None => search.remove(),
+            })?;
         }
-        let new = after.iter().filter(|(name, _)| !before.contains_key(*name));
-        new.map(|(name, value)| self.add(&child(at, name), value)).collect()
+        let mut new = after.iter().filter(|(name, _)| !before.contains_key(*name));
+        new.try_for_each(|(name, value)| self.at(Token::Key(name), |search| search.add(value)))
     }
 
-    fn arrays(&mut self, at: &str, before: &[Value], after: &[Value]) -> Option<()> {
+    fn arrays(&mut self, before: &'a [Value], after: &'a [Value]) -> Option<()> {
         let (first, last) = match before.len() == after.len() {
             true => (0, 0),
             false => alike(before, after),
         };
-        let (old, new) =
-            (before.get(first..before.len() - last)?, after.get(first..after.len() - last)?);
+        let old = before.get(first..before.len() - last)?;
+        let new = after.get(first..after.len() - last)?;
         for (index, (value, now)) in old.iter().zip(new).enumerate() {
-            self.values(&child(at, first + index), value, now)?;
+            self.at(Token::Index(first + index), |search| search.values(value, now))?;
         }
         for index in (new.len()..old.len()).rev() {
-            self.remove(&child(at, first + index))?;
+            self.at(Token::Index(first + index), Self::remove)?;
         }
         for (index, value) in new.iter().enumerate().skip(old.len()) {
-            self.add(&child(at, first + index), value)?;
+            self.at(Token::Index(first + index), |search| search.add(value))?;
         }
         Some(())
     }
 
-    fn add(&mut self, at: &str, value: &Value) -> Option<()> {
-        let (path, value) = (self.path(at)?, self.value(value)?);
+    fn at(&mut self, token: Token<'a>, look: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
+        self.place.push(token);
+        let went = look(self);
+        self.place.pop();
+        went
+    }
+
+    fn add(&mut self, value: &Value) -> Option<()> {
+        let (path, value) = (self.path()?, self.value(value)?);
         self.push(Change::Add { path, value })
     }
 
-    fn remove(&mut self, at: &str) -> Option<()> {
-        let path = self.path(at)?;
+    fn remove(&mut self) -> Option<()> {
+        let path = self.path()?;
         self.push(Change::Remove { path })
     }
 
@@ -132,9 +145,20 @@ impl Search {
         room.then(|| self.found.push(change))
     }
 
-    fn path(&mut self, at: &str) -> Option<String> {
-        self.bytes = self.bytes.checked_sub(at.len())?;
-        Some(at.to_owned())
+    fn path(&mut self) -> Option<String> {
+        let mut path = String::new();
+        for token in &self.place {
+            path.push('/');
+            match token {
+                Token::Key(name) => path.push_str(&escape(name)),
+                Token::Index(index) => path.push_str(&index.to_string()),
+            }
+            if path.len() > self.bytes {
+                return None;
+            }
+        }
+        self.bytes -= path.len();
+        Some(path)
     }
 
     fn value(&mut self, value: &Value) -> Option<Value> {
@@ -202,6 +226,17 @@ mod tests {
         let long = "x".repeat(MAX_CHANGED_BYTES);
         let found = Changes::between(&json!({"a": 1, "b": 1}), &json!({"a": 2, "b": long}));
         assert_eq!((found.operations.len(), found.complete), (1, false));
+    }
+
+    #[test]
+    fn a_long_way_to_many_values_costs_no_more_than_a_short_one() {
+        let deep = |last: u32| {
+            let items: Vec<_> = (0..50_000).map(|n| json!(n)).chain([json!(last)]).collect();
+            (0..100).fold(json!(items), |inner, _| json!({ "k".repeat(8_000): inner }))
+        };
+        let found = Changes::between(&deep(0), &deep(1));
+        assert_eq!((found.operations.len(), found.complete), (0, false));
+        assert!(Changes::between(&deep(0), &deep(0)).complete);
     }
 
     fn document() -> impl Strategy<Value = Value> {
