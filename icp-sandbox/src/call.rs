@@ -87,7 +87,7 @@ impl Scene {
             integration: cx
                 .integration
                 .map(|of| Integration { id: of.id.clone(), name: of.name.map(str::to_owned) }),
-            vars: cx.vars.clone(),
+            vars: cx.vars.cloned().unwrap_or_default(),
             measure: cx.measure,
         }
     }

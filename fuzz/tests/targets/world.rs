@@ -8,7 +8,7 @@ use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::lookup::{LookupSpec, Lookups};
 use icp_core::resource::Revision;
 use icp_core::time::Timestamp;
-use icp_core::transform::{Plan, Report, TransformContext, TransformError, Transformer, Vars};
+use icp_core::transform::{Plan, Report, TransformContext, TransformError, Transformer};
 use serde_json::json;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_232_700_123);
@@ -42,18 +42,14 @@ pub(crate) async fn run(
     input: Vec<u8>,
     tables: &Lookups,
 ) -> Result<Report, TransformError> {
-    let cx = TransformContext {
-        org: &org(),
-        event: EventId::from_bytes([7; 16]),
-        event_type: &EventType::new("order.paid").unwrap(),
-        received_at: NOW,
-        attempt: 1,
-        integration: None,
-        vars: &Vars::default(),
-        lookups: tables.view(None),
-        outlet: None,
-        measure: false,
-    };
+    let (org, event_type) = (org(), EventType::new("order.paid").unwrap());
+    let cx = TransformContext::new(
+        &org,
+        EventId::from_bytes([7; 16]),
+        &event_type,
+        NOW,
+        tables.view(None),
+    );
     transformer.run(plan, input.into(), &cx).await
 }
 

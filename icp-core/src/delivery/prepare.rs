@@ -39,16 +39,11 @@ pub(super) async fn body(
     let Some(plan) = &integration.plan else { return Ok(event.body.clone()) };
     let outlet = core.outlet(&view.organization);
     let context = TransformContext {
-        org: &event.org,
-        event: event.id,
-        event_type: &event.event_type,
-        received_at: event.received_at,
         attempt: work.delivery.tries,
         integration: Some(integration.addressee()),
-        vars: &integration.vars,
-        lookups: view.lookups.view(event.unit.as_ref()),
+        vars: Some(&integration.vars),
         outlet: outlet.as_ref(),
-        measure: false,
+        ..TransformContext::of(event, view.lookups.view(event.unit.as_ref()))
     };
     match core.transformer.run(plan, event.body.clone(), &context).await {
         Ok(report) => {

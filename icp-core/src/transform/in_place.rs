@@ -134,23 +134,20 @@ mod tests {
     use crate::id::{EventId, OrgId};
     use crate::lookup::Lookups;
     use crate::time::Timestamp;
-    use crate::transform::{PlanSpec, Vars};
+    use crate::transform::PlanSpec;
 
     async fn transform(spec: Value, input: impl Into<Bytes>) -> Result<Report, TransformError> {
         let spec: PlanSpec = serde_json::from_value(spec).unwrap();
         let tables = Lookups::default();
-        let cx = TransformContext {
-            org: &OrgId::new("acme").unwrap(),
-            event: EventId::from_bytes([7; 16]),
-            event_type: &EventType::new("order.paid").unwrap(),
-            received_at: Timestamp::EPOCH,
-            attempt: 1,
-            integration: None,
-            vars: &Vars::default(),
-            lookups: tables.view(None),
-            outlet: None,
-            measure: false,
-        };
+        let org = OrgId::new("acme").unwrap();
+        let event_type = EventType::new("order.paid").unwrap();
+        let cx = TransformContext::new(
+            &org,
+            EventId::from_bytes([7; 16]),
+            &event_type,
+            Timestamp::EPOCH,
+            tables.view(None),
+        );
         InPlace.run(&spec.compile("/transform").unwrap(), input.into(), &cx).await
     }
 

@@ -28,7 +28,7 @@ pub use plan::{MAX_STEPS, Plan, PlanSpec, Step, StepSpec};
 pub use program::{Language, Program, ProgramSpec, SchemaSpec};
 pub use vars::Vars;
 
-use crate::event::EventType;
+use crate::event::{Event, EventType};
 use crate::id::{EventId, OrgId, ResourceId};
 use crate::lookup::LookupView;
 use crate::time::Timestamp;
@@ -81,14 +81,45 @@ pub struct TransformContext<'a> {
     pub attempt: u32,
     /// The integration that it goes to; none where a plan is tried by itself.
     pub integration: Option<Addressee<'a>>,
-    /// The constants of the integration.
-    pub vars: &'a Vars,
+    /// The constants of the integration, where it has any.
+    pub vars: Option<&'a Vars>,
     /// The lookup tables of the organization, as the event's unit sees them.
     pub lookups: LookupView<'a>,
     /// How the requests of programs are sent; none where the organization's may send none.
     pub outlet: Option<&'a Outlet>,
     /// Whether to find out what the programs hold in memory; that takes time of its own.
     pub measure: bool,
+}
+
+impl<'a> TransformContext<'a> {
+    /// The first attempt for an event that goes to no integration, whose programs send nothing.
+    #[must_use]
+    pub fn new(
+        org: &'a OrgId,
+        event: EventId,
+        event_type: &'a EventType,
+        received_at: Timestamp,
+        lookups: LookupView<'a>,
+    ) -> Self {
+        Self {
+            org,
+            event,
+            event_type,
+            received_at,
+            attempt: 1,
+            integration: None,
+            vars: None,
+            lookups,
+            outlet: None,
+            measure: false,
+        }
+    }
+
+    /// As [`new`](Self::new), of a stored event.
+    #[must_use]
+    pub fn of(event: &'a Event, lookups: LookupView<'a>) -> Self {
+        Self::new(&event.org, event.id, &event.event_type, event.received_at, lookups)
+    }
 }
 
 /// An integration as its programs know it.

@@ -16,7 +16,7 @@ use crate::integration::{
     Bound, CompiledIntegration, Failure, Hint, IntegrationSpec, Judgement, MatchIndex, MatchReason,
     Outgoing, Sent,
 };
-use crate::transform::{Outcome, Outlet, Plan, Report, TransformContext, TransformError, Vars};
+use crate::transform::{Outcome, Outlet, Plan, Report, TransformContext, TransformError};
 
 /// Makes one test delivery.
 pub(crate) async fn test(
@@ -235,18 +235,13 @@ pub(super) async fn run_plan(
     attempt: u32,
     scene: Scene<'_>,
 ) -> Result<Report, TransformError> {
-    let none = Vars::default();
     let context = TransformContext {
-        org: &event.org,
-        event: event.id,
-        event_type: &event.event_type,
-        received_at: event.received_at,
         attempt,
         integration: scene.integration.map(CompiledIntegration::addressee),
-        vars: scene.integration.map_or(&none, |integration| &integration.vars),
-        lookups: scene.view.lookups.view(event.unit.as_ref()),
+        vars: scene.integration.map(|integration| &integration.vars),
         outlet: scene.outlet,
         measure: true,
+        ..TransformContext::of(event, scene.view.lookups.view(event.unit.as_ref()))
     };
     core.transformer.run(plan, event.body.clone(), &context).await
 }

@@ -16,7 +16,7 @@ use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId};
 use icp_core::lookup::Lookups;
 use icp_core::time::Timestamp;
-use icp_core::transform::{PlanSpec, TransformContext, Transformer, Vars};
+use icp_core::transform::{PlanSpec, TransformContext, Transformer};
 use icp_sandbox::{Limits, Sandbox, worker};
 use libtest_mimic::{Arguments, Trial};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -181,18 +181,14 @@ async fn code_of(sandbox: &Sandbox, name: &str, source: &str) -> Result<(), &'st
     let plan = serde_json::from_value::<PlanSpec>(spec).unwrap().compile("/transform").unwrap();
     let org = OrgId::new(name).unwrap();
     let lookups = Lookups::default();
-    let cx = TransformContext {
-        org: &org,
-        event: EventId::from_bytes([7; 16]),
-        event_type: &EventType::new("order.paid").unwrap(),
-        received_at: Timestamp::EPOCH,
-        attempt: 1,
-        integration: None,
-        vars: &Vars::default(),
-        lookups: lookups.view(None),
-        outlet: None,
-        measure: true,
-    };
+    let event_type = EventType::new("order.paid").unwrap();
+    let cx = TransformContext::new(
+        &org,
+        EventId::from_bytes([7; 16]),
+        &event_type,
+        Timestamp::EPOCH,
+        lookups.view(None),
+    );
     sandbox.run(&plan, "{}".into(), &cx).await.map(drop).map_err(|error| error.code)
 }
 

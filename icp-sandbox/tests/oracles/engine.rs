@@ -5,7 +5,7 @@ use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId};
 use icp_core::lookup::Lookups;
 use icp_core::time::Timestamp;
-use icp_core::transform::{Language, Outcome, Plan, PlanSpec, TransformContext, Transformer, Vars};
+use icp_core::transform::{Language, Outcome, Plan, PlanSpec, TransformContext, Transformer};
 use icp_sandbox::{Limits, Sandbox};
 use serde_json::{Map, Value, json};
 
@@ -36,18 +36,13 @@ impl Engine {
     }
 
     pub(crate) async fn end(&self, case: &Case) -> End {
-        let cx = TransformContext {
-            org: &self.org,
-            event: EventId::from_bytes([7; 16]),
-            event_type: &self.event_type,
-            received_at: Timestamp::from_millis(1_795_232_700_123),
-            attempt: 1,
-            integration: None,
-            vars: &Vars::default(),
-            lookups: self.tables.view(None),
-            outlet: None,
-            measure: false,
-        };
+        let cx = TransformContext::new(
+            &self.org,
+            EventId::from_bytes([7; 16]),
+            &self.event_type,
+            Timestamp::from_millis(1_795_232_700_123),
+            self.tables.view(None),
+        );
         let plan = self.plan(&case.program);
         let ran = self.sandbox.run(&plan, case.input.to_string().into(), &cx);
         let schema = self.language == Language::JsonSchema;

@@ -6,9 +6,7 @@ use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::lookup::{LookupSpec, Lookups};
 use icp_core::time::Timestamp;
-use icp_core::transform::{
-    Outcome, Plan, PlanSpec, TransformContext, TransformError, Transformer, Vars,
-};
+use icp_core::transform::{Outcome, Plan, PlanSpec, TransformContext, TransformError, Transformer};
 use icp_sandbox::Sandbox;
 use serde_json::{Value, json};
 
@@ -139,18 +137,14 @@ async fn outcome(
     input: &str,
     tables: &Lookups,
 ) -> Result<Outcome, TransformError> {
-    let cx = TransformContext {
+    let event_type = EventType::new("order.paid").unwrap();
+    let cx = TransformContext::new(
         org,
-        event: EventId::from_bytes([7; 16]),
-        event_type: &EventType::new("order.paid").unwrap(),
-        received_at: Timestamp::from_millis(RECEIVED),
-        attempt: 1,
-        integration: None,
-        vars: &Vars::default(),
-        lookups: tables.view(None),
-        outlet: None,
-        measure: false,
-    };
+        EventId::from_bytes([7; 16]),
+        &event_type,
+        Timestamp::from_millis(RECEIVED),
+        tables.view(None),
+    );
     Ok(sandbox.run(plan, input.to_owned().into(), &cx).await?.outcome)
 }
 

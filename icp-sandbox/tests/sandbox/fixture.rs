@@ -92,7 +92,7 @@ pub(crate) async fn report_through(
             id: &ResourceId::new("int_1").unwrap(),
             name: Some("Orders"),
         }),
-        vars: &serde_json::from_value(vars).unwrap(),
+        vars: Some(&serde_json::from_value(vars).unwrap()),
         lookups: tables.view(None),
         outlet,
         measure: true,

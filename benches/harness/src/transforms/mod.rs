@@ -11,7 +11,7 @@ use icp::id::{EventId, OrgId};
 use icp::lookup::Lookups;
 use icp::sandbox::{Limits, Sandbox};
 use icp::time::Timestamp;
-use icp::transform::{Plan, PlanSpec, Report as Done, TransformContext, Transformer, Vars};
+use icp::transform::{Plan, PlanSpec, Report as Done, TransformContext, Transformer};
 use serde_json::{Value, json};
 
 use crate::report::Report;
@@ -117,18 +117,14 @@ fn javascript(source: &str) -> Result<Plan> {
 /// Runs a plan for an organization.
 async fn call(by: &impl Transformer, org: &OrgId, plan: &Plan, input: &str) -> Result<Done> {
     let lookups = Lookups::default();
-    let cx = TransformContext {
+    let event_type = EventType::new("order.paid")?;
+    let cx = TransformContext::new(
         org,
-        event: EventId::from_bytes([7; 16]),
-        event_type: &EventType::new("order.paid")?,
-        received_at: Timestamp::from_millis(1_795_232_700_123),
-        attempt: 1,
-        integration: None,
-        vars: &Vars::default(),
-        lookups: lookups.view(None),
-        outlet: None,
-        measure: false,
-    };
+        EventId::from_bytes([7; 16]),
+        &event_type,
+        Timestamp::from_millis(1_795_232_700_123),
+        lookups.view(None),
+    );
     by.run(plan, input.to_owned().into(), &cx).await.map_err(|error| error.to_string().into())
 }
 

@@ -100,6 +100,10 @@ impl Compiler {
                     &place,
                     format!("unknown operator {name:.32?} here{}", nearest(name, GROUPS)),
                 ),
+                "jmespath" => self.refuse(
+                    &place,
+                    "an expression is the whole filter; a field of the payload is `data.jmespath`",
+                ),
                 path => match Path::parse(path) {
                     Ok(path) => self.field(&path, value, &place, depth + 1),
                     Err(error) => self.refuse(&place, error.to_string()),
@@ -351,6 +355,7 @@ mod tests {
             (json!({"$or": []}), "/f/$or", "at least one"),
             (json!({"a": {"$gt": true}}), "/f/a/$gt", "a number or a string"),
             (json!({"a..b": 1}), "/f/a..b", "malformed"),
+            (json!({"$or": [{"jmespath": "data.n"}]}), "/f/$or/0/jmespath", "the whole filter"),
         ] {
             let list = compile(spec.as_object().unwrap(), "/f").unwrap_err();
             assert_eq!(list[0].pointer, pointer);
