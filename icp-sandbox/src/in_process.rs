@@ -138,6 +138,7 @@ fn serve(limits: &Limits, questions: &Receiver<Question>) {
         *caller.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(service);
         // Who asked may have stopped waiting.
         let _ = reply.send(runner.take(ask, body));
+        runner.rest();
         *caller.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -9,7 +9,7 @@ use icp_core::transform::{Applied, Limits, Plan, PlanSpec, Step, TransformError}
 
 use crate::call::{Answer, Ask, Failure, Notes, Scene};
 use crate::desk::Desk;
-use crate::engine::{self, Compiled, Deadline, Made, Run};
+use crate::engine::{self, Compiled, Deadline, Made, Run, Spare};
 use crate::host::Host;
 use crate::payload::{self, Payload};
 
@@ -22,6 +22,7 @@ pub(crate) struct Runner {
     limits: Limits,
     slots: Vec<Slot>,
     desk: Arc<Desk>,
+    spare: Spare,
 }
 
 /// A plan; compiled when it is first run.
@@ -43,7 +44,13 @@ pub(crate) type Answered = (Answer, Vec<u8>);
 impl Runner {
     /// A runner without plans, whose programs ask `host`.
     pub(crate) fn new(host: Arc<dyn Host>) -> Self {
-        Self { limits: Limits::default(), slots: Vec::new(), desk: Arc::new(Desk::new(host)) }
+        let desk = Arc::new(Desk::new(host));
+        Self { limits: Limits::default(), slots: Vec::new(), desk, spare: Spare::default() }
+    }
+
+    /// Prepares for the next call, after the answer of the last one is on its way.
+    pub(crate) fn rest(&self) {
+        self.spare.renew(&self.limits);
     }
 
     /// Does what is asked.
@@ -107,8 +114,8 @@ impl Runner {
         let deadline = Deadline::begin(&self.limits);
         let mut notes = Notes::default();
         let went = self.compiled(slot).and_then(|compiled| {
-            let (limits, desk) = (&self.limits, &self.desk);
-            let run = Run { limits, scene, deadline, desk, notes: &mut notes };
+            let (limits, desk, spare) = (&self.limits, &self.desk, &self.spare);
+            let run = Run { limits, scene, deadline, desk, spare, notes: &mut notes };
             compiled.run(input, run)
         });
         notes.cpu_micros = deadline.used_micros();

@@ -8,6 +8,7 @@ mod schema;
 
 use std::sync::Arc;
 
+pub(crate) use self::javascript::Spare;
 use icp_core::transform::{Language, Limits, Origin, Position, Program, TransformError};
 use serde_json::{Value, json};
 
@@ -40,6 +41,7 @@ pub(crate) struct Run<'a> {
     pub(crate) scene: &'a Scene,
     pub(crate) deadline: Deadline,
     pub(crate) desk: &'a Arc<Desk>,
+    pub(crate) spare: &'a Spare,
     pub(crate) notes: &'a mut Notes,
 }
 

@@ -82,6 +82,7 @@ fn serve() -> io::Result<()> {
     while let Some(asked) = frame::read(&mut io::stdin())? {
         if let Some((answer, body)) = runner.take(asked.head()?, asked.body) {
             frame::write(&mut io::stdout(), &answer, &body)?;
+            runner.rest();
         }
     }
     Ok(())

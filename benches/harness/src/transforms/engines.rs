@@ -42,15 +42,24 @@ pub(crate) async fn run(report: &mut Report, n: f64) -> Result<()> {
         report.goal(Goal::at_most(format!("transforms: {what}, CPU in N"), cpu / n, most));
     }
     let nothing = engine.cpu(&javascript("return 1")?, "1").await?;
-    let whole = engine.of(job("javascript"), &input).await?;
+    let mapped = engine.of(job("javascript"), &input).await?;
     let goals = [
-        ("JavaScript, map beyond an empty program", (whole - nothing) / n, 4.0),
-        ("JavaScript, map with its isolate", whole / n, 14.0),
+        ("JavaScript, map beyond an empty program", (mapped - nothing) / n, 4.0),
+        (
+            "JavaScript, map with its isolate",
+            engine.whole(&plan(job("javascript"))?, &input).await? / n,
+            14.0,
+        ),
     ];
     for (what, ratio, most) in goals {
         report.goal(Goal::at_most(format!("transforms: {what}, CPU in N"), ratio, most));
     }
-    report.note(format!("an isolate that runs an empty program: {:.1} N", nothing / n));
+    let isolate = engine.whole(&javascript("return 1")?, "1").await?;
+    report.note(format!(
+        "an isolate that runs an empty program: {:.1} N, of which {:.1} N while the call waits",
+        isolate / n,
+        nothing / n
+    ));
     for kib in [16, 250] {
         let input = order(kib << 10);
         let n = native(&input)?;
@@ -80,6 +89,20 @@ impl Engine {
                 sum += call(&self.by, &self.org, plan, input).await?.cpu;
             }
             least = least.min(per(sum, CALLS));
+        }
+        Ok(least)
+    }
+
+    /// Seconds of processor time of this process, with what the engine does ahead for the call
+    /// that comes next, and with handing the call to its thread.
+    async fn whole(&self, plan: &Plan, input: &str) -> Result<f64> {
+        let mut least = f64::MAX;
+        for _ in 0..BATCHES {
+            let begun = usage::cpu();
+            for _ in 0..CALLS {
+                call(&self.by, &self.org, plan, input).await?;
+            }
+            least = least.min(per(usage::cpu() - begun, CALLS));
         }
         Ok(least)
     }

@@ -24,7 +24,7 @@ pub(super) fn of(
         other => return TransformError::new(code, other.to_string()),
     };
     if isolate.interrupted.get() {
-        return isolate.deadline.exceeded();
+        return isolate.exceeded();
     }
     // A heap without room for its own error raises what was never set, or `null`, which a program
     // hardly throws by itself.
@@ -36,7 +36,7 @@ pub(super) fn of(
         None => TransformError::new(code, format!("the program threw {}", described(ctx, &thrown))),
     };
     if isolate.interrupted.get() {
-        return isolate.deadline.exceeded();
+        return isolate.exceeded();
     }
     match told.message.as_str() {
         // The second is where there was no room for the words either.

@@ -18,6 +18,9 @@ use crate::payload::Payload;
 const PRELUDE: &str = include_str!("prelude.js");
 const HELPERS: &str = include_str!("helpers.js");
 
+/// Where the prelude waits for a program.
+const HELD: &str = "icp prelude";
+
 /// From which heap on garbage is looked for. A call is too short to look often.
 const GARBAGE: usize = 4 << 20;
 
@@ -33,11 +36,11 @@ type Intrinsics = (
     intrinsic::Promise,
 );
 
-/// A runtime with one context.
+/// A runtime with one context, in which the prelude was read and no program yet.
 pub(super) struct Isolate {
     context: Context,
     limits: Limits,
-    pub(super) deadline: Deadline,
+    deadline: Rc<Cell<Option<Deadline>>>,
     pub(super) interrupted: Rc<Cell<bool>>,
     console: Rc<RefCell<Console>>,
 }
@@ -50,8 +53,10 @@ struct Console {
 }
 
 impl Isolate {
-    /// Makes a runtime that stops at `deadline`.
-    pub(super) fn new(limits: &Limits, deadline: Deadline) -> Result<Self, TransformError> {
+    /// Makes a runtime; a deadline is set before it sees a program.
+    pub(super) fn new(limits: &Limits) -> Result<Self, TransformError> {
+        let deadline = Rc::new(Cell::new(None::<Deadline>));
+        let until = Rc::clone(&deadline);
         let unusable = |_| TransformError::new("memory", "the engine could not be started");
         let runtime = Runtime::new().map_err(unusable)?;
         runtime.set_max_stack_size(limits.stack_bytes as usize);
@@ -59,15 +64,36 @@ impl Isolate {
         let interrupted = Rc::new(Cell::new(false));
         let flag = Rc::clone(&interrupted);
         runtime.set_interrupt_handler(Some(Box::new(move || {
-            let over = deadline.is_over();
+            let over = until.get().is_some_and(Deadline::is_over);
             flag.set(flag.get() || over);
             over
         })));
         let context = Context::custom::<Intrinsics>(&runtime).map_err(unusable)?;
         // Only now: a context that is made on a full heap takes the process along.
         runtime.set_memory_limit(limits.heap_bytes as usize);
+        // Under a name that programs could see, were it not taken away before they are there.
+        let read = context.with(|ctx| {
+            let prelude: Function<'_> = ctx.eval(PRELUDE)?;
+            ctx.globals().set(HELD, prelude)
+        });
+        read.map_err(unusable)?;
         let console = Rc::default();
         Ok(Self { context, limits: limits.clone(), deadline, interrupted, console })
+    }
+
+    /// The same, stopped at `deadline` from now on.
+    pub(super) fn until(self, deadline: Deadline) -> Self {
+        self.deadline.set(Some(deadline));
+        self
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.get().is_some_and(Deadline::is_over)
+    }
+
+    /// The failure of what took longer.
+    pub(super) fn exceeded(&self) -> TransformError {
+        self.deadline.get().unwrap_or_else(|| Deadline::begin(&self.limits)).exceeded()
     }
 
     /// Makes the system's library look for its time zone, which it does once.
@@ -138,7 +164,8 @@ impl Isolate {
         script: &Script,
         run: &Run<'_>,
     ) -> rquickjs::Result<Function<'js>> {
-        let prelude: Function<'_> = ctx.eval(PRELUDE)?;
+        let prelude: Function<'_> = ctx.globals().get(HELD)?;
+        ctx.globals().remove(HELD)?;
         let natives = natives::of(ctx, run, script.sends)?;
         let (console, limits) = (Rc::clone(&self.console), self.limits.clone());
         let log = move |line: String| console.borrow_mut().write(line, &limits);
@@ -164,7 +191,7 @@ impl Isolate {
     ) -> Result<(), TransformError> {
         let mut left = self.limits.reactions;
         while promise.state() == PromiseState::Pending && ctx.execute_pending_job() {
-            if self.interrupted.get() || self.deadline.is_over() {
+            if self.interrupted.get() || self.is_late() {
                 self.interrupted.set(true);
                 return Err(fault::of(self, ctx, &rquickjs::Error::Exception, source, "timeout"));
             }

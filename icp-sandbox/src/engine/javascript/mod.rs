@@ -5,6 +5,9 @@ mod isolate;
 mod natives;
 mod source;
 
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
 use icp_core::transform::{HelpersSpec, Limits, Program, TransformError};
 
 use self::isolate::Isolate;
@@ -23,7 +26,7 @@ pub(crate) struct Script {
 /// See [`engine::warm_up`](super::warm_up).
 pub(super) fn warm_up() {
     let limits = Limits::default();
-    if let Ok(isolate) = Isolate::new(&limits, Deadline::begin(&limits)) {
+    if let Ok(isolate) = Isolate::new(&limits) {
         isolate.warm_up();
     }
 }
@@ -37,7 +40,7 @@ impl Script {
             let message = "the program holds a nul character; write it as an escape";
             return Err(TransformError::new("compile", message));
         }
-        let isolate = Isolate::new(limits, Deadline::begin(limits))?;
+        let isolate = Isolate::new(limits)?.until(Deadline::begin(limits));
         isolate.check(source)?;
         let helpers = program.helpers().cloned();
         Ok(Self { source: source.into(), sends: program.sends(), helpers })
@@ -46,7 +49,7 @@ impl Script {
     /// Runs the program in a runtime that sees nothing but this payload.
     pub(super) fn run(&self, payload: Payload, run: &mut Run<'_>) -> Result<Made, TransformError> {
         let input = payload.into_text(run.limits)?;
-        let isolate = Isolate::new(run.limits, run.deadline)?;
+        let isolate = run.spare.take(run.limits, run.deadline)?;
         let ran = isolate.run(self, input, run);
         run.notes.console.append(&mut isolate.console());
         let made = ran?;
@@ -57,5 +60,37 @@ impl Script {
             payload::judge(text, run.limits)?;
         }
         Ok(made)
+    }
+}
+
+/// A runtime that is made ahead, while nobody waits: making one takes longer than most programs.
+#[derive(Default)]
+pub(crate) struct Spare {
+    next: RefCell<Option<Isolate>>,
+    wanted: Cell<bool>,
+}
+
+impl Spare {
+    fn take(&self, limits: &Limits, deadline: Deadline) -> Result<Isolate, TransformError> {
+        self.wanted.set(true);
+        let isolate = match self.next.take() {
+            Some(isolate) => isolate,
+            None => Isolate::new(limits)?,
+        };
+        Ok(isolate.until(deadline))
+    }
+
+    /// Makes the next runtime where the last call took one.
+    pub(crate) fn renew(&self, limits: &Limits) {
+        if self.wanted.take() {
+            // Where it cannot be made, the call that wants it says so.
+            self.next.replace(Isolate::new(limits).ok());
+        }
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
     }
 }
