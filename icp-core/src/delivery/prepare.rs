@@ -9,7 +9,8 @@ use super::dispatch::Work;
 use super::{AttemptOutcome, EndReason, Next};
 use crate::engine::core::{Core, OrgView};
 use crate::integration::filter::{Evaluation, Verdict};
-use crate::integration::{Bound, Failure, Hint};
+use crate::integration::retry::RetrySpec;
+use crate::integration::{Bound, Failure};
 use crate::time::Timestamp;
 use crate::transform::{Outcome, Transcript, TransformContext, TransformError};
 
@@ -31,7 +32,7 @@ pub(super) async fn body(
             Ok(_) => {}
             Err(error) => {
                 *told = error.transcript();
-                let failure = unjudged(&error);
+                let failure = unjudged(&error, &integration.retry);
                 return Err(Box::new(failed(core, work, bound, failure, None, now, now).await));
             }
         }
@@ -55,7 +56,7 @@ pub(super) async fn body(
         }
         Err(error) => {
             *told = error.transcript();
-            let failure = untransformed(&error);
+            let failure = untransformed(&error, &integration.retry);
             Err(Box::new(failed(core, work, bound, failure, None, now, now).await))
         }
     }
@@ -69,13 +70,13 @@ fn skipped(work: &Work, started: Timestamp, code: &str, reason: String) -> Endin
     }
 }
 
-fn untransformed(error: &TransformError) -> Failure {
-    let hint = if error.retryable { Hint::Retry } else { Hint::Impossible };
+fn untransformed(error: &TransformError, retry: &RetrySpec) -> Failure {
+    let hint = retry.after_transform(error);
     Failure { class: error.class(), message: error.to_string(), hint }
 }
 
 /// Whether the event is wanted is not known: it is neither sent nor passed over.
-fn unjudged(error: &TransformError) -> Failure {
+fn unjudged(error: &TransformError, retry: &RetrySpec) -> Failure {
     let class = format!("filter_{}", error.code);
-    Failure { class, ..untransformed(error) }
+    Failure { class, ..untransformed(error, retry) }
 }

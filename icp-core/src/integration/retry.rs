@@ -9,6 +9,7 @@ use super::{Failure, Hint};
 use crate::delivery::{EndReason, Next};
 use crate::error::Violation;
 use crate::time::Timestamp;
+use crate::transform::TransformError;
 
 /// The longest delay of a schedule, and the most that a receiver's `Retry-After` is heeded.
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -35,6 +36,12 @@ pub struct RetrySpec {
     /// on; the rest is refused for good after [`REFUSED_TRIES`] tries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_on: Option<Vec<StatusRange>>,
+    /// The failures of transformations that are tried again beside those that always are, by
+    /// their codes without `transform_`, as `timeout_hard` or `crashed`. Default none: the same
+    /// program on the same payload fails again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(regex(pattern = "^[a-z][a-z0-9_]{0,63}$")))]
+    pub retry_on_transform: Vec<String>,
     /// Whether a receiver's `Retry-After` is left unheeded. Default `false`.
     pub ignore_retry_after: bool,
 }
@@ -179,7 +186,24 @@ impl RetrySpec {
             "/deadline_seconds",
             "use 1 to 31622400",
         );
+        let word = |code: &String| {
+            (1..=64).contains(&code.len())
+                && code.starts_with(|first: char| first.is_ascii_lowercase())
+                && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        check(
+            self.retry_on_transform.len() <= 32 && self.retry_on_transform.iter().all(word),
+            "/retry_on_transform",
+            "use at most 32 codes, in lower case with underscores",
+        );
         violations
+    }
+
+    /// What a failed transformation means for the delivery.
+    #[must_use]
+    pub fn after_transform(&self, error: &TransformError) -> Hint {
+        let listed = self.retry_on_transform.iter().any(|code| code == error.code);
+        if error.retryable || listed { Hint::Retry } else { Hint::Impossible }
     }
 
     /// The most tries, the first included.

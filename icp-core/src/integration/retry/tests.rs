@@ -24,6 +24,29 @@ fn code(decision: &Decision) -> &str {
 }
 
 #[test]
+fn failed_transformations_are_tried_again_where_policy_says() {
+    let hint = |spec: &RetrySpec, code, retryable| {
+        let error = TransformError { retryable, ..TransformError::new(code, "no") };
+        spec.after_transform(&error)
+    };
+    let patient =
+        RetrySpec { retry_on_transform: vec!["timeout".to_owned()], ..RetrySpec::default() };
+    for (code, retryable, by_default, listed) in [
+        ("overloaded", true, Hint::Retry, Hint::Retry),
+        ("timeout", false, Hint::Impossible, Hint::Retry),
+        ("timeout_hard", false, Hint::Impossible, Hint::Impossible),
+    ] {
+        assert_eq!(hint(&RetrySpec::default(), code, retryable), by_default, "{code}");
+        assert_eq!(hint(&patient, code, retryable), listed, "{code}");
+    }
+    assert!(patient.validate("/r").is_empty());
+    for wrong in [vec!["Timeout".to_owned()], vec![String::new()], vec!["a".to_owned(); 33]] {
+        let spec = RetrySpec { retry_on_transform: wrong, ..RetrySpec::default() };
+        assert_eq!(spec.validate("/r")[0].pointer, "/r/retry_on_transform");
+    }
+}
+
+#[test]
 fn the_default_tries_ten_times() {
     let spec = RetrySpec::default();
     assert_eq!(spec.attempts(), 10);
