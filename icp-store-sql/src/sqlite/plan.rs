@@ -85,7 +85,7 @@ fn statements() -> Vec<String> {
         many(settle::SETTLE, 9),
         many(aside::BESIDE, 4),
         many(aside::MOVE, 7),
-        many(settle::RECORD, 12),
+        many(settle::RECORD, 13),
         many(settle::RENEW, 3),
         many(settle::KEPT, 2),
         rescue::FORGET.to_owned(),
