@@ -9,9 +9,6 @@ use serde_json::Value;
 use crate::call::known;
 use crate::host::{Host, HttpRequest, HttpResponse, Lookup, Question, Refusal, Reply};
 
-/// The longest address, and the most bytes of header fields, that a program sends.
-const HEAD: usize = 24 << 10;
-
 /// Asks the host for the programs of one call after the other.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -39,9 +36,6 @@ impl Desk {
     /// What the host finds; none where there is nothing, and the program has a fallback.
     pub(crate) fn look_up(&self, lookup: Lookup, key: &Value) -> Result<Option<Value>, Refusal> {
         let key = serde_json::to_vec(key).unwrap_or_default();
-        if lookup.table.len() + lookup.reverse.as_ref().map_or(0, String::len) + key.len() > HEAD {
-            return Err(self.refuse("lookup_unknown", "the question is too long for any table"));
-        }
         match self.ask(Question::Lookup(lookup), key)? {
             (Reply::Value, body) => match serde_json::from_slice(&body) {
                 Ok(value) => Ok(Some(value)),
@@ -59,11 +53,7 @@ impl Desk {
         body: Vec<u8>,
         limits: &Limits,
     ) -> Result<(HttpResponse, Vec<u8>), Refusal> {
-        let fields = request.headers.iter().map(|(name, value)| name.len() + value.len());
-        if fields.sum::<usize>() + request.url.len() + request.method.len() > HEAD {
-            let message = format!("the address and the header fields exceed {HEAD} bytes together");
-            return Err(self.refuse("http_refused", &message));
-        }
+        // A longer frame would be taken for the answer of a worker that is broken.
         let most = limits.http_bytes as usize;
         if body.len() > most {
             let message = format!("the body has {} bytes; keep it within {most}", body.len());
@@ -107,7 +97,7 @@ impl Desk {
     }
 
     fn unanswered(&self) -> Refusal {
-        self.refuse("crashed", "the host did not answer the program")
+        self.refuse("crashed", "the host did not answer; the question may be too long")
     }
 
     fn set_refused(&self, refusal: Option<Refusal>) {

@@ -17,6 +17,9 @@ use crate::host::{HttpRequest, HttpResponse, Refusal, Reply};
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
+/// The most bytes that an address and the header fields have together.
+const HEAD: usize = 24 << 10;
+
 /// The requests of one call.
 #[derive(Debug)]
 pub(super) struct Requests<'a> {
@@ -73,12 +76,16 @@ impl<'a> Requests<'a> {
         request: HttpRequest,
         body: Vec<u8>,
     ) -> Result<EgressRequest, Refusal> {
+        let fields = request.headers.iter().map(|(name, value)| name.len() + value.len());
+        if fields.sum::<usize>() + request.url.len() > HEAD {
+            return Err(refuse(format!("the address and the header fields exceed {HEAD} bytes")));
+        }
         let method = METHODS.into_iter().find(|method| method.as_str() == request.method);
         let method = method.ok_or_else(|| refuse("use GET, HEAD, POST, PUT, PATCH or DELETE"))?;
         let url = Url::parse(&request.url).map_err(|error| refuse(format!("no url: {error}")))?;
         let most = self.limits.http_bytes as usize;
         if body.len() > most {
-            return Err(refuse(format!("the body exceeds {most} bytes")));
+            return Err(refuse(format!("the body exceeds {most} bytes; send less")));
         }
         let policy = outlet.policy.clone();
         let mut sent = EgressRequest::new(method, url, body, policy);

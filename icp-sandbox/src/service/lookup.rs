@@ -13,12 +13,18 @@ use crate::host::{Lookup, Refusal, Reply};
 /// The longest answer, in bytes of JSON.
 const MOST: usize = 1 << 20;
 
+/// The longest name of a table with the path that it is searched by, in bytes.
+const NAMES: usize = 4 << 10;
+
 /// What the tables say; as the rules of a mapping have it.
 pub(super) fn answer(
     tables: LookupView<'_>,
     question: &Lookup,
     key: &[u8],
 ) -> Result<Replied, Refusal> {
+    if question.table.len() + question.reverse.as_ref().map_or(0, String::len) > NAMES {
+        return Err(Refusal::new("lookup_unknown", "no table has so long a name or path"));
+    }
     let named = ResourceId::new(&question.table).map_err(|_| LookupError::Unknown);
     let table = named.and_then(|name| tables.table(&name)).map_err(|error| {
         let code = match error {

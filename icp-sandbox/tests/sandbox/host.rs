@@ -125,6 +125,7 @@ async fn what_is_not_found_fails_with_its_own_code() {
         ("javascript", "return context.lookup('nothing', 'FR')", "lookup_unknown", true),
         ("javascript", "return context.lookup('a b', 'FR')", "lookup_unknown", true),
         ("javascript", "return context.reverseLookup('plans', 1)", "lookup_not_reversible", false),
+        ("javascript", "return context.lookup('x'.repeat(5000), 1)", "lookup_unknown", true),
         ("javascript", "return context.lookup('plans')", "runtime", false),
         (
             "javascript",

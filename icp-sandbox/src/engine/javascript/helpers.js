@@ -99,6 +99,7 @@
       if (code === undefined || code === null) return digits;
       const own = text(code).replace(/\D/g, "");
       const national = digits.replace(/^0+/, "");
+      // National numbers have at most ten digits nearly everywhere; longer ones name their country.
       return digits.startsWith(own) && digits.length > 10 ? `+${digits}` : `+${own}${national}`;
     },
     // The value at a path such as `lines[0].sku`.
