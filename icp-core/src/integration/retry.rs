@@ -36,7 +36,7 @@ pub struct RetrySpec {
     /// on; the rest is refused for good after [`REFUSED_TRIES`] tries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_on: Option<Vec<StatusRange>>,
-    /// The failures of transformations that are tried again beside those that always are, by
+    /// The failures of transformations, and of filters judged before attempts, that are tried again beside those that always are, by
     /// their codes without `transform_`, as `timeout_hard` or `crashed`. Default none: the same
     /// program on the same payload fails again.
     #[serde(skip_serializing_if = "Vec::is_empty")]

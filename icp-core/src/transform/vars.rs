@@ -10,7 +10,7 @@ use crate::error::Violation;
 const MAX_BYTES: usize = 16 << 10;
 
 /// The constants of an integration: what its programs read as `vars`, so that one program serves
-/// several. They are no place for secrets.
+/// several; at most 16 KiB of JSON. They are no place for secrets.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Vars(pub Map<String, Value>);
