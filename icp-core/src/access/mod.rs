@@ -8,4 +8,4 @@ pub use key::ApiKey;
 pub use organization::{
     MAX_UNITS, Organization, OrganizationSpec, OrganizationStatus, Unit, UnitTree,
 };
-pub use store::{AccessStore, ApiKeyRecord};
+pub use store::{AccessStore, ApiKeyRecord, Holder};
