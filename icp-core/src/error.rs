@@ -133,6 +133,8 @@ codes! {
     ResourceNotFound = "resource_not_found", NotFound;
     /// A resource with this id exists already.
     ResourceExists = "resource_exists", Conflict;
+    /// Another resource is found by the same handle, such as the address of a person.
+    HandleTaken = "handle_taken", Conflict;
     /// The resource has another revision than the caller expected.
     RevisionConflict = "revision_conflict", Conflict;
     /// No resource kind of this name is registered.

@@ -14,4 +14,4 @@ pub use organization::{
 pub use permission::{Area, Operation, Permission, PermissionPattern, PermissionSet};
 pub use principal::{Principal, Standing, Verdict};
 pub use role::{BuiltInRole, Role, RoleSpec};
-pub use store::{AccessStore, ApiKeyRecord};
+pub use store::{AccessStore, ApiKeyRecord, Holder};

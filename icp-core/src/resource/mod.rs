@@ -24,7 +24,9 @@ pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec,
 pub use note::{Note, NoteStore};
 pub(crate) use service::Editing;
 pub use service::{BulkAction, BulkItem, CopiedKey, Duplicate, MAX_BULK, Resources};
-pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+pub use store::{
+    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write,
+};
 pub(crate) use validate::{Structure, without_value};
 pub use validate::{Violations, escape};
 

@@ -476,6 +476,7 @@ impl Resources {
     }
 
     async fn write(&self, change: Change, actor: &Actor) -> Result<Record> {
+        change.effects.iter().try_for_each(Effect::check)?;
         let write = Write { changes: vec![change], actor: actor.clone(), now: self.clock.now() };
         let mut written = self.store.write(write).await?;
         self.index.apply(&written);
