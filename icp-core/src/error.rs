@@ -91,6 +91,8 @@ codes! {
     Unauthenticated = "unauthenticated", Unauthenticated;
     /// The caller is known, and may not do this.
     PermissionDenied = "permission_denied", Forbidden;
+    /// The password is too short or too long.
+    PasswordWeak = "password_weak", Invalid;
     /// There is no such route.
     RouteUnknown = "route_unknown", NotFound;
     /// The route does not take this method.

@@ -475,7 +475,8 @@ impl Resources {
         }
     }
 
-    async fn write(&self, change: Change, actor: &Actor) -> Result<Record> {
+    async fn write(&self, mut change: Change, actor: &Actor) -> Result<Record> {
+        self.hold(&mut change)?;
         change.effects.iter().try_for_each(Effect::check)?;
         let write = Write { changes: vec![change], actor: actor.clone(), now: self.clock.now() };
         let mut written = self.store.write(write).await?;
@@ -483,6 +484,19 @@ impl Resources {
         written
             .pop()
             .ok_or_else(|| Error::new(Code::Internal, "the store answered a write with no record"))
+    }
+}
+
+impl Resources {
+    /// Has a resource found by its handles; one that is deleted loses them by itself.
+    fn hold(&self, change: &mut Change) -> Result<()> {
+        if change.record.deleted {
+            return Ok(());
+        }
+        if let Some(handles) = self.kinds.get(&change.record.kind)?.handles(&change.record)? {
+            change.effects.push(Effect::Handles { handles });
+        }
+        Ok(())
     }
 }
 
