@@ -7,7 +7,7 @@ use mongodb::options::IndexOptions;
 
 use super::error::Failure;
 use super::store::{
-    AUDIT, COMMIT, DELIVERY, EVENT, LANE, MongoStore, OUTBOX, REPLAY, RESOURCE, REST, VERSION,
+    AUDIT, COMMIT, DELIVERY, EVENT, LANE, MongoStore, OUTBOX, REPLAY, RESOURCE, REST, SLOT, VERSION,
 };
 
 /// How an index is limited to the documents it is for.
@@ -165,6 +165,7 @@ fn table() -> Vec<(&'static str, Indexes)> {
                 ),
             ],
         ),
+        (SLOT, vec![("expiry", doc! { "expires_at": 1 }, All)]),
         (REST, vec![("of_org", doc! { "org": 1, "integration": 1 }, All)]),
     ]
 }

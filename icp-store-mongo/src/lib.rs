@@ -54,6 +54,7 @@ mod schema;
 mod settle;
 mod sight;
 mod sleep;
+mod slot;
 mod stay;
 mod step;
 mod store;

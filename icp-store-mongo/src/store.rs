@@ -174,4 +174,5 @@ pub(crate) const REPLAY: &str = "replay";
 pub(crate) const RESOURCE: &str = "resource";
 pub(crate) const REST: &str = "rest";
 pub(crate) const SESSION: &str = "session";
+pub(crate) const SLOT: &str = "slot";
 pub(crate) const VERSION: &str = "version";

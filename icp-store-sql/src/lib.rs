@@ -47,6 +47,7 @@ mod scope;
 mod session;
 mod settle;
 mod sight;
+mod slot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod statement;

@@ -28,6 +28,7 @@ use crate::letter::LetterStore;
 use crate::replay::ReplayStore;
 use crate::resource::{NoteStore, ResourceStore};
 use crate::retention::RetentionStore;
+use crate::slot::SlotStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
@@ -43,6 +44,7 @@ pub trait Store:
     + RetentionStore
     + ErasureStore
     + AccessStore
+    + SlotStore
 {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;

@@ -275,3 +275,11 @@ CREATE TABLE IF NOT EXISTS icp_handle (
     id VARCHAR(64) NOT NULL,
     KEY icp_handle_resource (org, kind, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS icp_slot (
+    name VARBINARY(256) NOT NULL PRIMARY KEY,
+    value MEDIUMBLOB NOT NULL,
+    version BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    KEY icp_slot_expiry (expires_at)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

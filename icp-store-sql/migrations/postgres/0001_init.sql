@@ -267,6 +267,14 @@ CREATE TABLE IF NOT EXISTS icp_handle (
 );
 CREATE INDEX IF NOT EXISTS icp_handle_resource ON icp_handle (org, kind, id);
 
+CREATE TABLE IF NOT EXISTS icp_slot (
+    name BYTEA NOT NULL PRIMARY KEY,
+    value BYTEA NOT NULL,
+    version BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS icp_slot_expiry ON icp_slot (expires_at);
+
 -- Rows that change often leave room for their next versions on the same page, and what is dead is
 -- swept early and without pauses that a busy table would outrun.
 ALTER TABLE icp_delivery SET (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.01,

@@ -262,3 +262,11 @@ CREATE TABLE icp_handle (
     id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX icp_handle_resource ON icp_handle (org, kind, id);
+
+CREATE TABLE icp_slot (
+    name BLOB NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX icp_slot_expiry ON icp_slot (expires_at);

@@ -103,6 +103,9 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
     run(url, &sql).await;
 }
 
+/// The tables whose rows are of no organization.
+pub(crate) const OF_NODE: [&str; 2] = ["icp_api_key", "icp_slot"];
+
 /// Which rows of `table` are of `org`, as a condition.
 pub(crate) fn of(table: &str, org: &str) -> String {
     let parent = |column: &str, parent: &str| {
@@ -113,7 +116,7 @@ pub(crate) fn of(table: &str, org: &str) -> String {
             parent("delivery", "icp_delivery")
         }
         "icp_replay_delivery" => parent("job", "icp_replay"),
-        "icp_api_key" => "false".to_owned(),
+        table if OF_NODE.contains(&table) => "false".to_owned(),
         _ => format!("org = '{org}'"),
     }
 }

@@ -37,6 +37,7 @@ mod replay;
 mod resource;
 mod retention;
 mod session;
+mod slot;
 mod world;
 
 use std::any::Any;
@@ -367,6 +368,16 @@ registry! {
         settle_and_rescue_end_in_one_outcome,
         claims_are_exclusive_under_contention,
         no_wake_up_is_lost_under_contention,
+    }
+    slot {
+        is_read_back_whole,
+        too_large_ones_are_refused,
+        expectations_are_checked,
+        a_repeated_put_answers_the_same,
+        one_whose_time_is_over_counts_as_gone,
+        removing_names_the_version_or_any,
+        a_sweep_takes_what_is_over_bit_by_bit,
+        one_of_racing_puts_wins,
     }
 }
 

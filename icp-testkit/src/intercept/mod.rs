@@ -16,6 +16,7 @@ use icp_core::letter::*;
 use icp_core::replay::*;
 use icp_core::resource::*;
 use icp_core::retention::*;
+use icp_core::slot::*;
 use icp_core::store::{Page, PageQuery, Store, StoreInfo};
 use icp_core::time::Timestamp;
 
@@ -159,6 +160,12 @@ through! {
         bootstrap_key(key: ApiKeyRecord) -> bool;
         api_key(id: ApiKeyId) -> Option<ApiKeyRecord>;
         holder(handle: &str) -> Option<Holder>;
+    }
+    SlotStore {
+        slot(key: &str, now: Timestamp) -> Option<Slot>;
+        put_slot(slot: NewSlot, expect: SlotExpect, now: Timestamp) -> bool;
+        remove_slot(key: &str, expect: Option<u64>) -> bool;
+        sweep_slots(now: Timestamp, limit: usize) -> u64;
     }
 }
 

@@ -16,6 +16,7 @@ mod rescue;
 mod resource;
 mod retention;
 mod settle;
+mod slot;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +54,7 @@ struct State {
     /// Leased deliveries of erased events.
     erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
+    slots: slot::Slots,
 }
 
 impl MemoryStore {

@@ -30,7 +30,7 @@ const ALL: &str = "SELECT, INSERT, UPDATE, DELETE";
 const KEPT: &str = "SELECT, INSERT, UPDATE";
 const NEVER_CHANGED: &str = "SELECT, INSERT, DELETE";
 
-pub(super) const TABLES: [Table; 21] = [
+pub(super) const TABLES: [Table; 22] = [
     table("icp_api_key", Rows::Node, "SELECT, INSERT"),
     table("icp_attempt", Rows::Of("delivery", "icp_delivery"), ALL),
     table("icp_audit", Rows::Own, NEVER_CHANGED),
@@ -52,6 +52,7 @@ pub(super) const TABLES: [Table; 21] = [
     table("icp_resource", Rows::Own, KEPT),
     table("icp_rest", Rows::Own, NEVER_CHANGED),
     table("icp_session", Rows::Shared, ALL),
+    table("icp_slot", Rows::Node, ALL),
 ];
 
 /// The table that hosts write to, within transactions that are about no organization of ours.
