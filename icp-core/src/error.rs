@@ -131,6 +131,12 @@ codes! {
     ResourceNotFound = "resource_not_found", NotFound;
     /// A resource with this id exists already.
     ResourceExists = "resource_exists", Conflict;
+    /// There is no such version of the resource, or it is not kept any more.
+    VersionNotFound = "version_not_found", NotFound;
+    /// Not everything of a bulk can be done; each fault is listed, and nothing was changed.
+    BulkRefused = "bulk_refused", Invalid;
+    /// Not every row of an import can be taken; each fault is listed, and nothing was changed.
+    ImportRefused = "import_refused", Invalid;
     /// The resource has another revision than the caller expected.
     RevisionConflict = "revision_conflict", Conflict;
     /// No resource kind of this name is registered.
