@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod bulk;
 mod deliveries;
 mod dry_runs;
 mod erasures;
@@ -13,5 +14,7 @@ mod ops;
 mod refusals;
 mod replays;
 mod resources;
+mod search;
 mod signing;
 mod trial;
+mod versions;

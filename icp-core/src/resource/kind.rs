@@ -20,7 +20,7 @@ use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
 use crate::lookup::LookupLimits;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
-use crate::secret::{Opener, SecretVisitor};
+use crate::secret::{Opener, Reseal, SecretVisitor};
 use crate::signing::Profiles;
 use crate::transform::{Plan, PlanSpec, Transformer};
 
@@ -235,6 +235,18 @@ pub trait Kind: Debug + Send + Sync + 'static {
     /// [`Code::StoreCorrupt`] where the stored spec cannot be read.
     fn mask(&self, spec: &Value) -> Result<Value>;
 
+    /// The stored spec with its secrets sealed for another owner, where they open as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::KeyUnreadable`] where a secret does not open, and [`Code::StoreCorrupt`].
+    fn reseal(
+        &self,
+        spec: &Value,
+        sealer: &Sealer,
+        between: (Owner<'_>, Owner<'_>),
+    ) -> Result<Value>;
+
     /// What the index holds of a stored spec.
     ///
     /// # Errors
@@ -361,6 +373,17 @@ impl<S: Spec> Kind for Typed<S> {
     fn mask(&self, spec: &Value) -> Result<Value> {
         let mut spec = stored::<S>(spec)?;
         spec.visit_secrets(&mut MaskAll)?;
+        to_value(&spec)
+    }
+
+    fn reseal(
+        &self,
+        spec: &Value,
+        sealer: &Sealer,
+        (from, to): (Owner<'_>, Owner<'_>),
+    ) -> Result<Value> {
+        let mut spec = stored::<S>(spec)?;
+        spec.visit_secrets(&mut Reseal::new(sealer, from, to))?;
         to_value(&spec)
     }
 
