@@ -173,5 +173,7 @@ pub(crate) const OUTBOX: &str = "outbox";
 pub(crate) const REPLAY: &str = "replay";
 pub(crate) const RESOURCE: &str = "resource";
 pub(crate) const REST: &str = "rest";
+pub(crate) const ROLLUP: &str = "rollup";
+pub(crate) const ROLLUP_FAILURE: &str = "rollup_failure";
 pub(crate) const SESSION: &str = "session";
 pub(crate) const VERSION: &str = "version";

@@ -12,6 +12,7 @@ use super::config::EngineConfig;
 use super::session::Session;
 use super::supervise::Duties;
 use crate::access::Organization;
+use crate::analytics::tally::Tally;
 use crate::delivery::Lease;
 use crate::delivery::room::Rooms;
 use crate::delivery::settle::Outcome;
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     /// What every organization may reach, where that is not as it is configured.
     development: Option<Arc<AddressPolicy>>,
     pub(crate) session: Session,
+    /// What this node has counted for analytics and not written yet.
+    pub(crate) tally: Tally,
     pub(crate) duties: Duties,
     pub(crate) tests: Gate,
     pub(crate) dry_runs: Gate,
@@ -136,8 +139,10 @@ impl Core {
             let settler = Batcher::new(tasks.clone(), limits, move |items| {
                 Box::pin(crate::delivery::settle::record(weak.clone(), items))
             });
+            let session = Session::new(ids.as_ref(), clock.as_ref());
             Self {
-                session: Session::new(ids.as_ref(), clock.as_ref()),
+                tally: Tally::new(session.id()),
+                session,
                 rooms: Rooms::new(config.max_in_flight),
                 suspects: Arc::default(),
                 metrics: Metrics::new(),

@@ -1,5 +1,6 @@
 //! The engine: what a host holds, starts and stops.
 
+mod analytics;
 mod batch;
 mod builder;
 mod cancel;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
+use crate::analytics::AnalyticsStore;
 use crate::delivery::{CancelStore, DeliveryStore, LaneStore};
 use crate::erasure::ErasureStore;
 use crate::error::Result;
@@ -43,6 +44,7 @@ pub trait Store:
     + RetentionStore
     + ErasureStore
     + AccessStore
+    + AnalyticsStore
 {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;

@@ -1,6 +1,7 @@
 //! A store in plain maps behind one mutex: exact, quick, and gone with the process.
 
 mod access;
+mod analytics;
 mod audit;
 mod cancel;
 mod claim;
@@ -52,6 +53,7 @@ struct State {
     /// Leased deliveries of erased events.
     erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
+    rollups: analytics::Rollups,
 }
 
 impl MemoryStore {

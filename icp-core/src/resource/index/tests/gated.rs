@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::access::{AccessStore, ApiKeyRecord};
+use crate::analytics::{AnalyticsStore, FailureCount, Rollup, RollupBatch, RollupQuery};
 use crate::delivery::health::Meter;
 use crate::delivery::*;
 use crate::erasure::{Erase, Erased, ErasureStore};
@@ -356,5 +357,25 @@ impl CancelStore for GatedStore {
 
     async fn leased(&self, org: &OrgId, filter: &DeliveryFilter) -> Result<u64> {
         self.inner.leased(org, filter).await
+    }
+}
+
+#[async_trait]
+impl AnalyticsStore for GatedStore {
+    async fn add_rollups(&self, batch: &RollupBatch) -> Result<()> {
+        self.inner.add_rollups(batch).await
+    }
+
+    async fn rollups(&self, org: &OrgId, query: &RollupQuery) -> Result<Vec<Rollup>> {
+        self.inner.rollups(org, query).await
+    }
+
+    async fn rolled_failures(
+        &self,
+        org: &OrgId,
+        query: &RollupQuery,
+        limit: usize,
+    ) -> Result<Vec<FailureCount>> {
+        self.inner.rolled_failures(org, query, limit).await
     }
 }
