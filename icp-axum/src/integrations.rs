@@ -5,26 +5,35 @@ use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use icp_core::Code;
+use icp_core::access::{Area, Operation};
 use icp_core::id::ResourceId;
 use icp_core::resource::{BulkAction, BulkItem, CopiedKey, Document, Duplicate, MAX_BULK};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Location};
 use crate::problem::{Problem, Result};
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let org = "/api/v1/organizations/{org}";
     vec![
-        Endpoint::post(format!("{org}/integrations/{{id}}/duplicate"), duplicate)
-            .named("duplicateIntegration", "Makes a copy with a signing secret of its own")
-            .answers::<DuplicateView>(201),
-        Endpoint::post(format!("{org}/bulk/integrations"), bulk)
-            .named("bulkIntegrations", "Switches on, switches off or deletes many integrations")
-            .takes::<Bulk>()
-            .answers::<BulkAnswer>(200),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Write),
+            format!("{org}/integrations/{{id}}/duplicate"),
+            duplicate,
+        )
+        .named("duplicateIntegration", "Makes a copy with a signing secret of its own")
+        .answers::<DuplicateView>(201),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Delete),
+            format!("{org}/bulk/integrations"),
+            bulk,
+        )
+        .named("bulkIntegrations", "Switches on, switches off or deletes many integrations")
+        .takes::<Bulk>()
+        .answers::<BulkAnswer>(200),
     ]
 }
 

@@ -4,14 +4,14 @@ use axum::http::header::{ETAG, IF_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract::State};
-use icp_core::access::OrganizationSpec;
+use icp_core::access::{Operation, OrganizationSpec};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::{Document, Draft, Expect, Kind, ListQuery, Revision, Spec};
 use icp_core::{Code, Engine, Error};
 use serde_json::Value;
 
 use crate::auth::Caller;
-use crate::endpoint::{Endpoint, KindRoute};
+use crate::endpoint::{Endpoint, KindRoute, may};
 use crate::extract::{
     Body, Input, Location as Requested, MERGE_PATCH, Params, PatchBody, Query, header,
 };
@@ -37,36 +37,44 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
         (format!("{top}/{{org}}/{plural}"), format!("{top}/{{org}}/{plural}/{{id}}"))
     };
     let (a, s) = (capital(name), capital(plural));
-    let list = if is_organization {
-        Endpoint::get(&many, organizations).query(PAGE)
+    let read = may(kind.area(), Operation::Read);
+    // What an organization may use of what all share is not its own to say.
+    let (write, delete) = if is_organization {
+        let configure = may(kind.area(), Operation::Configure);
+        (configure, configure)
     } else {
-        Endpoint::get(&many, list).query(LIST)
+        (may(kind.area(), Operation::Write), may(kind.area(), Operation::Delete))
+    };
+    let list = if is_organization {
+        Endpoint::get(read, &many, organizations).query(PAGE)
+    } else {
+        Endpoint::get(read, &many, list).query(LIST)
     };
     [
-        Endpoint::post(&many, create)
+        Endpoint::post(write, &many, create)
             .named(format!("create{a}"), format!("Makes a new {name}"))
             .takes::<Draft>()
             .answers::<Document>(201),
         list.named(format!("list{s}"), format!("Lists {plural}, ordered by id"))
             .answers::<Listing<Document>>(200),
-        Endpoint::get(&one, read)
+        Endpoint::get(read, &one, get)
             .named(format!("get{a}"), format!("Shows one {name}, its secrets masked"))
             .answers::<Document>(200),
-        Endpoint::put(&one, replace)
+        Endpoint::put(write, &one, replace)
             .named(format!("replace{a}"), format!("Puts a whole new version of the {name}"))
             .headers(GUARD)
             .takes::<Draft>()
             .answers::<Document>(200),
-        Endpoint::patch(&one, merge)
+        Endpoint::patch(write, &one, merge)
             .named(format!("patch{a}"), format!("Changes the {name} by a merge patch"))
             .headers(GUARD)
             .takes_as::<Value>(MERGE_PATCH)
             .answers::<Document>(200),
-        Endpoint::delete(&one, remove)
+        Endpoint::delete(delete, &one, remove)
             .named(format!("delete{a}"), format!("Deletes the {name}"))
             .headers(GUARD)
             .answers_nothing(204),
-        Endpoint::get(format!("{one}/history"), history)
+        Endpoint::get(read, format!("{one}/history"), history)
             .named(format!("get{a}History"), format!("Lists the versions of the {name}"))
             .query(PAGE)
             .answers::<Listing<Document>>(200),
@@ -125,7 +133,7 @@ async fn list(
     Ok(Json(pager.listing(page, |document| document.id.clone(), |document| document)))
 }
 
-async fn read(
+async fn get(
     State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
     params: Params,

@@ -89,6 +89,8 @@ macro_rules! codes {
 codes! {
     /// The request names no key, or a key that is not known.
     Unauthenticated = "unauthenticated", Unauthenticated;
+    /// The caller is known, and may not do this.
+    PermissionDenied = "permission_denied", Forbidden;
     /// There is no such route.
     RouteUnknown = "route_unknown", NotFound;
     /// The route does not take this method.

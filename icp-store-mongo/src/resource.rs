@@ -389,7 +389,11 @@ fn entry(found: &Document) -> Result<AuditEntry> {
     Ok(AuditEntry {
         revision: Revision(found.int("_id")?.cast_unsigned()),
         at: found.time("at")?,
-        actor: Actor { name: found.text("actor")?.to_owned(), request_id: owned("request") },
+        actor: Actor {
+            name: found.text("actor")?.to_owned(),
+            request_id: owned("request"),
+            may: None,
+        },
         action: found.text("action")?.to_owned(),
         kind: found.text("kind")?.to_owned(),
         id: found.named("id")?,

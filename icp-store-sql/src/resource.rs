@@ -413,7 +413,7 @@ fn entry(found: &Row) -> Result<AuditEntry, Failure> {
     Ok(AuditEntry {
         revision: Revision(found.try_get::<i64>(0)?.cast_unsigned()),
         at: row::time(found, 1)?,
-        actor: Actor { name: found.try_get(2)?, request_id: found.try_get(3)? },
+        actor: Actor { name: found.try_get(2)?, request_id: found.try_get(3)?, may: None },
         action: found.try_get(4)?,
         kind: found.try_get(5)?,
         id: row::resource_id(found, 6)?,

@@ -5,6 +5,7 @@
 //! never a record.
 
 mod counts;
+mod dashboard;
 mod latency;
 mod report;
 mod store;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use counts::{Counts, LATENCIES};
+pub use dashboard::{Dashboard, LaneFigures, RecentFailure};
 pub use latency::{LATENCY_BOUNDS, Latency};
 pub use report::{
     AnalyticsQuery, ErrorGroup, Errors, IntegrationLatency, Latencies, Overview, Percentiles,

@@ -424,6 +424,7 @@ impl Resources {
             name: draft.name.as_deref(),
             services: &self.services,
             within: within.as_deref(),
+            grantor: actor.may,
         };
         let admitted = match kind.admit(&context, &draft.spec, previous) {
             Err(error) if error.code() == Code::ResourceInvalid => {
