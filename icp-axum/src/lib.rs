@@ -26,6 +26,7 @@ mod extract;
 mod integrations;
 mod lanes;
 mod letters;
+mod live;
 mod lookups;
 mod openapi;
 mod ops;

@@ -19,7 +19,8 @@ use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
-    integrations, lanes, letters, lookups, openapi, ops, pause, replays, resources, signing, trial,
+    integrations, lanes, letters, live, lookups, openapi, ops, pause, replays, resources, signing,
+    trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -80,6 +81,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all.extend(analytics::endpoints());
+    all.extend(live::endpoints());
     all
 }
 

@@ -14,6 +14,7 @@ pub mod event_type;
 pub mod id;
 pub mod integration;
 pub mod letter;
+pub mod live;
 pub mod lookup;
 pub mod notice;
 pub mod replay;

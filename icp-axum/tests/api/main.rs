@@ -8,6 +8,7 @@ mod event_types;
 mod events;
 mod harness;
 mod letters;
+mod live;
 mod lookups;
 mod operations;
 mod ops;

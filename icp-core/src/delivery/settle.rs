@@ -57,7 +57,10 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
         Err(Error::new(Code::Internal, "recording outcomes broke off"))
     });
     match &recorded {
-        Ok(settled) => core.tally.count(&targets, &settlements, settled, core.clock.now()),
+        Ok(settled) => {
+            core.tally.count(&targets, &settlements, settled, core.clock.now());
+            core.live.tell(&targets, &settlements, settled);
+        }
         Err(_) => core.session.renounce(),
     }
     let mut leases = core.leases();

@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
 use crate::id::{DeliveryId, IdSource, OrgId, ResourceId};
 use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
+use crate::live::Hub;
 use crate::lookup::Lookups;
 use crate::notice::{Failing, Health};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     /// What every organization may reach, where that is not as it is configured.
     development: Option<Arc<AddressPolicy>>,
     pub(crate) session: Session,
+    /// Who watches.
+    pub(crate) live: Hub,
     /// What this node has counted for analytics and not written yet.
     pub(crate) tally: Tally,
     pub(crate) duties: Duties,
@@ -141,6 +144,7 @@ impl Core {
             });
             let session = Session::new(ids.as_ref(), clock.as_ref());
             Self {
+                live: Hub::default(),
                 tally: Tally::new(session.id()),
                 session,
                 rooms: Rooms::new(config.max_in_flight),

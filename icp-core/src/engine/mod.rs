@@ -14,6 +14,7 @@ pub(crate) mod duty;
 mod erase;
 mod explain;
 mod letters;
+mod live;
 mod pause;
 mod replay;
 mod running;

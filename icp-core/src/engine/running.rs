@@ -83,6 +83,7 @@ impl Running {
         let core = &self.core;
         let finished = core.finished.load(Ordering::Relaxed);
         core.stop.cancel();
+        core.live.close();
         if tokio::time::timeout(deadline, self.idle()).await.is_err() {
             core.abort.cancel();
             if tokio::time::timeout(GRACE, self.idle()).await.is_err() {
@@ -116,6 +117,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.core.stop.cancel();
+        self.core.live.close();
         self.core.abort.cancel();
         self.beat.cancel();
     }
