@@ -18,8 +18,9 @@ use tower_http::trace::TraceLayer;
 use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
-    audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events, integrations,
-    lanes, letters, lookups, openapi, ops, pause, replays, resources, signing, trial,
+    analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
+    integrations, lanes, letters, live, lookups, openapi, ops, pause, replays, resources, signing,
+    trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,6 +80,8 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
+    all.extend(analytics::endpoints());
+    all.extend(live::endpoints());
     all
 }
 

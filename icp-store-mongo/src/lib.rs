@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod analytics;
 mod audit;
 mod batch;
 mod cancel;

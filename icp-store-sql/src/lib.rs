@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod analytics;
 mod aside;
 mod audit;
 mod cancel;

@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod analytics;
 mod bulk;
 mod deliveries;
 mod dry_runs;
@@ -8,6 +9,7 @@ mod event_types;
 mod events;
 mod harness;
 mod letters;
+mod live;
 mod lookups;
 mod operations;
 mod ops;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
+use crate::analytics::AnalyticsStore;
 use crate::delivery::{CancelStore, DeliveryStore, LaneStore};
 use crate::erasure::ErasureStore;
 use crate::error::Result;
@@ -45,6 +46,7 @@ pub trait Store:
     + ErasureStore
     + AccessStore
     + SlotStore
+    + AnalyticsStore
 {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;

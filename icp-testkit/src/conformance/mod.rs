@@ -19,6 +19,7 @@
 //! ```
 
 mod access;
+mod analytics;
 mod audit;
 mod cancel;
 mod contention;
@@ -118,6 +119,15 @@ registry! {
         a_taken_handle_refuses_the_whole_write,
         a_write_hands_a_handle_on,
         a_handle_has_one_of_racing_holders,
+    }
+    analytics {
+        sums_are_told_by_hour_day_and_integration,
+        a_repeated_batch_counts_once,
+        racing_nodes_add_up,
+        failures_are_grouped_and_bounded,
+        another_organization_sees_nothing,
+        hours_and_days_go_by_age,
+        an_organization_with_sums_alone_is_come_by,
     }
     audit {
         clean_when_empty,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use icp_core::Result;
 use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
+use icp_core::analytics::*;
 use icp_core::delivery::*;
 use icp_core::erasure::*;
 use icp_core::event::*;
@@ -155,6 +156,11 @@ through! {
     ErasureStore {
         erase(erase: &Erase) -> Erased;
         finish_erasures(limit: usize, now: Timestamp) -> u64;
+    }
+    AnalyticsStore {
+        add_rollups(batch: &RollupBatch) -> ();
+        rollups(org: &OrgId, query: &RollupQuery) -> Vec<Rollup>;
+        rolled_failures(org: &OrgId, query: &RollupQuery, limit: usize) -> Vec<FailureCount>;
     }
     AccessStore {
         bootstrap_key(key: ApiKeyRecord) -> bool;

@@ -89,6 +89,7 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
         2 => What::Audit { before: now - kept.audit },
         3 => What::History { before: now - kept.history },
         4 => What::Replays { before: now - kept.replays() },
+        5 => What::Rollups(kept.rollups(now)),
         _ => What::Lanes,
     };
     let limit = if what == What::Lanes { LANES } else { BATCH };
@@ -105,13 +106,16 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     Ok(true)
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
-/// How long the organization's records are kept; by the engine's setting where it was deleted.
+/// How long the organization's records are kept; where it was deleted by the engine's setting, but
+/// for sums, of which nothing is left.
 async fn kept(core: &Core, org: &OrgId) -> Result<Retention> {
     match core.org(org).await {
         Ok(view) => Ok(view.organization.retention.over(&core.config.retention)),
-        Err(error) if error.code() == Code::OrganizationUnknown => Ok(core.config.retention),
+        Err(error) if error.code() == Code::OrganizationUnknown => {
+            Ok(Retention { analytics: Duration::ZERO, ..core.config.retention })
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,6 +1,7 @@
 //! A store in plain maps behind one mutex: exact, quick, and gone with the process.
 
 mod access;
+mod analytics;
 mod audit;
 mod cancel;
 mod claim;
@@ -55,6 +56,7 @@ struct State {
     erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
     slots: slot::Slots,
+    rollups: analytics::Rollups,
 }
 
 impl MemoryStore {

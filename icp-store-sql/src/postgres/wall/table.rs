@@ -30,7 +30,7 @@ const ALL: &str = "SELECT, INSERT, UPDATE, DELETE";
 const KEPT: &str = "SELECT, INSERT, UPDATE";
 const NEVER_CHANGED: &str = "SELECT, INSERT, DELETE";
 
-pub(super) const TABLES: [Table; 22] = [
+pub(super) const TABLES: [Table; 25] = [
     table("icp_api_key", Rows::Node, "SELECT, INSERT"),
     table("icp_attempt", Rows::Of("delivery", "icp_delivery"), ALL),
     table("icp_audit", Rows::Own, NEVER_CHANGED),
@@ -51,6 +51,9 @@ pub(super) const TABLES: [Table; 22] = [
     table("icp_replay_delivery", Rows::Of("job", "icp_replay"), NEVER_CHANGED),
     table("icp_resource", Rows::Own, KEPT),
     table("icp_rest", Rows::Own, NEVER_CHANGED),
+    table("icp_rollup", Rows::Own, ALL),
+    table("icp_rollup_failure", Rows::Own, ALL),
+    table("icp_rollup_seen", Rows::Shared, ALL),
     table("icp_session", Rows::Shared, ALL),
     table("icp_slot", Rows::Node, ALL),
 ];

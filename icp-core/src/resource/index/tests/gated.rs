@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::access::{AccessStore, ApiKeyRecord, Holder};
+use crate::analytics::{AnalyticsStore, FailureCount, Rollup, RollupBatch, RollupQuery};
 use crate::delivery::health::Meter;
 use crate::delivery::*;
 use crate::erasure::{Erase, Erased, ErasureStore};
@@ -380,5 +381,25 @@ impl SlotStore for GatedStore {
 
     async fn sweep_slots(&self, now: Timestamp, limit: usize) -> Result<u64> {
         self.inner.sweep_slots(now, limit).await
+    }
+}
+
+#[async_trait]
+impl AnalyticsStore for GatedStore {
+    async fn add_rollups(&self, batch: &RollupBatch) -> Result<()> {
+        self.inner.add_rollups(batch).await
+    }
+
+    async fn rollups(&self, org: &OrgId, query: &RollupQuery) -> Result<Vec<Rollup>> {
+        self.inner.rollups(org, query).await
+    }
+
+    async fn rolled_failures(
+        &self,
+        org: &OrgId,
+        query: &RollupQuery,
+        limit: usize,
+    ) -> Result<Vec<FailureCount>> {
+        self.inner.rolled_failures(org, query, limit).await
     }
 }
