@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod access;
 mod analytics;
 mod bulk;
 mod deliveries;
@@ -11,6 +12,7 @@ mod harness;
 mod letters;
 mod live;
 mod lookups;
+mod matrix;
 mod operations;
 mod ops;
 mod refusals;
