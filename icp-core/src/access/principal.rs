@@ -178,7 +178,7 @@ impl Principal {
     #[must_use]
     pub fn actor(&self, here: PermissionSet, request_id: Option<String>) -> Actor {
         let may = Some(Authority { here, everywhere: self.everywhere() });
-        Actor { name: self.name.to_string(), request_id, may }
+        Actor { name: self.name.to_string(), acting_as: None, request_id, may }
     }
 }
 
