@@ -15,12 +15,14 @@ mod erase;
 mod explain;
 mod letters;
 mod live;
+mod log;
 mod pause;
 mod replay;
 mod running;
 mod session;
 mod sight;
 pub(crate) mod supervise;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub use config::EngineConfig;
 pub use explain::{Explained, Explanation};
 pub use running::{Drained, Running};
 pub use supervise::DutyState;
+pub use timeline::{Happened, Moment, Passed, Timeline};
 
 use self::core::Core;
 use crate::access::ApiKeyRecord;
