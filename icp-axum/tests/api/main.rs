@@ -9,6 +9,7 @@ mod events;
 mod harness;
 mod letters;
 mod live;
+mod log;
 mod lookups;
 mod operations;
 mod ops;
