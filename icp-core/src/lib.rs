@@ -22,6 +22,7 @@ pub mod resource;
 pub mod retention;
 pub mod secret;
 pub mod signing;
+pub mod slot;
 pub mod store;
 pub mod telemetry;
 pub mod time;

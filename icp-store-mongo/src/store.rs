@@ -176,4 +176,5 @@ pub(crate) const REST: &str = "rest";
 pub(crate) const ROLLUP: &str = "rollup";
 pub(crate) const ROLLUP_FAILURE: &str = "rollup_failure";
 pub(crate) const SESSION: &str = "session";
+pub(crate) const SLOT: &str = "slot";
 pub(crate) const VERSION: &str = "version";

@@ -1,6 +1,7 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
 mod analytics;
+mod bulk;
 mod deliveries;
 mod dry_runs;
 mod erasures;
@@ -16,5 +17,7 @@ mod ops;
 mod refusals;
 mod replays;
 mod resources;
+mod search;
 mod signing;
 mod trial;
+mod versions;

@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 mod index;
 mod kind;
 mod note;
+mod search;
 mod service;
 mod store;
 mod validate;
@@ -22,13 +23,19 @@ pub use entry::{Entry, OrgEntry};
 pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use note::{Note, NoteStore};
+pub use search::{Filter, Found, MAX_FILTERS, Position, Search, Sort, SortBy, select};
 pub(crate) use service::Editing;
-pub use service::{BulkAction, BulkItem, CopiedKey, Duplicate, MAX_BULK, Resources};
-pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+pub use service::{
+    BulkAction, BulkItem, CopiedKey, Difference, Duplicate, How, MAX_BULK, MAX_STEPS, OnExisting,
+    Outcome, Report, Resources, Step, StepResult, Task,
+};
+pub use store::{
+    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write,
+};
 pub(crate) use validate::{Structure, without_value};
 pub use validate::{Violations, escape};
 
-use crate::access::PermissionSet;
+use crate::access::Authority;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
@@ -101,7 +108,7 @@ pub struct Actor {
     /// Not kept.
     #[serde(skip)]
     #[schemars(skip)]
-    pub may: Option<PermissionSet>,
+    pub may: Option<Authority>,
 }
 
 impl Actor {

@@ -29,6 +29,7 @@ use crate::letter::LetterStore;
 use crate::replay::ReplayStore;
 use crate::resource::{NoteStore, ResourceStore};
 use crate::retention::RetentionStore;
+use crate::slot::SlotStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
@@ -44,6 +45,7 @@ pub trait Store:
     + RetentionStore
     + ErasureStore
     + AccessStore
+    + SlotStore
     + AnalyticsStore
 {
     /// What kind of store this is.

@@ -268,6 +268,22 @@ CREATE TABLE IF NOT EXISTS icp_api_key (
     created_at BIGINT NOT NULL
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+CREATE TABLE IF NOT EXISTS icp_handle (
+    handle VARBINARY(320) NOT NULL PRIMARY KEY,
+    org VARCHAR(64) NOT NULL,
+    kind VARCHAR(64) NOT NULL,
+    id VARCHAR(64) NOT NULL,
+    KEY icp_handle_resource (org, kind, id)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS icp_slot (
+    name VARBINARY(256) NOT NULL PRIMARY KEY,
+    value MEDIUMBLOB NOT NULL,
+    version BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    KEY icp_slot_expiry (expires_at)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- Sums of outcomes by integration and hour (grain 0) or day (grain 1): how they ended, and how many
 -- attempts took how long, by the buckets of `LATENCY_BOUNDS`.
 CREATE TABLE IF NOT EXISTS icp_rollup (

@@ -259,6 +259,22 @@ CREATE TABLE IF NOT EXISTS icp_api_key (
     created_at BIGINT NOT NULL
 );
 
+CREATE TABLE IF NOT EXISTS icp_handle (
+    handle BYTEA NOT NULL PRIMARY KEY,
+    org TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    id TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX IF NOT EXISTS icp_handle_resource ON icp_handle (org, kind, id);
+
+CREATE TABLE IF NOT EXISTS icp_slot (
+    name BYTEA NOT NULL PRIMARY KEY,
+    value BYTEA NOT NULL,
+    version BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS icp_slot_expiry ON icp_slot (expires_at);
+
 -- Sums of outcomes by integration and hour (grain 0) or day (grain 1): how they ended, and how many
 -- attempts took how long, by the buckets of `LATENCY_BOUNDS`.
 CREATE TABLE IF NOT EXISTS icp_rollup (

@@ -254,6 +254,23 @@ CREATE TABLE icp_api_key (
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- By which texts a resource is found, in UTF-8, whichever organization asks.
+CREATE TABLE icp_handle (
+    handle BLOB NOT NULL PRIMARY KEY,
+    org TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX icp_handle_resource ON icp_handle (org, kind, id);
+
+CREATE TABLE icp_slot (
+    name BLOB NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX icp_slot_expiry ON icp_slot (expires_at);
+
 -- Sums of outcomes by integration and hour (grain 0) or day (grain 1): how they ended, and how many
 -- attempts took how long, by the buckets of `LATENCY_BOUNDS`.
 CREATE TABLE icp_rollup (

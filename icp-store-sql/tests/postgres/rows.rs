@@ -96,6 +96,7 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
          INSERT INTO icp_history VALUES
              ({n}, '{org}', 'integration', 'crm', NULL, '{{}}', '{{}}', 'null', 1, {now}, {now}, 0);
          INSERT INTO icp_resource VALUES ('integration', '{org}', 'crm', {n}, 0);
+         INSERT INTO icp_handle VALUES ({one}, '{org}', 'integration', 'crm');
          INSERT INTO icp_audit VALUES
              ({n}, {now}, 'host', NULL, 'create', '{org}', 'integration', 'crm');
          INSERT INTO icp_rollup (org, grain, begins, integration) VALUES ('{org}', 0, {now}, 'crm');
@@ -103,6 +104,9 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
     );
     run(url, &sql).await;
 }
+
+/// The tables whose rows are of no organization.
+pub(crate) const OF_NODE: [&str; 2] = ["icp_api_key", "icp_slot"];
 
 /// Which rows of `table` are of `org`, as a condition.
 pub(crate) fn of(table: &str, org: &str) -> String {
@@ -114,7 +118,7 @@ pub(crate) fn of(table: &str, org: &str) -> String {
             parent("delivery", "icp_delivery")
         }
         "icp_replay_delivery" => parent("job", "icp_replay"),
-        "icp_api_key" => "false".to_owned(),
+        table if OF_NODE.contains(&table) => "false".to_owned(),
         _ => format!("org = '{org}'"),
     }
 }

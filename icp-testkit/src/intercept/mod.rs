@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use icp_core::Result;
-use icp_core::access::{AccessStore, ApiKeyRecord};
+use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
 use icp_core::analytics::*;
 use icp_core::delivery::*;
 use icp_core::erasure::*;
@@ -17,6 +17,7 @@ use icp_core::letter::*;
 use icp_core::replay::*;
 use icp_core::resource::*;
 use icp_core::retention::*;
+use icp_core::slot::*;
 use icp_core::store::{Page, PageQuery, Store, StoreInfo};
 use icp_core::time::Timestamp;
 
@@ -164,6 +165,13 @@ through! {
     AccessStore {
         bootstrap_key(key: ApiKeyRecord) -> bool;
         api_key(id: ApiKeyId) -> Option<ApiKeyRecord>;
+        holder(handle: &str) -> Option<Holder>;
+    }
+    SlotStore {
+        slot(key: &str, now: Timestamp) -> Option<Slot>;
+        put_slot(slot: NewSlot, expect: SlotExpect, now: Timestamp) -> bool;
+        remove_slot(key: &str, expect: Option<u64>) -> bool;
+        sweep_slots(now: Timestamp, limit: usize) -> u64;
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Walk {
     after: Option<String>,
     /// Whether the batch before removed something.
     removed: bool,
+    /// Whether the slots whose time is over are gone.
+    swept: bool,
     /// How many walks there were before.
     walks: u64,
 }
@@ -65,13 +67,19 @@ pub(crate) struct Walk {
 /// Prunes one batch; answers whether the walk goes on, or is through with every organization.
 pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     let now = core.clock.now();
+    if !walk.swept {
+        let swept = core.store.sweep_slots(now, BATCH).await?;
+        core.metrics.pruned.get_or_create(&Removed { kind: "slot" }).inc_by(swept);
+        (walk.removed, walk.swept) = (swept > 0, swept < BATCH as u64);
+        return Ok(true);
+    }
     let kinds = if (walk.walks + 1).is_multiple_of(LANES_EVERY) { KINDS } else { KINDS - 1 };
     if walk.org.is_none() || walk.kind >= kinds {
         walk.org = core.store.next_organization(walk.org.as_ref()).await?;
         (walk.kind, walk.after) = (0, None);
     }
     let Some(org) = walk.org.clone() else {
-        walk.walks += 1;
+        (walk.walks, walk.swept) = (walk.walks + 1, false);
         return Ok(false);
     };
     let kept = kept(core, &org).await?;
@@ -123,6 +131,7 @@ mod tests {
     use crate::event::{Event, EventStore, Ingest, IngestItem, JSON, LaneSeed, NewDelivery};
     use crate::id::{DeliveryId, EventId, ResourceId, SessionId};
     use crate::resource::Revision;
+    use crate::slot::{NewSlot, SlotExpect, SlotStore};
     use crate::store::{MemoryStore, PageQuery};
     use crate::time::{Timestamp, TokioClock};
 
@@ -187,6 +196,11 @@ mod tests {
             deliver(&store, n, key).await;
         }
         let clock = TokioClock::starting_at(NOW + Duration::from_secs(31 * 86_400));
+        for (key, secs) in [("over", 1), ("on", 60 * 86_400)] {
+            let expires_at = NOW + Duration::from_secs(secs);
+            let slot = NewSlot { key: key.to_owned(), value: String::new(), expires_at };
+            assert!(store.put_slot(slot, SlotExpect::Absent, NOW).await.unwrap());
+        }
         let engine = Engine::builder(store.clone()).clock(clock).build().unwrap();
         let org = OrgId::new("acme").unwrap();
         let lanes = async || store.lanes(&org, PageQuery::default()).await.unwrap().items.len();
@@ -199,5 +213,7 @@ mod tests {
         assert_eq!(lanes().await, 0);
         let metrics = engine.metrics().render();
         assert!(metrics.contains("icp_rows_pruned_total{kind=\"lane\"} 2"), "{metrics}");
+        assert!(metrics.contains("icp_rows_pruned_total{kind=\"slot\"} 1"), "{metrics}");
+        assert!(store.slot("on", NOW).await.unwrap().is_some());
     }
 }

@@ -8,6 +8,7 @@ mod claim;
 mod delivery;
 mod erasure;
 mod event;
+mod handle;
 mod health;
 mod lane;
 mod letter;
@@ -16,6 +17,7 @@ mod rescue;
 mod resource;
 mod retention;
 mod settle;
+mod slot;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +55,7 @@ struct State {
     /// Leased deliveries of erased events.
     erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
+    slots: slot::Slots,
     rollups: analytics::Rollups,
 }
 
