@@ -37,6 +37,7 @@ mod replays;
 mod resources;
 mod router;
 mod signing;
+mod system;
 mod trial;
 
 pub use openapi::document as openapi;

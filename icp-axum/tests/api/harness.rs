@@ -30,9 +30,13 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn new() -> Self {
+        Self::of(Engine::builder(MemoryStore::new())).await
+    }
+
+    /// An API over what `builder` makes, with keys and leave to send to this machine.
+    pub(crate) async fn of(builder: icp_core::EngineBuilder) -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
-        let engine = Engine::builder(MemoryStore::new()).keys(keys).allow_loopback();
-        let engine = engine.build().unwrap();
+        let engine = builder.keys(keys).allow_loopback().build().unwrap();
         let key = ApiKey::generate(engine.ids(), &SystemEntropy).unwrap();
         assert!(engine.bootstrap_key(key.record(engine.now())).await.unwrap());
         let router = icp_axum::router(engine.clone());

@@ -19,5 +19,6 @@ mod replays;
 mod resources;
 mod search;
 mod signing;
+mod system;
 mod trial;
 mod versions;

@@ -21,6 +21,7 @@ mod replay;
 mod running;
 mod session;
 mod sight;
+mod status;
 pub(crate) mod supervise;
 mod timeline;
 
@@ -34,6 +35,7 @@ pub use builder::EngineBuilder;
 pub use config::EngineConfig;
 pub use explain::{Explained, Explanation};
 pub use running::{Drained, Running};
+pub use status::SystemStatus;
 pub use supervise::DutyState;
 pub use timeline::{Happened, Moment, Passed, Timeline};
 
