@@ -221,11 +221,11 @@ impl Reader<'_> {
         let name = field.name();
         let line = &mut *self.0;
         if name == "message" {
-            line.message = masked(&bounded(value, MESSAGE));
+            line.message = shown(value, MESSAGE);
         } else if line.fields.len() < FIELDS {
             let value = match is_secret(name) {
                 true => "[secret]".to_owned(),
-                false => masked(&bounded(value, VALUE)),
+                false => shown(value, VALUE),
             };
             line.fields.insert(name.to_owned(), value);
         }
@@ -244,6 +244,12 @@ impl Visit for Reader<'_> {
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
         self.put(field, &value);
     }
+}
+
+/// `value` without secrets, no longer than `most` bytes and a sign that says so.
+fn shown(value: &dyn fmt::Display, most: usize) -> String {
+    // A mask may be longer than what it stands for.
+    bounded(&masked(&bounded(value, most)), most)
 }
 
 /// `value` as text, cut off where it gets longer than `most` bytes, without ever being longer in
