@@ -39,6 +39,7 @@ mod resources;
 mod router;
 mod sessions;
 mod signing;
+mod system;
 mod trial;
 
 pub use openapi::document as openapi;

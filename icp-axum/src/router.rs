@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
     integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, replays, resources,
-    sessions, signing, trial,
+    sessions, signing, system, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -84,6 +84,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(audit::endpoints());
     all.extend(analytics::endpoints());
     all.extend(live::endpoints());
+    all.extend(system::endpoints());
     all
 }
 
