@@ -36,6 +36,12 @@ impl Params {
         number.ok_or_else(refuse)
     }
 
+    /// The organization, where the path names one.
+    pub(crate) fn org_if_named(&self) -> Result<Option<OrgId>> {
+        let named = self.0.iter().any(|(known, _)| known == "org");
+        named.then(|| self.org()).transpose()
+    }
+
     /// The parameter `name`.
     pub(crate) fn parse<T: FromStr<Err = icp_core::Error>>(&self, name: &str) -> Result<T> {
         let found = self.0.iter().find(|(known, _)| known == name);

@@ -4,21 +4,26 @@ use axum::Json;
 use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use icp_core::access::{Area, Operation};
 use icp_core::resource::{CopiedKey, Document, Duplicate};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::Location;
 use crate::problem::Result;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let org = "/api/v1/organizations/{org}";
     vec![
-        Endpoint::post(format!("{org}/integrations/{{id}}/duplicate"), duplicate)
-            .named("duplicateIntegration", "Makes a copy with a signing secret of its own")
-            .answers::<DuplicateView>(201),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Write),
+            format!("{org}/integrations/{{id}}/duplicate"),
+            duplicate,
+        )
+        .named("duplicateIntegration", "Makes a copy with a signing secret of its own")
+        .answers::<DuplicateView>(201),
     ]
 }
 

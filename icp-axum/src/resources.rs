@@ -8,7 +8,7 @@ use axum::http::header::{ETAG, IF_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract::State};
-use icp_core::access::OrganizationSpec;
+use icp_core::access::{Operation, OrganizationSpec};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::integration::IntegrationSpec;
 use icp_core::resource::{Difference, Document, Draft, Expect, Kind, Revision, Spec};
@@ -20,7 +20,7 @@ use serde_json::Value;
 use self::list::Fields;
 use crate::auth::Caller;
 use crate::command::Command;
-use crate::endpoint::{Endpoint, KindRoute};
+use crate::endpoint::{Endpoint, KindRoute, may};
 use crate::extract::{
     Body, Input, Location as Requested, MERGE_PATCH, Params, PatchBody, Query, header,
 };
@@ -29,7 +29,7 @@ use crate::problem::{Problem, Result};
 
 const SHOW: &[&str] = &["fields"];
 const PAGE: &[&str] = &["limit", "cursor"];
-pub(crate) use bulk::refusal;
+pub(crate) use bulk::{permit, refusal};
 
 pub(crate) const GUARD: &[&str] = &["If-Match"];
 
@@ -48,48 +48,56 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
         (format!("{top}/{{org}}/{plural}"), format!("{top}/{{org}}/{plural}/{{id}}"))
     };
     let (a, s) = (capital(name), capital(plural));
-    let list = if is_organization {
-        Endpoint::get(&many, organizations).query(PAGE)
+    let read = may(kind.area(), Operation::Read);
+    // What an organization may use of what all share is not its own to say.
+    let (write, delete) = if is_organization {
+        let configure = may(kind.area(), Operation::Configure);
+        (configure, configure)
     } else {
-        Endpoint::get(&many, list::list).query(list::LIST)
+        (may(kind.area(), Operation::Write), may(kind.area(), Operation::Delete))
+    };
+    let list = if is_organization {
+        Endpoint::get(read, &many, organizations).query(PAGE)
+    } else {
+        Endpoint::get(read, &many, list::list).query(list::LIST)
     };
     let routes = [
-        Endpoint::post(&many, create)
+        Endpoint::post(write, &many, create)
             .named(format!("create{a}"), format!("Makes a new {name}"))
             .takes::<Draft>()
             .answers::<Document>(201),
         list.named(format!("list{s}"), format!("Lists {plural}, ordered by id"))
             .answers::<Listing<Document>>(200),
-        Endpoint::get(&one, read)
+        Endpoint::get(read, &one, get)
             .named(format!("get{a}"), format!("Shows one {name}, its secrets masked"))
             .query(SHOW)
             .answers::<Document>(200),
-        Endpoint::put(&one, replace)
+        Endpoint::put(write, &one, replace)
             .named(format!("replace{a}"), format!("Puts a whole new version of the {name}"))
             .headers(GUARD)
             .takes::<Draft>()
             .answers::<Document>(200),
-        Endpoint::patch(&one, merge)
+        Endpoint::patch(write, &one, merge)
             .named(format!("patch{a}"), format!("Changes the {name} by a merge patch"))
             .headers(GUARD)
             .takes_as::<Value>(MERGE_PATCH)
             .answers::<Document>(200),
-        Endpoint::delete(&one, remove)
+        Endpoint::delete(delete, &one, remove)
             .named(format!("delete{a}"), format!("Deletes the {name}"))
             .headers(GUARD)
             .answers_nothing(204),
-        Endpoint::get(format!("{one}/history"), versions::history)
+        Endpoint::get(read, format!("{one}/history"), versions::history)
             .named(format!("get{a}History"), format!("Lists the versions of the {name}"))
             .query(PAGE)
             .answers::<Listing<Document>>(200),
-        Endpoint::get(format!("{one}/versions/{{version}}"), versions::version)
+        Endpoint::get(read, format!("{one}/versions/{{version}}"), versions::version)
             .named(format!("get{a}Version"), format!("Shows one version of the {name}"))
             .answers::<Document>(200),
-        Endpoint::get(format!("{one}/versions/compare"), versions::compare)
+        Endpoint::get(read, format!("{one}/versions/compare"), versions::compare)
             .named(format!("compare{a}Versions"), format!("Tells two versions of the {name} apart"))
             .query(versions::COMPARE)
             .answers::<Difference>(200),
-        Endpoint::post(format!("{one}/rollback"), versions::rollback)
+        Endpoint::post(write, format!("{one}/rollback"), versions::rollback)
             .named(
                 format!("rollback{a}"),
                 format!("Makes an earlier version of the {name} the next"),
@@ -102,7 +110,7 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
     if !is_organization {
         let bulk = format!("{top}/{{org}}/bulk/{plural}");
         routes.push(
-            Endpoint::post(bulk, bulk::bulk)
+            Endpoint::post(write, bulk, bulk::bulk)
                 .named(
                     format!("bulk{s}"),
                     format!("Makes, changes, switches or deletes many {plural}"),
@@ -113,7 +121,7 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
     }
     if !is_organization && name != IntegrationSpec::KIND {
         routes.push(
-            Endpoint::post(format!("{one}/duplicate"), duplicate)
+            Endpoint::post(write, format!("{one}/duplicate"), duplicate)
                 .named(format!("duplicate{a}"), format!("Makes a copy of the {name}"))
                 .takes::<Duplicate>()
                 .answers::<Document>(201),
@@ -155,7 +163,7 @@ async fn organizations(
     Ok(Json(pager.listing(page, |document| document.org.clone(), |document| document)))
 }
 
-async fn read(
+async fn get(
     State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
     params: Params,

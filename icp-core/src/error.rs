@@ -89,6 +89,8 @@ macro_rules! codes {
 codes! {
     /// The request names no key, or a key that is not known.
     Unauthenticated = "unauthenticated", Unauthenticated;
+    /// The caller is known, and may not do this.
+    PermissionDenied = "permission_denied", Forbidden;
     /// There is no such route.
     RouteUnknown = "route_unknown", NotFound;
     /// The route does not take this method.
@@ -137,6 +139,8 @@ codes! {
     BulkRefused = "bulk_refused", Invalid;
     /// Not every row of an import can be taken; each fault is listed, and nothing was changed.
     ImportRefused = "import_refused", Invalid;
+    /// Another resource is found by the same handle, such as the address of a person.
+    HandleTaken = "handle_taken", Conflict;
     /// The resource has another revision than the caller expected.
     RevisionConflict = "revision_conflict", Conflict;
     /// No resource kind of this name is registered.

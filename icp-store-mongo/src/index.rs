@@ -128,7 +128,13 @@ fn table() -> Vec<(&'static str, Indexes)> {
             ],
         ),
         (OUTBOX, vec![("of_org", doc! { "org": 1, "_id": 1 }, All)]),
-        (RESOURCE, vec![("place", doc! { "kind": 1, "org": 1, "id": 1 }, Unique)]),
+        (
+            RESOURCE,
+            vec![
+                ("place", doc! { "kind": 1, "org": 1, "id": 1 }, Unique),
+                ("handles", doc! { "handles": 1 }, Sparse),
+            ],
+        ),
         (
             VERSION,
             vec![

@@ -27,6 +27,7 @@ mod error;
 mod event;
 mod finish;
 mod hand_over;
+mod handle;
 mod health;
 mod index;
 mod ingest;

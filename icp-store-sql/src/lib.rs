@@ -18,6 +18,7 @@ mod erasure;
 mod error;
 mod event;
 mod family;
+mod handle;
 mod health;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod held;

@@ -1,5 +1,6 @@
 //! The engine: what a host holds, starts and stops.
 
+mod access;
 mod batch;
 mod builder;
 mod cancel;
@@ -37,7 +38,7 @@ use crate::delivery::{
 };
 use crate::error::{Code, Error, Result};
 use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent, Published};
-use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
+use crate::id::{DeliveryId, EventId, IdSource, OrgId};
 use crate::lookup::LookupLimits;
 use crate::resource::{Actor, Resources};
 use crate::store::{Page, PageQuery, Store, StoreInfo};
@@ -355,15 +356,6 @@ impl Engine {
     /// Those of the store.
     pub async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
         self.core.store.bootstrap_key(key).await
-    }
-
-    /// An API key by its id.
-    ///
-    /// # Errors
-    ///
-    /// Those of the store.
-    pub async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
-        self.core.store.api_key(id).await
     }
 
     /// What events may be.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::validate::{Structure, Violations};
 use super::{Effect, OrgEntry, Record};
+use crate::access::{Area, Permission, PermissionSet};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
@@ -38,6 +39,9 @@ pub trait Spec:
 
     /// Its name in lists and routes, as in `integrations`.
     const PLURAL: &'static str;
+
+    /// The part of the API that permissions for it are given in.
+    const AREA: Area;
 
     /// Whether [`validate`](Spec::validate) asks for the organization; default no. A write then
     /// waits until this node has read it.
@@ -99,6 +103,8 @@ pub struct SpecContext<'a> {
     /// The organization and its other resources as this node knows them, where a spec that asks for
     /// it is to be saved or tried out.
     pub within: Option<&'a OrgEntry>,
+    /// What its author may do; `None` where it is no author's, or one's who may do all.
+    pub grantor: Option<PermissionSet>,
 }
 
 impl<'a> SpecContext<'a> {
@@ -106,6 +112,12 @@ impl<'a> SpecContext<'a> {
     #[must_use]
     pub fn opener(&self) -> Opener<'a> {
         Opener::new(&self.services.sealer, self.owner())
+    }
+
+    /// A permission of `given` that the author does not have, and so may not give.
+    #[must_use]
+    pub fn beyond(&self, given: PermissionSet) -> Option<Permission> {
+        given.difference(self.grantor?).iter().next()
     }
 
     pub(super) fn owner(&self) -> Owner<'a> {
@@ -172,6 +184,9 @@ pub trait Kind: Debug + Send + Sync + 'static {
 
     /// The name in lists and routes, as in `integrations`.
     fn plural(&self) -> &'static str;
+
+    /// The part of the API that permissions for it are given in.
+    fn area(&self) -> Area;
 
     /// Whether a spec to be saved is judged by its organization.
     fn asks_organization(&self) -> bool;
@@ -289,6 +304,10 @@ impl<S: Spec> Kind for Typed<S> {
 
     fn plural(&self) -> &'static str {
         S::PLURAL
+    }
+
+    fn area(&self) -> Area {
+        S::AREA
     }
 
     fn asks_organization(&self) -> bool {

@@ -29,10 +29,13 @@ pub use service::{
     BulkAction, BulkItem, CopiedKey, Difference, Duplicate, How, MAX_BULK, MAX_STEPS, OnExisting,
     Outcome, Report, Resources, Step, StepResult, Task,
 };
-pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+pub use store::{
+    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write,
+};
 pub(crate) use validate::{Structure, without_value};
 pub use validate::{Violations, escape};
 
+use crate::access::PermissionSet;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
@@ -101,18 +104,23 @@ pub struct Actor {
     pub name: String,
     /// The id of the request that caused it.
     pub request_id: Option<String>,
+    /// What it may do, and so the most that it may let others do; `None` for who may do all.
+    /// Not kept.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub may: Option<PermissionSet>,
 }
 
 impl Actor {
     /// The host's own code.
     #[must_use]
     pub fn host() -> Self {
-        Self { name: "host".into(), request_id: None }
+        Self { name: "host".into(), request_id: None, may: None }
     }
 
     /// The engine itself.
     #[must_use]
     pub fn engine() -> Self {
-        Self { name: "engine".into(), request_id: None }
+        Self { name: "engine".into(), ..Self::host() }
     }
 }

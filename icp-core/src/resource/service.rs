@@ -20,9 +20,9 @@ use serde_json::{Map, Value};
 
 use super::document::merge;
 use super::{
-    Actor, AuditEntry, AuditQuery, Change, Document, Draft, Expect, Index, Kind, KindRegistry,
-    ListQuery, OrgEntry, Record, Resource, Revision, Services, Spec, SpecContext, Violations,
-    Write,
+    Actor, AuditEntry, AuditQuery, Change, Document, Draft, Effect, Expect, Index, Kind,
+    KindRegistry, ListQuery, OrgEntry, Record, Resource, Revision, Services, Spec, SpecContext,
+    Violations, Write,
 };
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
@@ -38,6 +38,16 @@ pub(crate) use amend::Editing;
 /// The kind whose resource is the organization itself, with the organization's id as its own.
 const ORGANIZATION: &str = OrganizationSpec::KIND;
 const SWITCHED_OFF: &str = "switched_off";
+
+/// What a new version is checked under.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    expect: Expect,
+    actor: &'a Actor,
+    /// The organization as other changes of the same write leave it; as this node knows it by
+    /// default.
+    beside: Option<&'a OrgEntry>,
+}
 
 /// Reads and changes resources of every registered kind.
 #[derive(Clone, Debug)]
@@ -409,7 +419,8 @@ impl Resources {
         expect: Expect,
         actor: &Actor,
     ) -> Result<Document> {
-        let change = self.prepare(&**kind, record, draft, previous, expect, actor).await?;
+        let around = Around { expect, actor, beside: None };
+        let change = self.prepare(&**kind, record, draft, previous, around).await?;
         Document::of(&**kind, self.write(change, actor).await?)
     }
 
@@ -420,9 +431,9 @@ impl Resources {
         mut record: Record,
         draft: Draft,
         previous: Option<&Value>,
-        expect: Expect,
-        _actor: &Actor,
+        around: Around<'_>,
     ) -> Result<Change> {
+        let Around { expect, actor, beside } = around;
         let mut violations = Violations::default();
         draft.check(&mut violations);
         if draft.id.as_ref().is_some_and(|id| *id != record.id) {
@@ -430,7 +441,7 @@ impl Resources {
         }
         let org = record.org.clone();
         let id = record.id.clone();
-        let within = match kind.asks_organization() {
+        let known = match kind.asks_organization() && beside.is_none() {
             true => self.known(&org).await?,
             false => None,
         };
@@ -440,7 +451,8 @@ impl Resources {
             id: &id,
             name: draft.name.as_deref(),
             services: &self.services,
-            within: within.as_deref(),
+            within: beside.or(known.as_deref()),
+            grantor: actor.may,
         };
         let admitted = match kind.admit(&context, &draft.spec, previous) {
             Err(error) if error.code() == Code::ResourceInvalid => {
@@ -499,6 +511,7 @@ impl Resources {
 
     /// Makes all changes, or none.
     async fn write_all(&self, changes: Vec<Change>, actor: &Actor) -> Result<Vec<Record>> {
+        changes.iter().flat_map(|change| &change.effects).try_for_each(Effect::check)?;
         let write = Write { changes, actor: actor.clone(), now: self.clock.now() };
         let written = self.store.write(write).await?;
         self.index.apply(&written);

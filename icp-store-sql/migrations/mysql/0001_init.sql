@@ -267,3 +267,11 @@ CREATE TABLE IF NOT EXISTS icp_api_key (
     hash BINARY(32) NOT NULL,
     created_at BIGINT NOT NULL
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS icp_handle (
+    handle VARBINARY(320) NOT NULL PRIMARY KEY,
+    org VARCHAR(64) NOT NULL,
+    kind VARCHAR(64) NOT NULL,
+    id VARCHAR(64) NOT NULL,
+    KEY icp_handle_resource (org, kind, id)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

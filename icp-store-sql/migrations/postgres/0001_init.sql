@@ -259,6 +259,14 @@ CREATE TABLE IF NOT EXISTS icp_api_key (
     created_at BIGINT NOT NULL
 );
 
+CREATE TABLE IF NOT EXISTS icp_handle (
+    handle BYTEA NOT NULL PRIMARY KEY,
+    org TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    id TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX IF NOT EXISTS icp_handle_resource ON icp_handle (org, kind, id);
+
 -- Rows that change often leave room for their next versions on the same page, and what is dead is
 -- swept early and without pauses that a busy table would outrun.
 ALTER TABLE icp_delivery SET (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.01,

@@ -253,3 +253,12 @@ CREATE TABLE icp_api_key (
     hash BLOB NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- By which texts a resource is found, in UTF-8, whichever organization asks.
+CREATE TABLE icp_handle (
+    handle BLOB NOT NULL PRIMARY KEY,
+    org TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX icp_handle_resource ON icp_handle (org, kind, id);

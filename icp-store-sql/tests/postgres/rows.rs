@@ -96,6 +96,7 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
          INSERT INTO icp_history VALUES
              ({n}, '{org}', 'integration', 'crm', NULL, '{{}}', '{{}}', 'null', 1, {now}, {now}, 0);
          INSERT INTO icp_resource VALUES ('integration', '{org}', 'crm', {n}, 0);
+         INSERT INTO icp_handle VALUES ({one}, '{org}', 'integration', 'crm');
          INSERT INTO icp_audit VALUES
              ({n}, {now}, 'host', NULL, 'create', '{org}', 'integration', 'crm');"
     );

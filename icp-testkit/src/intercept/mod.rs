@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use icp_core::Result;
-use icp_core::access::{AccessStore, ApiKeyRecord};
+use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
 use icp_core::delivery::*;
 use icp_core::erasure::*;
 use icp_core::event::*;
@@ -158,6 +158,7 @@ through! {
     AccessStore {
         bootstrap_key(key: ApiKeyRecord) -> bool;
         api_key(id: ApiKeyId) -> Option<ApiKeyRecord>;
+        holder(handle: &str) -> Option<Holder>;
     }
 }
 

@@ -7,6 +7,7 @@ mod claim;
 mod delivery;
 mod erasure;
 mod event;
+mod handle;
 mod health;
 mod lane;
 mod letter;

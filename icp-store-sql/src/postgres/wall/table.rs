@@ -30,13 +30,14 @@ const ALL: &str = "SELECT, INSERT, UPDATE, DELETE";
 const KEPT: &str = "SELECT, INSERT, UPDATE";
 const NEVER_CHANGED: &str = "SELECT, INSERT, DELETE";
 
-pub(super) const TABLES: [Table; 20] = [
+pub(super) const TABLES: [Table; 21] = [
     table("icp_api_key", Rows::Node, "SELECT, INSERT"),
     table("icp_attempt", Rows::Of("delivery", "icp_delivery"), ALL),
     table("icp_audit", Rows::Own, NEVER_CHANGED),
     table("icp_delivery", Rows::Own, ALL),
     table("icp_erasing", Rows::Of("delivery", "icp_delivery"), NEVER_CHANGED),
     table("icp_event", Rows::Own, ALL),
+    table("icp_handle", Rows::Own, NEVER_CHANGED),
     table("icp_head", Rows::Shared, "SELECT, UPDATE"),
     table("icp_history", Rows::Own, NEVER_CHANGED),
     table("icp_idempotency", Rows::Own, ALL),

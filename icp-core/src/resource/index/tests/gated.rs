@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::access::{AccessStore, ApiKeyRecord};
+use crate::access::{AccessStore, ApiKeyRecord, Holder};
 use crate::delivery::health::Meter;
 use crate::delivery::*;
 use crate::erasure::{Erase, Erased, ErasureStore};
@@ -338,6 +338,10 @@ impl AccessStore for GatedStore {
 
     async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
         self.inner.api_key(id).await
+    }
+
+    async fn holder(&self, handle: &str) -> Result<Option<Holder>> {
+        self.inner.holder(handle).await
     }
 }
 
