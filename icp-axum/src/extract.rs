@@ -13,7 +13,7 @@ use icp_core::Code;
 use icp_core::id::OrgId;
 
 pub(crate) use accept::{media, preferred};
-pub(crate) use body::{Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read};
+pub(crate) use body::{Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read, upload};
 pub(crate) use query::Query;
 
 use crate::problem::{Problem, Result};

@@ -35,6 +35,7 @@ mod replays;
 mod resources;
 mod router;
 mod signing;
+mod transfer;
 mod trial;
 
 pub use openapi::document as openapi;

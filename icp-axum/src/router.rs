@@ -19,7 +19,7 @@ use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events, integrations,
-    lanes, letters, lookups, openapi, ops, pause, replays, resources, signing, trial,
+    lanes, letters, lookups, openapi, ops, pause, replays, resources, signing, transfer, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,6 +79,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
+    all.extend(transfer::endpoints());
     all
 }
 

@@ -97,6 +97,12 @@ codes! {
     MethodNotAllowed = "method_not_allowed", Invalid;
     /// The route does not take this content type.
     MediaTypeUnsupported = "media_type_unsupported", Invalid;
+    /// The route answers in no media type that the request accepts.
+    NotAcceptable = "not_acceptable", Invalid;
+    /// The request has more header fields, or longer ones, than are read.
+    HeadersTooLarge = "headers_too_large", TooLarge;
+    /// The address of the request is longer than is read.
+    AddressTooLong = "address_too_long", TooLarge;
     /// A header field of the request is not acceptable.
     HeaderInvalid = "header_invalid", Invalid;
     /// The body is not what the content type says.

@@ -83,6 +83,18 @@ impl<S: Send + Sync> FromRequest<S> for Upload {
     }
 }
 
+/// A file of one of the media types `known`, and which one that is.
+pub(crate) async fn upload<S: Send + Sync>(
+    request: Request,
+    state: &S,
+    known: &[&'static str],
+) -> Result<(&'static str, Bytes)> {
+    expect_type(request.headers(), known)?;
+    let own = known.iter().find(|media| expect_type(request.headers(), &[media]).is_ok());
+    let media = own.copied().unwrap_or_default();
+    Ok((media, bytes(request, state).await?))
+}
+
 async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
     Bytes::from_request(request, state).await.map_err(|rejection| {
         let text = rejection.body_text();

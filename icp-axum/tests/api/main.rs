@@ -16,5 +16,6 @@ mod replays;
 mod resources;
 mod search;
 mod signing;
+mod transfer;
 mod trial;
 mod versions;

@@ -129,6 +129,14 @@ enum Planned {
     Keep(ResourceId, Outcome),
 }
 
+impl StepResult {
+    /// The result of a step that could not be read.
+    #[must_use]
+    pub fn refused(error: Error) -> Self {
+        Self { id: None, outcome: Err(error) }
+    }
+}
+
 impl Report {
     /// How many steps were refused.
     #[must_use]
