@@ -11,6 +11,7 @@
 //! OpenAPI 3.1 document of the routes is at `/api/v1/openapi.json`.
 #![forbid(unsafe_code)]
 
+mod api;
 mod audit;
 mod auth;
 mod cancellations;
@@ -31,6 +32,7 @@ mod ops;
 mod page;
 mod pause;
 mod problem;
+mod protocol;
 mod replays;
 mod resources;
 mod router;
@@ -38,6 +40,6 @@ mod signing;
 mod transfer;
 mod trial;
 
+pub use api::{Api, router};
 pub use openapi::document as openapi;
 pub use problem::Problem;
-pub use router::router;

@@ -29,7 +29,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SLACK: usize = 4 << 20;
 
 /// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
-pub fn router(engine: Engine) -> Router {
+pub(crate) fn router(engine: Engine) -> Router {
     let (mut open, mut guarded) = (Router::new(), Router::new());
     for endpoint in endpoints(engine.resources().kinds()) {
         let permit = endpoint.permit;
