@@ -28,18 +28,18 @@ impl Params {
         self.parse("org")
     }
 
+    /// The organization, where the path names one.
+    pub(crate) fn org_if_named(&self) -> Result<Option<OrgId>> {
+        let named = self.0.iter().any(|(known, _)| known == "org");
+        named.then(|| self.org()).transpose()
+    }
+
     /// The parameter `name`, a number from 1.
     pub(crate) fn number(&self, name: &str) -> Result<u64> {
         let found = self.0.iter().find(|(known, _)| known == name);
         let number = found.and_then(|(_, text)| text.parse().ok()).filter(|number| *number > 0);
         let refuse = || Problem::new(Code::IdInvalid, format!("the {name} is a number from 1"));
         number.ok_or_else(refuse)
-    }
-
-    /// The organization, where the path names one.
-    pub(crate) fn org_if_named(&self) -> Result<Option<OrgId>> {
-        let named = self.0.iter().any(|(known, _)| known == "org");
-        named.then(|| self.org()).transpose()
     }
 
     /// The parameter `name`.

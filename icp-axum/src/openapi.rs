@@ -1,12 +1,16 @@
 //! The OpenAPI 3.1 document, made from the table of routes and the types of its bodies.
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use icp_core::Engine;
 use icp_core::resource::KindRegistry;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::endpoint::{Content, Endpoint, Permit};
 use crate::extract::{CSV, Query};
@@ -23,9 +27,11 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-async fn get(State(engine): State<Engine>, query: Query) -> Result<Json<Value>> {
+async fn get(State(engine): State<Engine>, query: Query) -> Result<Response> {
     query.only(&[])?;
-    Ok(Json(document(engine.resources().kinds())))
+    let text = document(engine.resources().kinds()).to_string();
+    let tag = format!("\"{}\"", STANDARD_NO_PAD.encode(Sha256::digest(&text)));
+    Ok(([(CONTENT_TYPE, "application/json".to_owned()), (ETAG, tag)], text).into_response())
 }
 
 /// The OpenAPI 3.1 document of the routes for `kinds`.

@@ -1,7 +1,9 @@
 //! How every answer speaks HTTP: limits, preconditions, preferences, and what browsers are told.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -12,7 +14,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use icp_core::Code;
+use icp_core::{Code, Engine};
 
 use crate::extract::{header, preferred};
 use crate::problem::{PROBLEM_JSON, Problem, Result};
@@ -76,7 +78,11 @@ impl Speech {
 }
 
 /// Refuses requests beyond the limits, and has the others answered.
-pub(crate) async fn speak(State(speech): State<Speech>, request: Request, next: Next) -> Response {
+pub(crate) async fn speak(
+    State(speech): State<Speech>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if let Err(problem) = admit(&request) {
         let mut response = problem.into_response();
         if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
@@ -85,13 +91,16 @@ pub(crate) async fn speak(State(speech): State<Speech>, request: Request, next: 
         }
         return speech.finish(response);
     }
+    if let Some(packing) = request.headers_mut().get_mut(CONTENT_ENCODING) {
+        // Codings are alike in any case; what unpacks knows them in the lower one.
+        let lower = packing.as_bytes().to_ascii_lowercase();
+        *packing = HeaderValue::from_bytes(&lower).unwrap_or_else(|_| packing.clone());
+    }
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    let asks = *request.method() == Method::OPTIONS;
     let asked = looks.then(|| request.headers().clone());
     let response = next.run(request).await;
     let response = match asked {
         Some(asked) => preconditioned(&asked, response),
-        None if asks => options(response),
         None => response,
     };
     speech.finish(response)
@@ -153,18 +162,23 @@ fn unchanged(response: Response) -> Response {
     Response::from_parts(parts, Body::empty())
 }
 
-/// The methods that a route takes, as the answer to one that it does not take names them.
-fn options(response: Response) -> Response {
-    let (StatusCode::METHOD_NOT_ALLOWED, Some(allow)) =
-        (response.status(), response.headers().get(ALLOW))
-    else {
-        return response;
-    };
-    let mut allow = allow.as_bytes().to_vec();
-    allow.extend(b",OPTIONS");
-    let mut answer = StatusCode::NO_CONTENT.into_response();
-    answer.headers_mut().extend(HeaderValue::from_bytes(&allow).ok().map(|allow| (ALLOW, allow)));
-    answer
+/// Answers which methods the routes of each path take.
+pub(crate) fn with_options<'a>(
+    router: Router<Engine>,
+    routes: impl Iterator<Item = (&'a str, &'a Method)>,
+) -> Router<Engine> {
+    let mut paths: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (path, method) in routes {
+        let methods = paths.entry(path).or_insert_with(|| vec!["OPTIONS"]);
+        methods.push(method.as_str());
+        methods.extend((method == Method::GET).then_some("HEAD"));
+    }
+    paths.into_iter().fold(router, |router, (path, mut methods)| {
+        methods.sort_unstable();
+        let allow = methods.join(", ");
+        let answer = async move || (StatusCode::NO_CONTENT, [(ALLOW, allow)]);
+        router.route(path, axum::routing::options(answer))
+    })
 }
 
 #[cfg(test)]

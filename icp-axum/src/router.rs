@@ -18,8 +18,9 @@ use tower_http::trace::TraceLayer;
 use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
-    audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events, integrations,
-    lanes, letters, lookups, openapi, ops, pause, replays, resources, signing, transfer, trial,
+    analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
+    integrations, lanes, letters, live, lookups, openapi, ops, pause, protocol, replays, resources,
+    signing, transfer, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,7 +32,14 @@ const SLACK: usize = 4 << 20;
 /// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
 pub(crate) fn router(engine: Engine) -> Router {
     let (mut open, mut guarded) = (Router::new(), Router::new());
-    for endpoint in endpoints(engine.resources().kinds()) {
+    let all = endpoints(engine.resources().kinds());
+    let named = |is_open: bool| {
+        let routes = all.iter().filter(move |one| (one.permit == Permit::Open) == is_open);
+        routes.map(|one| (one.path.as_str(), &one.method))
+    };
+    open = protocol::with_options(open, named(true));
+    guarded = protocol::with_options(guarded, named(false));
+    for endpoint in all {
         let permit = endpoint.permit;
         if permit == Permit::Open {
             open = open.route(&endpoint.path, endpoint.handler);
@@ -80,6 +88,8 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
     all.extend(transfer::endpoints());
+    all.extend(analytics::endpoints());
+    all.extend(live::endpoints());
     all
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod analytics;
 mod aside;
 mod audit;
 mod cancel;
@@ -47,6 +48,7 @@ mod scope;
 mod session;
 mod settle;
 mod sight;
+mod slot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod statement;

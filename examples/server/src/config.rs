@@ -20,6 +20,8 @@ const LONGEST_SHUTDOWN: u64 = 86_400;
 const PREFIX: &str = "ICP_";
 /// Names the file itself, and is read by the command line.
 const FILE: &str = "ICP_CONFIG";
+/// Read by the command line too, for calls of a running server.
+const CLIENT: [&str; 3] = ["ICP_URL", "ICP_API_KEY", "ICP_ORG"];
 /// What the project's own tests and scripts read begins so, and what Kubernetes tells every
 /// container of a service called `icp`.
 const NOT_OURS: [&str; 4] = ["ICP_TEST_", "ICP_SERVICES_", "ICP_SERVICE_", "ICP_PORT"];
@@ -200,7 +202,10 @@ fn overlay(
 ) -> Result<()> {
     for (name, value) in environment {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if name == FILE || NOT_OURS.iter().any(|prefix| name.starts_with(prefix)) {
+        if name == FILE
+            || CLIENT.contains(&name)
+            || NOT_OURS.iter().any(|prefix| name.starts_with(prefix))
+        {
             continue;
         }
         let field = FIELDS.iter().find(|(field, _)| name[PREFIX.len()..] == field.to_uppercase());

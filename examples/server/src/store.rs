@@ -81,7 +81,8 @@ async fn mongodb(url: &str) -> Result<Opened> {
     Ok(Opened { store: Arc::new(store), closing: Box::pin(closing) })
 }
 
-fn not_built_in(scheme: Scheme) -> Error {
+/// What is said of a store that was left out of this build.
+pub(crate) fn not_built_in(scheme: Scheme) -> Error {
     let name = scheme.name();
     let message = format!("this build has no store for {name}; build with the feature `{name}`");
     Error::new(Code::Unsupported, message)

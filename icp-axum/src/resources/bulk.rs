@@ -163,7 +163,7 @@ pub(super) async fn bulk(
 ///
 /// [`Code::PermissionDenied`].
 pub(crate) fn permit(actor: &Actor, permission: Permission) -> Result<()> {
-    if actor.may.is_none_or(|may| may.has(permission)) {
+    if actor.may.is_none_or(|authority| authority.here.has(permission)) {
         return Ok(());
     }
     let message = format!("ask for a role that has `{permission}` in this organization");

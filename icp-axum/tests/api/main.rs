@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod analytics;
 mod bulk;
 mod deliveries;
 mod dry_runs;
@@ -7,10 +8,13 @@ mod erasures;
 mod event_types;
 mod events;
 mod harness;
+mod hostile;
 mod letters;
+mod live;
 mod lookups;
 mod operations;
 mod ops;
+mod protocol;
 mod refusals;
 mod replays;
 mod resources;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::grant::Authority;
 use super::permission::{Permission, PermissionSet};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::Actor;
@@ -145,10 +146,12 @@ impl Principal {
         known.then_some(standing)
     }
 
-    /// The principal as the author of a change; `may` is the most that it may let others do.
+    /// The principal as the author of a change where it may do what `here` says: the most that it
+    /// may let others do.
     #[must_use]
-    pub fn actor(&self, may: PermissionSet, request_id: Option<String>) -> Actor {
-        Actor { name: self.name.to_string(), request_id, may: Some(may) }
+    pub fn actor(&self, here: PermissionSet, request_id: Option<String>) -> Actor {
+        let may = Some(Authority { here, everywhere: self.everywhere() });
+        Actor { name: self.name.to_string(), request_id, may }
     }
 }
 

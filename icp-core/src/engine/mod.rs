@@ -1,17 +1,20 @@
 //! The engine: what a host holds, starts and stops.
 
 mod access;
+mod analytics;
 mod batch;
 mod builder;
 mod cancel;
 mod catalogue;
 mod config;
 pub(crate) mod core;
+mod dashboard;
 mod dry_run;
 pub(crate) mod duty;
 mod erase;
 mod explain;
 mod letters;
+mod live;
 mod pause;
 mod replay;
 mod running;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::validate::{Structure, Violations};
 use super::{Effect, OrgEntry, Record};
-use crate::access::{Area, Permission, PermissionSet};
+use crate::access::{Area, Authority, Permission, PermissionSet};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
@@ -60,6 +60,12 @@ pub trait Spec:
     /// What a write of this spec changes in records of work, in the same transaction.
     fn effects(&self, id: &ResourceId) -> Vec<Effect>;
 
+    /// The texts by which the resource is found, whichever organization it belongs to, each unique
+    /// in the store; `None` for a kind that is found by its id alone, which is the default.
+    fn handles(&self, _org: &OrgId, _id: &ResourceId) -> Option<Vec<String>> {
+        None
+    }
+
     /// The transformations in it, each with the pointer to it: they are checked by the engine's
     /// transformer before the spec is saved.
     fn plans(&self) -> Vec<(&'static str, Cow<'_, PlanSpec>)>;
@@ -104,7 +110,7 @@ pub struct SpecContext<'a> {
     /// it is to be saved or tried out.
     pub within: Option<&'a OrgEntry>,
     /// What its author may do; `None` where it is no author's, or one's who may do all.
-    pub grantor: Option<PermissionSet>,
+    pub grantor: Option<Authority>,
 }
 
 impl<'a> SpecContext<'a> {
@@ -117,7 +123,7 @@ impl<'a> SpecContext<'a> {
     /// A permission of `given` that the author does not have, and so may not give.
     #[must_use]
     pub fn beyond(&self, given: PermissionSet) -> Option<Permission> {
-        given.difference(self.grantor?).iter().next()
+        given.difference(self.grantor?.here).iter().next()
     }
 
     pub(super) fn owner(&self) -> Owner<'a> {
@@ -213,6 +219,14 @@ pub trait Kind: Debug + Send + Sync + 'static {
     ///
     /// [`Code::StoreCorrupt`] where the stored spec cannot be read.
     fn effects(&self, id: &ResourceId, spec: &Value) -> Result<Vec<Effect>>;
+
+    /// The texts by which a resource with a stored spec is found; `None` for a kind that is found
+    /// by its id alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreCorrupt`] where the spec cannot be read.
+    fn handles(&self, record: &Record) -> Result<Option<Vec<String>>>;
 
     /// The stored spec with every secret masked.
     ///
@@ -350,6 +364,10 @@ impl<S: Spec> Kind for Typed<S> {
 
     fn effects(&self, id: &ResourceId, spec: &Value) -> Result<Vec<Effect>> {
         Ok(stored::<S>(spec)?.effects(id))
+    }
+
+    fn handles(&self, record: &Record) -> Result<Option<Vec<String>>> {
+        Ok(stored::<S>(&record.spec)?.handles(&record.org, &record.id))
     }
 
     fn mask(&self, spec: &Value) -> Result<Value> {

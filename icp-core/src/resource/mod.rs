@@ -35,7 +35,7 @@ pub use store::{
 pub(crate) use validate::{Structure, without_value};
 pub use validate::{Violations, escape};
 
-use crate::access::PermissionSet;
+use crate::access::Authority;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
@@ -108,7 +108,7 @@ pub struct Actor {
     /// Not kept.
     #[serde(skip)]
     #[schemars(skip)]
-    pub may: Option<PermissionSet>,
+    pub may: Option<Authority>,
 }
 
 impl Actor {

@@ -510,12 +510,26 @@ impl Resources {
     }
 
     /// Makes all changes, or none.
-    async fn write_all(&self, changes: Vec<Change>, actor: &Actor) -> Result<Vec<Record>> {
-        changes.iter().flat_map(|change| &change.effects).try_for_each(Effect::check)?;
+    async fn write_all(&self, mut changes: Vec<Change>, actor: &Actor) -> Result<Vec<Record>> {
+        for change in &mut changes {
+            self.hold(change)?;
+            change.effects.iter().try_for_each(Effect::check)?;
+        }
         let write = Write { changes, actor: actor.clone(), now: self.clock.now() };
         let written = self.store.write(write).await?;
         self.index.apply(&written);
         Ok(written)
+    }
+
+    /// Has a resource found by its handles; one that is deleted loses them by itself.
+    fn hold(&self, change: &mut Change) -> Result<()> {
+        if change.record.deleted {
+            return Ok(());
+        }
+        if let Some(handles) = self.kinds.get(&change.record.kind)?.handles(&change.record)? {
+            change.effects.push(Effect::Handles { handles });
+        }
+        Ok(())
     }
 }
 

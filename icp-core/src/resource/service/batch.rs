@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Around, ORGANIZATION, Resources, amend, pause};
+use crate::access::{Operation, Permission};
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::document::merge;
@@ -292,6 +293,7 @@ impl Resources {
             let message = "organizations are made and changed one by one, by their own routes";
             return Err(refused("/kind", "organization", message));
         }
+        permit(kind, &step.task, by.actor)?;
         match &step.task {
             Task::Create(document) => {
                 self.plan_creation(org, kind, Draft::read(document)?, by).await
@@ -437,6 +439,20 @@ impl Planned {
             Self::Keep(id, _) => id,
         }
     }
+}
+
+/// A batch may be about several kinds, each with permissions of its own.
+fn permit(kind: &dyn Kind, task: &Task, actor: &Actor) -> Result<()> {
+    let operation = match task {
+        Task::Delete(_) => Operation::Delete,
+        _ => Operation::Write,
+    };
+    let permission = Permission::new(kind.area(), operation);
+    if actor.may.is_none_or(|authority| authority.here.has(permission)) {
+        return Ok(());
+    }
+    let message = format!("ask for a role that has `{permission}` in this organization");
+    Err(Error::new(Code::PermissionDenied, message))
 }
 
 /// The deletion of what is there.

@@ -1,6 +1,7 @@
 //! A store in plain maps behind one mutex: exact, quick, and gone with the process.
 
 mod access;
+mod analytics;
 mod audit;
 mod cancel;
 mod claim;
@@ -16,6 +17,7 @@ mod rescue;
 mod resource;
 mod retention;
 mod settle;
+mod slot;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +55,8 @@ struct State {
     /// Leased deliveries of erased events.
     erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
+    slots: slot::Slots,
+    rollups: analytics::Rollups,
 }
 
 impl MemoryStore {

@@ -1,0 +1,207 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::client::{Call, Client, Remote};
+use crate::failure::{Failure, Result};
+use crate::kinds::{Kinds, ORGANIZATION, path};
+use crate::manifest::{self, Manifest};
+use crate::output;
+use crate::plan::{Action, Step, Stored, draft_of, plan};
+
+/// Which resources are made so, and how.
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    /// A file or folder with resources as YAML or JSON, or `-`; may be given several times.
+    #[arg(long = "file", short, required = true, value_name = "FILE|DIR|-")]
+    files: Vec<PathBuf>,
+    /// The organization of those that name none.
+    #[arg(long, env = "ICP_ORG", value_name = "ORG")]
+    org: Option<String>,
+    /// Shows what changes, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Deletes what is there of the named kinds in the named organizations, and not in the files.
+    #[arg(long)]
+    prune: bool,
+    /// Prunes only what has this label; may be given several times.
+    #[arg(long = "label", short = 'l', value_name = "KEY:VALUE", requires = "prune", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Goes on with the others where one is refused, and undoes nothing.
+    #[arg(long)]
+    continue_on_error: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// A step that was taken: where it leads back to, and the revision that it made.
+struct Taken<'a> {
+    step: &'a Step,
+    revision: Option<u64>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| "use the form key:value".to_owned())
+}
+
+pub(crate) async fn run(command: &Apply) -> Result<()> {
+    let kinds = Kinds::new()?;
+    let manifests = manifest::read(&command.files, command.org.as_deref(), &kinds)?;
+    let client = command.remote.client()?;
+    let stored = stored(&client, &manifests, &kinds).await?;
+    let prune = command.prune.then_some(command.labels.as_slice());
+    let steps = plan(&manifests, &stored, prune, &kinds)?;
+    let shown: String = steps.iter().map(Step::shown).collect();
+    output::print(&shown)?;
+    if command.dry_run {
+        return output::print(&format!("a dry run; otherwise: {}\n", counted(&steps)));
+    }
+    if command.continue_on_error {
+        each(&client, &kinds, &steps).await
+    } else {
+        whole(&client, &kinds, &steps).await
+    }
+}
+
+/// What the server holds of the kinds and organizations that the files name.
+async fn stored(client: &Client, manifests: &[Manifest], kinds: &Kinds) -> Result<Stored> {
+    let named: BTreeSet<_> = manifests.iter().map(|one| (&one.kind, &one.org)).collect();
+    let mut stored = Stored::new();
+    for (name, org) in named {
+        let kind = kinds.find(name)?;
+        let found = if name == ORGANIZATION {
+            client.send(Call::get(&path(kind, org, Some(org)))).await.map(|one| vec![one])
+        } else {
+            client.list(&path(kind, org, None), &[], None).await
+        };
+        let found = match found {
+            // The organization is made by the same files.
+            Err(Failure::Refused(refusal)) if refusal.status == 404 => Vec::new(),
+            other => other?,
+        };
+        for document in found {
+            let id = document["id"].as_str().unwrap_or_default().to_owned();
+            stored.insert((name.clone(), org.clone(), id), document);
+        }
+    }
+    Ok(stored)
+}
+
+/// All steps or none: where one is refused, those before it are undone.
+async fn whole(client: &Client, kinds: &Kinds, steps: &[Step]) -> Result<()> {
+    let mut taken: Vec<Taken<'_>> = Vec::new();
+    for step in steps {
+        match take(client, kinds, step).await {
+            Ok(revision) => taken.push(Taken { step, revision }),
+            Err(failure) => {
+                output::print(&format!("failed {}\n", step.address()))?;
+                return Err(undo(client, kinds, &taken, failure).await);
+            }
+        }
+    }
+    output::print(&format!("done: {}\n", counted(steps)))
+}
+
+/// Every step for itself; what was refused is told at the end.
+async fn each(client: &Client, kinds: &Kinds, steps: &[Step]) -> Result<()> {
+    let mut refused = Vec::new();
+    for step in steps {
+        match take(client, kinds, step).await {
+            Ok(_) => {}
+            Err(failure @ Failure::Refused(_)) => {
+                refused.push(format!("{}: {failure}", step.address()));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    let done = steps.len() - refused.len();
+    output::print(&format!("{done} of {} are as asked for\n", steps.len()))?;
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Unfinished(format!("{} were refused:\n{}", refused.len(), refused.join("\n"))))
+}
+
+/// Takes a step; answers the revision that it made. A resource that changed since it was looked at
+/// is refused.
+async fn take(client: &Client, kinds: &Kinds, step: &Step) -> Result<Option<u64>> {
+    let kind = kinds.find(&step.kind)?;
+    let (many, one) = (path(kind, &step.org, None), path(kind, &step.org, Some(&step.id)));
+    let call = match &step.action {
+        Action::Keep => return Ok(None),
+        Action::Create { draft } => Call::post(&many, draft),
+        Action::Replace { draft, before } => guarded(Call::put(&one, draft), before),
+        Action::Delete { before } => guarded(Call::delete(&one), before),
+    };
+    Ok(client.send(call).await?["revision"].as_u64())
+}
+
+fn guarded<'a>(call: Call<'a>, before: &Value) -> Call<'a> {
+    match before["revision"].as_u64() {
+        Some(revision) => call.if_revision(revision),
+        None => call,
+    }
+}
+
+/// Undoes what was taken, the last step first; answers what there is to say of it all.
+async fn undo(client: &Client, kinds: &Kinds, taken: &[Taken<'_>], cause: Failure) -> Failure {
+    let mut left = Vec::new();
+    for Taken { step, revision } in taken.iter().rev() {
+        if let Err(failure) = back(client, kinds, step, *revision).await {
+            left.push(format!("  {}: {failure}", step.address()));
+        }
+    }
+    let changed = taken.iter().filter(|taken| taken.step.action != Action::Keep).count();
+    if left.is_empty() {
+        output::note(&format!("nothing is changed: {changed} steps were undone"));
+        return cause;
+    }
+    Failure::Unfinished(format!(
+        "{cause}\n{} of {changed} steps that were taken before cannot be undone:\n{}",
+        left.len(),
+        left.join("\n")
+    ))
+}
+
+/// Puts back what a step changed, where nobody changed it since.
+async fn back(client: &Client, kinds: &Kinds, step: &Step, revision: Option<u64>) -> Result<()> {
+    let kind = kinds.find(&step.kind)?;
+    let (many, one) = (path(kind, &step.org, None), path(kind, &step.org, Some(&step.id)));
+    let made = json!({ "revision": revision });
+    match &step.action {
+        Action::Keep => return Ok(()),
+        Action::Create { .. } => client.send(guarded(Call::delete(&one), &made)).await?,
+        Action::Delete { before } => {
+            client.send(Call::post(&many, &draft_of(before, true))).await?
+        }
+        Action::Replace { before, .. } => restored(client, &one, before, &made).await?,
+    };
+    Ok(())
+}
+
+/// The version before comes back with its secrets, where the server can do that; else what can be
+/// read of it does.
+async fn restored(client: &Client, one: &[&str], before: &Value, made: &Value) -> Result<Value> {
+    let version = json!({ "version": before["version"] });
+    let verb: Vec<&str> = one.iter().copied().chain(["rollback"]).collect();
+    match client.send(guarded(Call::post(&verb, &version), made)).await {
+        Err(Failure::Refused(refusal)) if refusal.code == "route_unknown" => {
+            client.send(guarded(Call::put(one, &draft_of(before, false)), made)).await
+        }
+        other => other,
+    }
+}
+
+fn counted(steps: &[Step]) -> String {
+    let count = |verb: &str| steps.iter().filter(|step| step.verb() == verb).count();
+    format!(
+        "{} created, {} changed, {} deleted, {} kept",
+        count("create"),
+        count("change"),
+        count("delete"),
+        count("keep")
+    )
+}
