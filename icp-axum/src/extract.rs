@@ -13,7 +13,9 @@ use icp_core::Code;
 use icp_core::id::OrgId;
 
 pub(crate) use accept::preferred;
-pub(crate) use body::{Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read, upload};
+pub(crate) use body::{
+    Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read, refused_body, upload,
+};
 pub(crate) use query::Query;
 
 use crate::problem::{Problem, Result};

@@ -24,6 +24,7 @@ mod erasures;
 mod event_types;
 mod events;
 mod extract;
+mod idempotency;
 mod integrations;
 mod lanes;
 mod letters;

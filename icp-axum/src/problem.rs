@@ -130,6 +130,7 @@ fn status_of(code: Code) -> StatusCode {
     match code {
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::AddressTooLong => StatusCode::URI_TOO_LONG,

@@ -19,8 +19,8 @@ use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
-    integrations, lanes, letters, live, lookups, openapi, ops, pause, protocol, replays, resources,
-    signing, transfer, trial,
+    idempotency, integrations, lanes, letters, live, lookups, openapi, ops, pause, protocol,
+    replays, resources, signing, transfer, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,6 +55,7 @@ pub(crate) fn router(engine: Engine) -> Router {
     let guarded = guarded
         .fallback(route_unknown)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(engine.clone(), idempotency::once))
         .layer(from_fn_with_state(engine.clone(), auth::require));
     open.method_not_allowed_fallback(method_not_allowed)
         .merge(guarded)

@@ -18,6 +18,7 @@ use icp_core::resource::{Actor, ListQuery, Resources, Spec};
 use icp_core::store::PageQuery;
 use icp_core::{Code, Engine};
 
+pub(crate) use self::file::YAML;
 use self::file::{Format, Row, Rows};
 use crate::auth::Caller;
 use crate::endpoint::{Endpoint, may};

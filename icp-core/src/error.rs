@@ -127,6 +127,12 @@ codes! {
     BatchTooLarge = "batch_too_large", TooLarge;
     /// The idempotency key was used before with another body.
     IdempotencyConflict = "idempotency_conflict", Conflict;
+    /// The idempotency key was used before for another request.
+    IdempotencyMismatch = "idempotency_mismatch", Invalid;
+    /// The first request of this idempotency key still runs.
+    IdempotencyRunning = "idempotency_running", Conflict;
+    /// The request of this idempotency key was done, and its answer was not kept.
+    IdempotencyUnkept = "idempotency_unkept", Conflict;
     /// The organization does not exist.
     OrganizationUnknown = "organization_unknown", NotFound;
     /// The organization is suspended and takes no events.
