@@ -12,8 +12,10 @@ use axum::http::request::Parts;
 use icp_core::Code;
 use icp_core::id::OrgId;
 
-pub(crate) use accept::{media, preferred};
-pub(crate) use body::{Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read};
+pub(crate) use accept::preferred;
+pub(crate) use body::{
+    Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read, refused_body, upload,
+};
 pub(crate) use query::Query;
 
 use crate::problem::{Problem, Result};

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod analytics;
+mod api;
 mod audit;
 mod auth;
 mod cancellations;
@@ -23,6 +24,7 @@ mod erasures;
 mod event_types;
 mod events;
 mod extract;
+mod idempotency;
 mod integrations;
 mod keys;
 mod lanes;
@@ -34,14 +36,16 @@ mod ops;
 mod page;
 mod pause;
 mod problem;
+mod protocol;
 mod replays;
 mod resources;
 mod router;
 mod sessions;
 mod signing;
 mod system;
+mod transfer;
 mod trial;
 
+pub use api::{Api, router};
 pub use openapi::document as openapi;
 pub use problem::Problem;
-pub use router::router;

@@ -1,17 +1,28 @@
 //! The OpenAPI 3.1 document, made from the table of routes and the types of its bodies.
 
-use axum::Json;
+mod answers;
+mod examples;
+mod page;
+mod parameters;
+
 use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use icp_core::Engine;
 use icp_core::resource::KindRegistry;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::endpoint::{Content, Endpoint, Permit};
 use crate::extract::{CSV, Query};
-use crate::problem::{PROBLEM_JSON, Problem, Result};
+use crate::problem::{Problem, Result};
 use crate::router;
+use crate::transfer::YAML;
+use parameters::parameters;
 
 const SCHEMAS: &str = "/components/schemas";
 
@@ -20,12 +31,17 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get(Permit::Known, "/api/v1/openapi.json", get)
             .named("openapi", "Shows this document")
             .answers::<Map<String, Value>>(200),
+        Endpoint::get(Permit::Open, "/api/v1/docs", page::get)
+            .named("docs", "Shows this document as a page")
+            .answers_as::<String>(200, page::HTML),
     ]
 }
 
-async fn get(State(engine): State<Engine>, query: Query) -> Result<Json<Value>> {
+async fn get(State(engine): State<Engine>, query: Query) -> Result<Response> {
     query.only(&[])?;
-    Ok(Json(document(engine.resources().kinds())))
+    let text = document(engine.resources().kinds()).to_string();
+    let tag = format!("\"{}\"", STANDARD_NO_PAD.encode(Sha256::digest(&text)));
+    Ok(([(CONTENT_TYPE, "application/json".to_owned()), (ETAG, tag)], text).into_response())
 }
 
 /// The OpenAPI 3.1 document of the routes for `kinds`.
@@ -73,21 +89,22 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
         let csv = endpoint.csv && endpoint.takes.is_none();
         success["content"] = body(content, csv, endpoint.kind, schemas);
     }
-    let failure = json!({
-        "description": "A problem by RFC 9457",
-        "content": { PROBLEM_JSON: { "schema": problem } },
-    });
+    if endpoint.query.contains(&"fields") {
+        loosen(&mut success);
+    }
     let mut operation = json!({
         "operationId": endpoint.id,
         "summary": endpoint.summary,
         "parameters": parameters(endpoint),
-        "responses": { endpoint.status.to_string(): success, "default": failure },
+        "responses": answers::responses(endpoint, success, problem),
     });
     if let Some(content) = endpoint.takes {
-        operation["requestBody"] = json!({
-            "required": endpoint.id != "cancelDelivery",
-            "content": body(content, endpoint.csv, endpoint.kind, schemas),
-        });
+        let mut forms = body(content, endpoint.csv, endpoint.kind, schemas);
+        if let Some(example) = examples::of(&endpoint.id) {
+            forms[content.media]["example"] = example;
+        }
+        operation["requestBody"] =
+            json!({ "required": !is_optional(&endpoint.id), "content": forms });
     }
     if let Permit::May(permission) = endpoint.permit {
         operation["x-permission"] = json!(permission.to_string());
@@ -98,6 +115,20 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
     operation
 }
 
+/// Whether the body of an operation may be left out.
+fn is_optional(id: &str) -> bool {
+    id == "cancelDelivery" || id.starts_with("duplicate")
+}
+
+/// Lets an answer be less than whole: only the fields that are asked for may be there.
+fn loosen(success: &mut Value) {
+    let Some(Value::Object(forms)) = success.get_mut("content") else { return };
+    for form in forms.values_mut() {
+        let whole = form["schema"].take();
+        form["schema"] = json!({ "anyOf": [whole, { "type": "object" }] });
+    }
+}
+
 fn body(content: Content, csv: bool, kind: Option<&str>, schemas: &mut SchemaGenerator) -> Value {
     let mut schema = (content.schema)(schemas).to_value();
     let is_document =
@@ -106,34 +137,14 @@ fn body(content: Content, csv: bool, kind: Option<&str>, schemas: &mut SchemaGen
         let spec = json!({ "$ref": format!("#{SCHEMAS}/{}", spec_name(kind)) });
         schema = json!({ "allOf": [schema, { "properties": { "spec": spec } }] });
     }
-    let mut forms = json!({ content.media: { "schema": schema } });
+    let mut forms = json!({ content.media: { "schema": schema.clone() } });
     if csv {
         forms[CSV] = json!({ "schema": { "type": "string" } });
     }
+    if csv && schema["$ref"] == format!("#{SCHEMAS}/Rows") {
+        forms[YAML] = json!({ "schema": schema });
+    }
     forms
-}
-
-fn parameters(endpoint: &Endpoint) -> Vec<Value> {
-    let in_path = endpoint.path.split('/').filter_map(|segment| {
-        let name = segment.strip_prefix('{')?.strip_suffix('}')?;
-        Some(json!({
-            "name": name, "in": "path", "required": true, "schema": { "type": "string" },
-        }))
-    });
-    let in_query = endpoint.query.iter().map(|name| {
-        let schema = match *name {
-            "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 50 }),
-            "label" => json!({ "type": "array", "items": { "type": "string" } }),
-            "since" | "until" => json!({ "type": "string", "format": "date-time" }),
-            _ => json!({ "type": "string" }),
-        };
-        json!({ "name": name, "in": "query", "schema": schema })
-    });
-    let in_header = endpoint
-        .headers
-        .iter()
-        .map(|name| json!({ "name": name, "in": "header", "schema": { "type": "string" } }));
-    in_path.chain(in_query).chain(in_header).collect()
 }
 
 fn spec_name(kind: &str) -> String {

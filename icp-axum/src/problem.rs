@@ -124,12 +124,16 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The HTTP status of a code: that of its kind, but for the three that HTTP has a status of its
+/// The HTTP status of a code: that of its kind, but for those that HTTP has a status of its
 /// own for.
 fn status_of(code: Code) -> StatusCode {
     match code {
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::AddressTooLong => StatusCode::URI_TOO_LONG,
         Code::RateLimited | Code::TestsLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => status_of_kind(code.kind()),
     }

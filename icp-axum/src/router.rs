@@ -19,8 +19,8 @@ use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
-    integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, replays, resources,
-    sessions, signing, system, trial,
+    idempotency, integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, protocol,
+    replays, resources, sessions, signing, system, transfer, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,9 +30,16 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SLACK: usize = 4 << 20;
 
 /// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
-pub fn router(engine: Engine) -> Router {
+pub(crate) fn router(engine: Engine) -> Router {
     let (mut open, mut guarded) = (Router::new(), Router::new());
-    for endpoint in endpoints(engine.resources().kinds()) {
+    let all = endpoints(engine.resources().kinds());
+    let named = |is_open: bool| {
+        let routes = all.iter().filter(move |one| (one.permit == Permit::Open) == is_open);
+        routes.map(|one| (one.path.as_str(), &one.method))
+    };
+    open = protocol::with_options(open, named(true));
+    guarded = protocol::with_options(guarded, named(false));
+    for endpoint in all {
         let permit = endpoint.permit;
         if permit == Permit::Open {
             open = open.route(&endpoint.path, endpoint.handler);
@@ -48,6 +55,7 @@ pub fn router(engine: Engine) -> Router {
     let guarded = guarded
         .fallback(route_unknown)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(engine.clone(), idempotency::once))
         .layer(from_fn_with_state(engine.clone(), auth::require));
     open.method_not_allowed_fallback(method_not_allowed)
         .merge(guarded)
@@ -82,6 +90,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
+    all.extend(transfer::endpoints());
     all.extend(analytics::endpoints());
     all.extend(live::endpoints());
     all.extend(system::endpoints());

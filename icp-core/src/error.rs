@@ -103,6 +103,12 @@ codes! {
     MethodNotAllowed = "method_not_allowed", Invalid;
     /// The route does not take this content type.
     MediaTypeUnsupported = "media_type_unsupported", Invalid;
+    /// The route answers in no media type that the request accepts.
+    NotAcceptable = "not_acceptable", Invalid;
+    /// The request has more header fields, or longer ones, than are read.
+    HeadersTooLarge = "headers_too_large", TooLarge;
+    /// The address of the request is longer than is read.
+    AddressTooLong = "address_too_long", TooLarge;
     /// A header field of the request is not acceptable.
     HeaderInvalid = "header_invalid", Invalid;
     /// The body is not what the content type says.
@@ -125,6 +131,12 @@ codes! {
     BatchTooLarge = "batch_too_large", TooLarge;
     /// The idempotency key was used before with another body.
     IdempotencyConflict = "idempotency_conflict", Conflict;
+    /// The idempotency key was used before for another request.
+    IdempotencyMismatch = "idempotency_mismatch", Invalid;
+    /// The first request of this idempotency key still runs.
+    IdempotencyRunning = "idempotency_running", Conflict;
+    /// The request of this idempotency key was done, and its answer was not kept.
+    IdempotencyUnkept = "idempotency_unkept", Conflict;
     /// The organization does not exist.
     OrganizationUnknown = "organization_unknown", NotFound;
     /// The organization is suspended and takes no events.

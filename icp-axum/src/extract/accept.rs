@@ -69,7 +69,7 @@ fn thousandths(text: &str) -> u16 {
 }
 
 /// A media type without its parameters.
-pub(crate) fn media(value: &str) -> &str {
+fn media(value: &str) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 

@@ -1,4 +1,5 @@
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -83,17 +84,32 @@ impl<S: Send + Sync> FromRequest<S> for Upload {
     }
 }
 
+/// A file of one of the media types `known`, and which one that is.
+pub(crate) async fn upload<S: Send + Sync>(
+    request: Request,
+    state: &S,
+    known: &[&'static str],
+) -> Result<(&'static str, Bytes)> {
+    expect_type(request.headers(), known)?;
+    let own = known.iter().find(|media| expect_type(request.headers(), &[media]).is_ok());
+    let media = own.copied().unwrap_or_default();
+    Ok((media, bytes(request, state).await?))
+}
+
 async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        let text = rejection.body_text();
-        match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-                Code::BodyTooLarge,
-                "the request body is larger than this route takes; send less at once",
-            ),
-            _ => Problem::new(Code::BodyMalformed, format!("the body cannot be read: {text}")),
-        }
-    })
+    Bytes::from_request(request, state).await.map_err(refused_body)
+}
+
+/// The problem of a body that cannot be read.
+pub(crate) fn refused_body(rejection: BytesRejection) -> Problem {
+    let text = rejection.body_text();
+    match rejection.into_response().status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            Code::BodyTooLarge,
+            "the request body is larger than this route takes; send less at once",
+        ),
+        _ => Problem::new(Code::BodyMalformed, format!("the body cannot be read: {text}")),
+    }
 }
 
 fn expect_type(headers: &HeaderMap, known: &[&str]) -> Result<()> {

@@ -2,9 +2,10 @@
 
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use icp_core::access::{Operation, Permission};
 use icp_core::id::ResourceId;
 use icp_core::resource::{
-    Document, Draft, How, MAX_BULK, Outcome, Report, Step, StepResult, Task, Violations,
+    Actor, Document, Draft, How, MAX_BULK, Outcome, Report, Step, StepResult, Task, Violations,
 };
 use icp_core::{Code, Error, Violation};
 use schemars::JsonSchema;
@@ -140,6 +141,10 @@ pub(super) async fn bulk(
     Body(bulk): Body<Bulk>,
 ) -> Result<Json<BulkAnswer>> {
     let Command { engine, actor, params } = command;
+    if bulk.action == BulkAction::Delete {
+        let area = engine.resources().kinds().get(kind.name)?.area();
+        permit(&actor, Permission::new(area, Operation::Delete))?;
+    }
     let how = if bulk.continue_on_error { How::EachAlone } else { How::Together };
     let (steps, list) = bulk.steps(kind.name)?;
     let report = engine.resources().batch(&params.org()?, &steps, how, &actor).await?;
@@ -150,6 +155,19 @@ pub(super) async fn bulk(
     let done = report.results.len() - refused;
     let results = report.results.into_iter().enumerate().map(BulkResult::of).collect();
     Ok(Json(BulkAnswer { done, refused, results }))
+}
+
+/// Lets the actor do what only some of those may whom the route lets pass.
+///
+/// # Errors
+///
+/// [`Code::PermissionDenied`].
+pub(crate) fn permit(actor: &Actor, permission: Permission) -> Result<()> {
+    if actor.may.is_none_or(|authority| authority.here.has(permission)) {
+        return Ok(());
+    }
+    let message = format!("ask for a role that has `{permission}` in this organization");
+    Err(Problem::new(Code::PermissionDenied, message))
 }
 
 /// The problem that nothing was done, with everything that stood against it.

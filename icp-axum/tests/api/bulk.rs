@@ -104,3 +104,18 @@ async fn every_kind_takes_what_it_can() {
         .await
         .problem(400, "bulk_refused");
 }
+
+#[tokio::test]
+async fn what_is_made_together_is_counted_together() {
+    let api = Api::with_orders().await;
+    let table = |n: usize| json!({"id": format!("t{n}"), "spec": {"entries": []}});
+    for from in [0, 100] {
+        let items: Vec<_> = (from..from + 99).map(table).collect();
+        bulk(&api, "lookups", json!({"action": "create", "items": items})).await.expect(200);
+    }
+    let three = json!({"action": "create", "items": [table(300), table(301), table(302)]});
+    let refused = bulk(&api, "lookups", three).await.problem(400, "bulk_refused");
+    assert_eq!(refused["violations"][0]["pointer"], "/items/2/spec", "200 is the limit");
+    let two = json!({"action": "create", "items": [table(300), table(301)]});
+    bulk(&api, "lookups", two).await.expect(200);
+}

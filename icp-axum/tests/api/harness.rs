@@ -17,7 +17,8 @@ use tower::ServiceExt;
 pub(crate) struct Api {
     pub(crate) engine: Engine,
     pub(crate) key: String,
-    router: Router,
+    pub(crate) router: Router,
+    pub(crate) document: Value,
 }
 
 /// An answer, read to its end.
@@ -51,7 +52,8 @@ impl Api {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
         let engine = builder.keys(keys).allow_loopback().build().unwrap();
         let router = icp_axum::router(engine.clone());
-        Self { engine, key: String::new(), router }
+        let document = icp_axum::openapi(engine.resources().kinds());
+        Self { engine, key: String::new(), router, document }
     }
 
     /// An API with the organization `acme` and its integration `orders`, which takes `order.*`.
@@ -87,7 +89,30 @@ impl Api {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.raw(request.body(Body::from(body.to_owned())).unwrap()).await
+        let answer = self.raw(request.body(Body::from(body.to_owned())).unwrap()).await;
+        self.documented(method, path, &answer);
+        answer
+    }
+
+    /// Every answer of every test must be one that the document of the routes names.
+    fn documented(&self, method: &str, path: &str, answer: &Answer) {
+        let path = path.split('?').next().unwrap();
+        let fits = |template: &str| {
+            let parts = || template.split('/').zip(path.split('/'));
+            template.split('/').count() == path.split('/').count()
+                && parts().all(|(known, own)| known == own || known.starts_with('{'))
+        };
+        let paths = self.document["paths"].as_object().unwrap();
+        let exact = paths.keys().find(|template| *template == path);
+        let Some(template) = exact.or_else(|| paths.keys().find(|template| fits(template))) else {
+            return;
+        };
+        let operation = &paths[template][method.to_lowercase()];
+        if operation.is_object() {
+            let status = answer.status.as_str();
+            let named = operation["responses"][status].is_object();
+            assert!(named, "{method} {template} answers {status}: {}", answer.text);
+        }
     }
 
     /// An answer whose body is not read yet.

@@ -104,13 +104,13 @@ async fn only_the_fields_asked_for_are_shown() {
 #[tokio::test]
 async fn a_page_looks_at_so_many_and_goes_on_where_it_ended() {
     let api = Api::with_orders().await;
-    let row = |n: usize| json!({"id": format!("t{n:05}"), "spec": {"entries": []}});
+    let row = |n: usize| json!({"id": format!("t{n:05}"), "spec": {}});
     for hundred in 0..22 {
         let items: Vec<Value> = (0..100).map(|n| row(hundred * 100 + n)).collect();
         let bulk = json!({"action": "create", "items": items});
-        api.post("/api/v1/organizations/acme/bulk/lookups", bulk).await.expect(200);
+        api.post("/api/v1/organizations/acme/bulk/event-types", bulk).await.expect(200);
     }
-    let path = "/api/v1/organizations/acme/lookups?filter=id:gte:t02150&limit=10";
+    let path = "/api/v1/organizations/acme/event-types?filter=id:gte:t02150&limit=10";
     let first = api.get(path).await.expect(200);
     assert_eq!(first["items"], json!([]), "2,000 were looked at, none fits");
     let next = first["next"].as_str().unwrap();

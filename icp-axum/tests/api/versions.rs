@@ -75,14 +75,9 @@ async fn a_version_that_breaks_a_rule_of_today_does_not_come_back() {
     let api = Api::with_orders().await;
     let table = json!({"id": "names", "spec": {"entries": [{"key": "a", "value": "A"}]}});
     api.post(&format!("{ORG}/lookups"), table).await.expect(201);
-    let mapping = |steps| json!({"spec": {"transform": {"steps": steps}}});
-    let uses = json!([{"kind": "mapping", "fields": [
-        {"to": "name", "from": "n", "transform": {"kind": "lookup", "table": "names"}},
-    ]}]);
-    let with = api.send("PATCH", ONE, &[], mapping(uses)).await;
-    if with.status != 200 {
-        panic!("{}", with.text);
-    }
+    let rule = json!({"target": "to", "from": "n", "lookup": {"table": "names"}});
+    let transform = json!([{"map": {"base": "empty", "rules": [rule]}}]);
+    api.send("PATCH", ONE, &[], json!({"spec": {"transform": transform}})).await.expect(200);
     api.send("PATCH", ONE, &[], json!({"spec": {"transform": null}})).await.expect(200);
     api.call("DELETE", &format!("{ORG}/lookups/names"), &[], "").await.expect(204);
     let back = api.post(&format!("{ONE}/rollback"), json!({"version": 2})).await;

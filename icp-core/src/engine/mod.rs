@@ -52,6 +52,7 @@ use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent,
 use crate::id::{DeliveryId, EventId, IdSource, OrgId};
 use crate::lookup::LookupLimits;
 use crate::resource::{Actor, Resources};
+use crate::slot::SlotStore;
 use crate::store::{Page, PageQuery, Store, StoreInfo};
 use crate::telemetry::Metrics;
 use crate::time::{Clock, Timestamp};
@@ -382,6 +383,12 @@ impl Engine {
     #[must_use]
     pub fn ids(&self) -> &dyn IdSource {
         self.core.ids.as_ref()
+    }
+
+    /// Small values with an end, kept where all nodes see them.
+    #[must_use]
+    pub fn slots(&self) -> &dyn SlotStore {
+        &*self.core.store
     }
 
     /// The engine's clock.

@@ -100,6 +100,13 @@ impl OrgEntry {
         }
     }
 
+    /// Takes a change in that is not written yet.
+    pub(super) fn foresee(&mut self, mut record: Record, index: &Index) {
+        record.revision = Revision(self.revision.0 + 1);
+        self.derived = Mutex::default();
+        self.take(vec![record], index);
+    }
+
     /// Whether this version or a newer one was taken in before.
     fn knows(&self, record: &Record) -> bool {
         let held = self.resources.get(&record.kind).and_then(|kind| kind.get(&record.id));

@@ -40,6 +40,16 @@ pub(crate) use amend::Editing;
 const ORGANIZATION: &str = OrganizationSpec::KIND;
 const SWITCHED_OFF: &str = "switched_off";
 
+/// What a new version is checked under.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    expect: Expect,
+    actor: &'a Actor,
+    /// The organization as other changes of the same write leave it; as this node knows it by
+    /// default.
+    beside: Option<&'a OrgEntry>,
+}
+
 /// Reads and changes resources of every registered kind.
 #[derive(Clone, Debug)]
 pub struct Resources {
@@ -415,7 +425,8 @@ impl Resources {
         expect: Expect,
         actor: &Actor,
     ) -> Result<Document> {
-        let change = self.prepare(&**kind, record, draft, previous, expect, actor).await?;
+        let around = Around { expect, actor, beside: None };
+        let change = self.prepare(&**kind, record, draft, previous, around).await?;
         Document::of(&**kind, self.write(change, actor).await?)
     }
 
@@ -426,9 +437,9 @@ impl Resources {
         mut record: Record,
         draft: Draft,
         previous: Option<&Value>,
-        expect: Expect,
-        actor: &Actor,
+        around: Around<'_>,
     ) -> Result<Change> {
+        let Around { expect, actor, beside } = around;
         let mut violations = Violations::default();
         draft.check(&mut violations);
         if draft.id.as_ref().is_some_and(|id| *id != record.id) {
@@ -436,7 +447,7 @@ impl Resources {
         }
         let org = record.org.clone();
         let id = record.id.clone();
-        let within = match kind.asks_organization() {
+        let known = match kind.asks_organization() && beside.is_none() {
             true => self.known(&org).await?,
             false => None,
         };
@@ -446,7 +457,7 @@ impl Resources {
             id: &id,
             name: draft.name.as_deref(),
             services: &self.services,
-            within: within.as_deref(),
+            within: beside.or(known.as_deref()),
             grantor: actor.may,
         };
         let admitted = match kind.admit(&context, &draft.spec, previous) {

@@ -4,15 +4,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ORGANIZATION, Resources, amend, pause};
+use super::{Around, ORGANIZATION, Resources, amend, pause};
 use crate::access::{Operation, Permission};
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::document::merge;
-use crate::resource::{Actor, Change, Document, Draft, Effect, Expect, Kind, Record, Violations};
+use crate::resource::{
+    Actor, Change, Document, Draft, Effect, Expect, Kind, OrgEntry, Record, Violations,
+};
 
 /// The most steps of one batch.
 pub const MAX_STEPS: usize = 1_000;
+
+/// How often the steps are gone through, so that some may refer to later ones.
+const MAX_PASSES: usize = 3;
 
 /// How often a batch is checked anew because somebody else changed what it is about.
 const MAX_ROUNDS: usize = 5;
@@ -106,10 +111,31 @@ pub enum Outcome {
     Deleted,
 }
 
+/// Who makes a change, and beside which others.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    actor: &'a Actor,
+    beside: Option<&'a OrgEntry>,
+}
+
+impl<'a> By<'a> {
+    fn expecting(self, expect: Expect) -> Around<'a> {
+        Around { expect, actor: self.actor, beside: self.beside }
+    }
+}
+
 /// What a step comes to.
 enum Planned {
     Write(Box<Change>),
     Keep(ResourceId, Outcome),
+}
+
+impl StepResult {
+    /// The result of a step that could not be read.
+    #[must_use]
+    pub fn refused(error: Error) -> Self {
+        Self { id: None, outcome: Err(error) }
+    }
 }
 
 impl Report {
@@ -172,7 +198,7 @@ impl Resources {
         actor: &Actor,
     ) -> Result<(ResourceId, Outcome)> {
         loop {
-            let change = match self.plan(org, step, actor).await? {
+            let change = match self.plan(org, step, By { actor, beside: None }).await? {
                 Planned::Keep(id, outcome) => return Ok((id, outcome)),
                 Planned::Write(change) => change,
             };
@@ -195,25 +221,7 @@ impl Resources {
         how: How,
         actor: &Actor,
     ) -> Result<Report> {
-        let mut seen = HashSet::new();
-        let (mut results, mut changes) = (Vec::with_capacity(steps.len()), Vec::new());
-        for (index, step) in steps.iter().enumerate() {
-            let planned = match self.plan(org, step, actor).await {
-                Ok(planned) if !seen.insert((&*step.kind, planned.id().clone())) => {
-                    Err(twice(planned.id()))
-                }
-                other => other,
-            };
-            results.push(match planned {
-                Ok(Planned::Keep(id, outcome)) => StepResult { id: Some(id), outcome: Ok(outcome) },
-                Ok(Planned::Write(change)) => {
-                    let (id, outcome) = (change.record.id.clone(), foreseen(&change));
-                    changes.push((index, *change));
-                    StepResult { id: Some(id), outcome: Ok(outcome) }
-                }
-                Err(error) => StepResult { id: step.task.id(), outcome: Err(error) },
-            });
-        }
+        let (results, changes) = self.plan_all(org, steps, actor).await?;
         let mut report = Report { applied: false, results };
         if how == How::NotYet || report.refused() > 0 {
             return Ok(report);
@@ -232,16 +240,63 @@ impl Resources {
         Ok(report)
     }
 
-    async fn plan(&self, org: &OrgId, step: &Step, actor: &Actor) -> Result<Planned> {
+    /// Plans every step, each as if those that can be done were done; a step that refers to what a
+    /// later one makes is planned once more after it.
+    async fn plan_all(
+        &self,
+        org: &OrgId,
+        steps: &[Step],
+        actor: &Actor,
+    ) -> Result<(Vec<StepResult>, Vec<(usize, Change)>)> {
+        let mut beside = self.known(org).await?.map(|entry| OrgEntry::clone(&entry));
+        let (mut seen, mut changes) = (HashSet::new(), Vec::new());
+        let mut results: Vec<Option<StepResult>> = steps.iter().map(|_| None).collect();
+        for pass in 1.. {
+            let before = changes.len();
+            for (index, (step, result)) in steps.iter().zip(&mut results).enumerate() {
+                if result.as_ref().is_some_and(|result| result.outcome.is_ok()) {
+                    continue;
+                }
+                let by = By { actor, beside: beside.as_ref() };
+                let planned = match self.plan(org, step, by).await {
+                    Ok(planned) if !seen.insert((&*step.kind, planned.id().clone())) => {
+                        Err(twice(planned.id()))
+                    }
+                    other => other,
+                };
+                let (id, outcome) = match planned {
+                    Ok(Planned::Keep(id, outcome)) => (Some(id), Ok(outcome)),
+                    Ok(Planned::Write(change)) => {
+                        if let Some(beside) = &mut beside {
+                            beside.foresee(change.record.clone(), &self.index);
+                        }
+                        let told = (Some(change.record.id.clone()), Ok(foreseen(&change)));
+                        changes.push((index, *change));
+                        told
+                    }
+                    Err(error) => (step.task.id(), Err(error)),
+                };
+                *result = Some(StepResult { id, outcome });
+            }
+            let refused = results.iter().flatten().any(|result| result.outcome.is_err());
+            if !refused || changes.len() == before || pass == MAX_PASSES {
+                break;
+            }
+        }
+        changes.sort_by_key(|(index, _)| *index);
+        Ok((results.into_iter().flatten().collect(), changes))
+    }
+
+    async fn plan(&self, org: &OrgId, step: &Step, by: By<'_>) -> Result<Planned> {
         let kind = &**self.kinds.get(&step.kind)?;
         if kind.name() == ORGANIZATION {
             let message = "organizations are made and changed one by one, by their own routes";
             return Err(refused("/kind", "organization", message));
         }
-        permit(kind, &step.task, actor)?;
+        permit(kind, &step.task, by.actor)?;
         match &step.task {
             Task::Create(document) => {
-                self.plan_creation(org, kind, Draft::read(document)?, actor).await
+                self.plan_creation(org, kind, Draft::read(document)?, by).await
             }
             Task::Replace(document) => {
                 let draft = Draft::read(document)?;
@@ -250,7 +305,7 @@ impl Resources {
                 };
                 let present = self.store.resource(org, kind.name(), id).await?;
                 let present = present.ok_or_else(|| missing(kind, id))?;
-                self.plan_version(kind, present, draft, actor).await
+                self.plan_version(kind, present, draft, by).await
             }
             Task::Import(document, existing) => {
                 let draft = Draft::read(document)?;
@@ -259,9 +314,9 @@ impl Resources {
                     None => None,
                 };
                 match (present, existing) {
-                    (None, _) => self.plan_creation(org, kind, draft, actor).await,
+                    (None, _) => self.plan_creation(org, kind, draft, by).await,
                     (Some(present), OnExisting::Update) => {
-                        self.plan_version(kind, present, draft, actor).await
+                        self.plan_version(kind, present, draft, by).await
                     }
                     (Some(present), OnExisting::Skip) => {
                         Ok(Planned::Keep(present.id, Outcome::Skipped))
@@ -269,7 +324,7 @@ impl Resources {
                     (Some(present), OnExisting::Fail) => Err(exists(kind, &present.id)),
                 }
             }
-            Task::Enable(id) => self.plan_enabling(org, kind, id, actor).await,
+            Task::Enable(id) => self.plan_enabling(org, kind, id, by).await,
             Task::Disable(id) => self.plan_disabling(org, kind, id).await,
             Task::Delete(id) => {
                 let present = self.store.resource(org, kind.name(), id).await?;
@@ -283,13 +338,13 @@ impl Resources {
         org: &OrgId,
         kind: &dyn Kind,
         draft: Draft,
-        actor: &Actor,
+        by: By<'_>,
     ) -> Result<Planned> {
         let record = self.fresh(org, kind, &draft).await?;
         if self.store.resource(org, kind.name(), &record.id).await?.is_some() {
             return Err(exists(kind, &record.id));
         }
-        let change = self.prepare(kind, record, draft, None, Expect::Absent, actor).await?;
+        let change = self.prepare(kind, record, draft, None, by.expecting(Expect::Absent)).await?;
         Ok(Planned::Write(Box::new(change)))
     }
 
@@ -298,11 +353,12 @@ impl Resources {
         kind: &dyn Kind,
         present: Record,
         draft: Draft,
-        actor: &Actor,
+        by: By<'_>,
     ) -> Result<Planned> {
         let expect = amend::exact(Expect::Present, present.revision);
         let previous = present.spec.clone();
-        let change = self.prepare(kind, present, draft, Some(&previous), expect, actor).await?;
+        let around = by.expecting(expect);
+        let change = self.prepare(kind, present, draft, Some(&previous), around).await?;
         Ok(Planned::Write(Box::new(change)))
     }
 
@@ -311,7 +367,7 @@ impl Resources {
         org: &OrgId,
         kind: &dyn Kind,
         id: &ResourceId,
-        actor: &Actor,
+        by: By<'_>,
     ) -> Result<Planned> {
         let present = self.switchable(org, kind, id).await?;
         let mut spec = kind.mask(&present.spec)?;
@@ -322,7 +378,7 @@ impl Resources {
         merge(&mut spec, &json!({ "enabled": true }));
         let (name, labels) = (present.name.clone(), present.labels.clone());
         let draft = Draft { id: None, name, labels, spec };
-        self.plan_version(kind, present, draft, actor).await
+        self.plan_version(kind, present, draft, by).await
     }
 
     async fn plan_disabling(

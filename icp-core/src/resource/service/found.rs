@@ -1,4 +1,4 @@
-use super::{Change, ORGANIZATION, Resources};
+use super::{Around, Change, ORGANIZATION, Resources};
 use crate::error::{Code, Error, Result};
 use crate::id::OrgId;
 use crate::resource::{Actor, Draft, Expect};
@@ -23,7 +23,8 @@ impl Resources {
                 ORGANIZATION => self.fresh(org, kind, &draft).await?,
                 _ => self.blank(org, kind, draft.id.clone()),
             };
-            changes.push(self.prepare(kind, record, draft, None, Expect::Absent, actor).await?);
+            let around = Around { expect: Expect::Absent, actor, beside: None };
+            changes.push(self.prepare(kind, record, draft, None, around).await?);
         }
         if changes.first().is_none_or(|change| &*change.record.kind != ORGANIZATION) {
             return Err(Error::new(Code::Internal, "an organization is founded before its parts"));

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Resources, amend, forget_troubles};
+use super::{Around, Resources, amend, forget_troubles};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{Actor, Document, Draft, Expect, Kind, Record, Revision};
@@ -81,8 +81,8 @@ impl Resources {
         let before = present.spec.clone();
         let spec = kind.mask(&old.spec)?;
         let draft = Draft { id: None, name: old.name, labels: old.labels, spec };
-        let mut change =
-            self.prepare(&**kind, present, draft, Some(&old.spec), expect, actor).await?;
+        let around = Around { expect, actor, beside: None };
+        let mut change = self.prepare(&**kind, present, draft, Some(&old.spec), around).await?;
         forget_troubles(&mut change.record, Some(&before));
         change.action = "rollback".into();
         Document::of(&**kind, self.write(change, actor).await?)

@@ -1,0 +1,184 @@
+//! The API as it is put together: the routes, and how they speak HTTP.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+    IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
+};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version};
+use axum::middleware::from_fn_with_state;
+use icp_core::{Code, Engine, Error};
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{Predicate, SizeAbove};
+use tower_http::cors::CorsLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::map_request_body::MapRequestBodyLayer;
+use url::Url;
+
+use crate::protocol::{self, Speech};
+
+/// Answers that are shorter are not worth packing, in bytes.
+const WORTH_PACKING: u64 = 1_024;
+
+/// How long browsers may remember what a foreign origin may do.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// The HTTP API of an engine, with what a host may choose.
+///
+/// ```
+/// # fn serve(engine: icp_core::Engine) -> icp_core::Result<axum::Router> {
+/// let api = icp_axum::Api::new(engine).cors(["https://console.example.com"]).build()?;
+/// # Ok(api)
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Api {
+    engine: Engine,
+    origins: Vec<String>,
+    hsts: Option<Duration>,
+}
+
+impl Api {
+    /// The API of `engine`, for callers that are no browsers at other origins.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, origins: Vec::new(), hsts: None }
+    }
+
+    /// Lets pages of these origins call the API, as in `https://console.example.com`. Default
+    /// none. They send a key or token in a header field; cookies are not taken from them.
+    #[must_use]
+    pub fn cors<I>(mut self, origins: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.origins.extend(origins.into_iter().map(Into::into));
+        self
+    }
+
+    /// Tells browsers to come by TLS only, for so long (RFC 6797). Default off: whether the API
+    /// is reached by TLS is for its host to know.
+    #[must_use]
+    pub fn hsts(mut self, max_age: Duration) -> Self {
+        self.hsts = Some(max_age);
+        self
+    }
+
+    /// The router, to be served as it is or nested in a router of the host.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ConfigInvalid`] for an origin that is none.
+    pub fn build(self) -> Result<Router, Error> {
+        let origins = self.origins.iter().map(|origin| origin_of(origin));
+        let origins: Vec<_> = origins.collect::<Result<_, _>>()?;
+        let router = assemble(self.engine, self.hsts);
+        Ok(if origins.is_empty() { router } else { router.layer(cors(origins)) })
+    }
+}
+
+/// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
+pub fn router(engine: Engine) -> Router {
+    assemble(engine, None)
+}
+
+fn assemble(engine: Engine, hsts: Option<Duration>) -> Router {
+    crate::router::router(engine)
+        .layer(MapRequestBodyLayer::new(Body::new))
+        // What it cannot unpack was refused before.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(from_fn_with_state(Speech::new(hsts), protocol::speak))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(WORTH_PACKING).and(may_pack)))
+}
+
+/// Not what holds secrets, whose length would tell of them, nor what is read as it is written.
+fn may_pack(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    use axum::http::header::CACHE_CONTROL;
+    let starts = |name: HeaderName, with: &str| {
+        headers.get(name).is_some_and(|value| value.as_bytes().starts_with(with.as_bytes()))
+    };
+    !starts(CACHE_CONTROL, "no-store") && !starts(CONTENT_TYPE, "text/event-stream")
+}
+
+fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
+    let name = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers([
+            ACCEPT,
+            AUTHORIZATION,
+            CONTENT_TYPE,
+            IF_MATCH,
+            IF_NONE_MATCH,
+            name("idempotency-key"),
+            name("last-event-id"),
+            name("x-api-key"),
+            name("x-request-id"),
+            name("x-tenant-id"),
+        ])
+        .expose_headers([
+            CONTENT_DISPOSITION,
+            ETAG,
+            LINK,
+            LOCATION,
+            RETRY_AFTER,
+            name("idempotency-replayed"),
+            name("ratelimit"),
+            name("ratelimit-policy"),
+            name("x-request-id"),
+        ])
+        .max_age(REMEMBERED)
+}
+
+fn origin_of(text: &str) -> Result<HeaderValue, Error> {
+    let refuse = || {
+        let message =
+            format!("`{text}` is no origin; use scheme, host and port, as in https://a.b");
+        Error::new(Code::ConfigInvalid, message)
+    };
+    let url = Url::parse(text).map_err(|_| refuse())?;
+    let is_origin =
+        ["http", "https"].contains(&url.scheme()) && url.origin().ascii_serialization() == text;
+    if !is_origin {
+        return Err(refuse());
+    }
+    HeaderValue::from_str(text).map_err(|_| refuse())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_exact() {
+        for good in ["https://a.example", "http://localhost:3000", "https://[::1]:8443"] {
+            assert_eq!(origin_of(good).unwrap(), good);
+        }
+        for bad in [
+            "*",
+            "",
+            "a.example",
+            "https://a.example/",
+            "https://a.example:443",
+            "null",
+            "https://A.example",
+            "ftp://a.example",
+            "https://u@a.example",
+            "https://a.example/x",
+        ] {
+            assert_eq!(origin_of(bad).unwrap_err().code(), Code::ConfigInvalid, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::Value;
+
+use crate::harness::Api;
+
+/// Every operation, with its method and path.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, operations)| {
+            let operations = operations.as_object().unwrap().iter();
+            operations.map(|(method, one)| (method.to_uppercase(), path.clone(), one.clone()))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_operation_names_its_answers_one_by_one() {
+    let api = Api::new().await;
+    for (method, path, operation) in operations(&api.document) {
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(!answers.contains_key("default"), "{method} {path}");
+        assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+        let open = operation["security"] == serde_json::json!([]);
+        assert_eq!(answers.contains_key("401"), !open, "{method} {path}");
+        assert_eq!(answers.contains_key("404"), path.contains('{'), "{method} {path}");
+        for parameter in operation["parameters"].as_array().unwrap() {
+            assert!(parameter["schema"]["type"].is_string(), "{method} {path}: {parameter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn examples_can_be_sent_as_they_are() {
+    let api = Api::new().await;
+    let mut sent = 0;
+    let wanted = [
+        "createOrganization",
+        "createIntegration",
+        "createLookup",
+        "createEventType",
+        "duplicateLookup",
+        "duplicateEventType",
+        "importResources",
+        "publishEvent",
+        "publishEvents",
+        "patchIntegration",
+        "rollbackIntegration",
+        "pauseIntegration",
+        "replaceLookup",
+        "bulkIntegrations",
+        "cancelDeliveries",
+        "bulkEventTypes",
+    ];
+    for id in wanted {
+        let all = operations(&api.document);
+        let (method, path, operation) =
+            all.into_iter().find(|(_, _, one)| one["operationId"] == id).unwrap();
+        let (media, form) =
+            operation["requestBody"]["content"].as_object().unwrap().iter().next().unwrap();
+        let one = match id {
+            _ if id.contains("Lookup") => "countries",
+            _ if id.contains("EventType") => "order.paid",
+            _ => "orders",
+        };
+        let path = path.replace("{org}", "acme").replace("{id}", one);
+        let example = form["example"].to_string();
+        let answer = api.call(&method, &path, &[("content-type", media)], &example).await;
+        assert!(answer.status.is_success(), "{id} {path} {example}: {}", answer.text);
+        sent += 1;
+    }
+    assert_eq!(sent, wanted.len());
+}
+
+#[tokio::test]
+async fn the_page_is_shown_to_everybody_and_runs_only_what_it_has() {
+    let api = Api::new().await;
+    let answer = api.raw(Request::get("/api/v1/docs").body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("content-type")),
+        (200, "text/html; charset=utf-8")
+    );
+    let policy = answer.header("content-security-policy");
+    for part in [
+        "default-src 'none'",
+        "script-src 'sha256-",
+        "style-src 'sha256-",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(answer.text.contains("openapi.json") && !policy.contains("unsafe"));
+}
