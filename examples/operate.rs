@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let running = engine.start().await?;
 
     let (org, crm) = (OrgId::new("acme")?, ResourceId::new("crm")?);
-    let actor = Actor { name: "operator:ada".into(), request_id: None };
+    let actor = Actor { name: "operator:ada".into(), ..Actor::host() };
     let organization = Draft { spec: json!({}), ..Draft::default() };
     engine.resources().create(&org, "organization", organization, &actor).await?;
     let spec = json!({

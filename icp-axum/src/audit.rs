@@ -3,10 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use icp_core::Engine;
+use icp_core::access::{Area, Operation};
 use icp_core::resource::{AuditEntry, AuditQuery, Revision};
 use icp_core::store::PageQuery;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
@@ -15,7 +16,7 @@ const LIST: &[&str] = &["limit", "cursor", "kind", "id"];
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/api/v1/organizations/{org}/audit", list)
+        Endpoint::get(may(Area::Audit, Operation::Read), "/api/v1/organizations/{org}/audit", list)
             .named("listAuditEntries", "Lists who changed what, newest first")
             .query(LIST)
             .answers::<Listing<AuditEntry>>(200),

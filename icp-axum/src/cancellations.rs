@@ -2,24 +2,25 @@
 
 use axum::Json;
 use axum::extract::State;
+use icp_core::access::{Area, Operation};
 use icp_core::delivery::{Cancellable, CancelledMany, DeliveryFilter};
 use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Params, Query};
 use crate::problem::Result;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/deliveries/cancel";
     vec![
-        Endpoint::post(format!("{many}/preview"), preview)
+        Endpoint::post(may(Area::Deliveries, Operation::Read), format!("{many}/preview"), preview)
             .named("previewCancelDeliveries", "Counts the deliveries that would be called off")
             .takes::<DeliveryFilter>()
             .answers::<Cancellable>(200),
-        Endpoint::post(many, cancel)
+        Endpoint::post(may(Area::Deliveries, Operation::Execute), many, cancel)
             .named("cancelDeliveries", "Calls off the deliveries that wait and that a filter takes")
             .takes::<CancelMany>()
             .answers::<CancelledMany>(200),

@@ -7,13 +7,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use icp_core::access::{Area, Operation};
 use icp_core::delivery::DeliveryQuery;
 use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Location, Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
@@ -26,20 +27,20 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/deliveries";
     let one = format!("{many}/{{id}}");
     vec![
-        Endpoint::get(many, list)
+        Endpoint::get(may(Area::Deliveries, Operation::Read), many, list)
             .named("listDeliveries", "Lists deliveries, newest first")
             .query(LIST)
             .answers::<Listing<DeliveryView>>(200),
-        Endpoint::get(&one, get)
+        Endpoint::get(may(Area::Deliveries, Operation::Read), &one, get)
             .named("getDelivery", "Shows one delivery")
             .answers::<DeliveryView>(200),
-        Endpoint::get(format!("{one}/attempts"), attempts)
+        Endpoint::get(may(Area::Deliveries, Operation::Read), format!("{one}/attempts"), attempts)
             .named("listAttempts", "Lists the attempts of a delivery, oldest first")
             .answers::<Listing<AttemptView>>(200),
-        Endpoint::post(format!("{one}/replay"), replay)
+        Endpoint::post(may(Area::Deliveries, Operation::Execute), format!("{one}/replay"), replay)
             .named("replayDelivery", "Delivers an ended delivery once more")
             .answers::<DeliveryView>(201),
-        Endpoint::post(format!("{one}/cancel"), cancel)
+        Endpoint::post(may(Area::Deliveries, Operation::Execute), format!("{one}/cancel"), cancel)
             .named("cancelDelivery", "Calls off a delivery that is not under way")
             .takes::<Cancel>()
             .answers::<DeliveryView>(200),

@@ -4,6 +4,7 @@ mod view;
 
 use axum::Json;
 use axum::extract::State;
+use icp_core::access::{Area, Operation};
 use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::integration::filter::Filter;
@@ -13,7 +14,7 @@ use icp_core::{Code, Engine, Violation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::events::{Envelope, Sender};
 use crate::extract::{Body, Input, Params, Query};
 use crate::problem::{Problem, Result};
@@ -24,17 +25,22 @@ const WHAT: &str = "`sample`, `sample_of` and `event`";
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let org = "/api/v1/organizations/{org}";
     vec![
-        Endpoint::post(format!("{org}/transforms/dry-run"), transform)
-            .named(
-                "dryRunTransform",
-                "Shows what a transformation makes of an event; sends nothing",
-            )
-            .takes::<TransformInput>()
-            .answers::<TransformView>(200),
-        Endpoint::post(format!("{org}/filters/dry-run"), filter)
-            .named("dryRunFilter", "Shows what a filter says of an event")
-            .takes::<FilterInput>()
-            .answers::<FilterView>(200),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Execute),
+            format!("{org}/transforms/dry-run"),
+            transform,
+        )
+        .named("dryRunTransform", "Shows what a transformation makes of an event; sends nothing")
+        .takes::<TransformInput>()
+        .answers::<TransformView>(200),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Execute),
+            format!("{org}/filters/dry-run"),
+            filter,
+        )
+        .named("dryRunFilter", "Shows what a filter says of an event")
+        .takes::<FilterInput>()
+        .answers::<FilterView>(200),
     ]
 }
 

@@ -4,6 +4,7 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use icp_core::Engine;
+use icp_core::access::{Area, Operation, Permission};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 /// Makes the schema of a body, its parts named in the generator.
@@ -16,9 +17,27 @@ pub(crate) struct KindRoute {
     pub(crate) name: &'static str,
 }
 
+/// Who may call an operation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Permit {
+    /// Everybody, known or not.
+    Open,
+    /// Everybody who is known.
+    Known,
+    /// Who has the permission: in the organization that the path names; in all of them where it
+    /// names none.
+    May(Permission),
+}
+
+/// Lets those call who have this permission.
+pub(crate) const fn may(area: Area, operation: Operation) -> Permit {
+    Permit::May(Permission::new(area, operation))
+}
+
 /// An operation of the API.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    pub(crate) permit: Permit,
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) id: String,
@@ -30,8 +49,6 @@ pub(crate) struct Endpoint {
     pub(crate) answers: Option<Content>,
     /// Whether the bodies go as CSV as well.
     pub(crate) csv: bool,
-    /// Whether it answers without an API key.
-    pub(crate) open: bool,
     /// The kind whose spec takes the place of `spec` in bodies.
     pub(crate) kind: Option<&'static str>,
     pub(crate) handler: MethodRouter<Engine>,
@@ -46,12 +63,12 @@ pub(crate) struct Content {
 
 macro_rules! methods {
     ($($name:ident = $method:ident;)+) => {$(
-        pub(crate) fn $name<H, T>(path: impl Into<String>, handler: H) -> Self
+        pub(crate) fn $name<H, T>(permit: Permit, path: impl Into<String>, handler: H) -> Self
         where
             H: Handler<T, Engine>,
             T: 'static,
         {
-            Self::new(Method::$method, path.into(), $name(handler))
+            Self::new(permit, Method::$method, path.into(), $name(handler))
         }
     )+};
 }
@@ -65,8 +82,9 @@ impl Endpoint {
         delete = DELETE;
     }
 
-    fn new(method: Method, path: String, handler: MethodRouter<Engine>) -> Self {
+    fn new(permit: Permit, method: Method, path: String, handler: MethodRouter<Engine>) -> Self {
         Self {
+            permit,
             method,
             path,
             id: String::new(),
@@ -77,7 +95,6 @@ impl Endpoint {
             status: 200,
             answers: None,
             csv: false,
-            open: false,
             kind: None,
             handler,
         }
@@ -134,12 +151,6 @@ impl Endpoint {
     /// Takes and gives its bodies as CSV as well.
     pub(crate) fn csv_too(mut self) -> Self {
         self.csv = true;
-        self
-    }
-
-    /// Answers without an API key.
-    pub(crate) fn open(mut self) -> Self {
-        self.open = true;
         self
     }
 

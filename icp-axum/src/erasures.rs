@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use icp_core::access::{Area, Operation};
 use icp_core::erasure::Erasure;
 use icp_core::id::EventId;
 use icp_core::{Code, Engine, Violation};
@@ -12,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Location, Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::{Problem, Result};
@@ -22,15 +23,15 @@ const PAGE: &[&str] = &["limit", "cursor"];
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/erasures";
     vec![
-        Endpoint::post(many, erase)
+        Endpoint::post(may(Area::Events, Operation::Delete), many, erase)
             .named("eraseEvents", "Erases what events carried, by their ids or by their subject")
             .takes::<Request>()
             .answers::<Erasure>(201),
-        Endpoint::get(many, list)
+        Endpoint::get(may(Area::Audit, Operation::Read), many, list)
             .named("listErasures", "Lists the receipts of erasures, ordered by id")
             .query(PAGE)
             .answers::<Listing<Erasure>>(200),
-        Endpoint::get(format!("{many}/{{id}}"), get)
+        Endpoint::get(may(Area::Audit, Operation::Read), format!("{many}/{{id}}"), get)
             .named("getErasure", "Shows the receipt of an erasure")
             .answers::<Erasure>(200),
     ]

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use icp_core::access::{Area, Operation};
 use icp_core::event_type::{Fit, Inferred, MAX_SEEN, TypeSample};
 use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Params, Query};
 use crate::problem::Result;
 
@@ -20,14 +21,14 @@ const USUAL: usize = 100;
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let one = "/api/v1/organizations/{org}/event-types/{id}";
     vec![
-        Endpoint::get(format!("{one}/sample"), sample)
+        Endpoint::get(may(Area::EventTypes, Operation::Read), format!("{one}/sample"), sample)
             .named("getEventTypeSample", "Shows the sample of the event type, or one of its schema")
             .answers::<TypeSample>(200),
-        Endpoint::post(format!("{one}/validate"), validate)
+        Endpoint::post(may(Area::EventTypes, Operation::Read), format!("{one}/validate"), validate)
             .named("validateEventBody", "Says whether a body fits the schema of the event type")
             .takes::<ValidateInput>()
             .answers::<Fit>(200),
-        Endpoint::get(format!("{one}/inferred-schema"), infer)
+        Endpoint::get(may(Area::Events, Operation::Read), format!("{one}/inferred-schema"), infer)
             .named("inferEventSchema", "Makes a schema of the newest stored events of the type")
             .query(SEEN)
             .answers::<Inferred>(200),

@@ -7,11 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use icp_core::access::{Area, Operation};
 use icp_core::engine::Explanation;
 use icp_core::event::{EventQuery, Published};
 use icp_core::{Code, Engine};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Params, Query, header};
 use crate::page::{Listing, Pager};
 use crate::problem::{Problem, Result};
@@ -26,24 +27,24 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/events";
     let one = format!("{many}/{{id}}");
     vec![
-        Endpoint::post(many, publish)
+        Endpoint::post(may(Area::Events, Operation::Write), many, publish)
             .named("publishEvent", "Publishes one event; once answered, it is stored")
             .headers(&["Idempotency-Key", "traceparent", "tracestate"])
             .takes::<Envelope>()
             .answers::<Published>(202),
-        Endpoint::post(format!("{many}/batch"), publish_batch)
+        Endpoint::post(may(Area::Events, Operation::Write), format!("{many}/batch"), publish_batch)
             .named("publishEvents", "Publishes up to 1,000 events; 207 where some are refused")
             .headers(&["traceparent", "tracestate"])
             .takes::<Batch>()
             .answers::<BatchAnswer>(202),
-        Endpoint::get(many, list)
+        Endpoint::get(may(Area::Events, Operation::Read), many, list)
             .named("listEvents", "Lists events without their bodies, newest first")
             .query(LIST)
             .answers::<Listing<EventSummaryView>>(200),
-        Endpoint::get(&one, get)
+        Endpoint::get(may(Area::Events, Operation::Read), &one, get)
             .named("getEvent", "Shows one event with its body")
             .answers::<EventView>(200),
-        Endpoint::get(format!("{one}/explain"), explain)
+        Endpoint::get(may(Area::Traces, Operation::Read), format!("{one}/explain"), explain)
             .named("explainEvent", "Says why the event went, or did not go, to each integration")
             .answers::<Explanation>(200),
     ]

@@ -1,5 +1,6 @@
 //! What handlers take out of requests: path parameters, query parameters, JSON bodies.
 
+mod accept;
 mod body;
 mod query;
 
@@ -11,6 +12,7 @@ use axum::http::request::Parts;
 use icp_core::Code;
 use icp_core::id::OrgId;
 
+pub(crate) use accept::{media, preferred};
 pub(crate) use body::{Body, CSV, Input, MERGE_PATCH, PatchBody, Upload, read};
 pub(crate) use query::Query;
 
@@ -24,6 +26,20 @@ impl Params {
     /// The organization in the path.
     pub(crate) fn org(&self) -> Result<OrgId> {
         self.parse("org")
+    }
+
+    /// The organization, where the path names one.
+    pub(crate) fn org_if_named(&self) -> Result<Option<OrgId>> {
+        let named = self.0.iter().any(|(known, _)| known == "org");
+        named.then(|| self.org()).transpose()
+    }
+
+    /// The parameter `name`, a number from 1.
+    pub(crate) fn number(&self, name: &str) -> Result<u64> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        let number = found.and_then(|(_, text)| text.parse().ok()).filter(|number| *number > 0);
+        let refuse = || Problem::new(Code::IdInvalid, format!("the {name} is a number from 1"));
+        number.ok_or_else(refuse)
     }
 
     /// The parameter `name`.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use icp_core::Engine;
+use icp_core::access::{Area, Operation};
 use icp_core::delivery::health::{BreakerState, RateStatus};
 use icp_core::delivery::{LaneMode, LaneState, LaneStatus};
 use icp_core::id::ResourceId;
@@ -15,7 +16,7 @@ use icp_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
@@ -24,13 +25,21 @@ const LIST: &[&str] = &["limit", "cursor"];
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/api/v1/organizations/{org}/lanes", list)
-            .named("listLanes", "Lists the lanes and how they are doing, ordered by id")
-            .query(LIST)
-            .answers::<Listing<LaneView>>(200),
-        Endpoint::get("/api/v1/organizations/{org}/lanes/metrics", metrics)
-            .named("laneMetrics", "Shows how the lanes are doing as OpenMetrics text")
-            .answers_as::<String>(200, METRICS_CONTENT_TYPE),
+        Endpoint::get(
+            may(Area::Deliveries, Operation::Read),
+            "/api/v1/organizations/{org}/lanes",
+            list,
+        )
+        .named("listLanes", "Lists the lanes and how they are doing, ordered by id")
+        .query(LIST)
+        .answers::<Listing<LaneView>>(200),
+        Endpoint::get(
+            may(Area::Deliveries, Operation::Read),
+            "/api/v1/organizations/{org}/lanes/metrics",
+            metrics,
+        )
+        .named("laneMetrics", "Shows how the lanes are doing as OpenMetrics text")
+        .answers_as::<String>(200, METRICS_CONTENT_TYPE),
     ]
 }
 

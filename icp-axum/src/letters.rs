@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use icp_core::access::{Area, Operation};
 use icp_core::delivery::DeliveryQuery;
 use icp_core::id::DeliveryId;
 use icp_core::letter::LetterGroups;
@@ -14,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
@@ -27,32 +28,40 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/dead-letters";
     let one = format!("{many}/{{id}}");
     vec![
-        Endpoint::get(many, list)
+        Endpoint::get(may(Area::DeadLetters, Operation::Read), many, list)
             .named("listDeadLetters", "Lists deliveries that ended as dead letters, newest first")
             .query(LIST)
             .answers::<Listing<LetterView>>(200),
-        Endpoint::get(format!("{many}/groups"), groups)
+        Endpoint::get(may(Area::DeadLetters, Operation::Read), format!("{many}/groups"), groups)
             .named("groupDeadLetters", "Counts dead letters by integration and error")
             .query(GROUPS)
             .answers::<LetterGroups>(200),
-        Endpoint::get(format!("{many}/summary"), summary)
+        Endpoint::get(may(Area::DeadLetters, Operation::Read), format!("{many}/summary"), summary)
             .named("summarizeDeadLetters", "Counts dead letters by integration and category")
             .answers::<Summary>(200),
-        Endpoint::post(format!("{many}/abandon"), abandon_many)
-            .named("abandonDeadLetters", "Gives up to 100 dead letters up")
-            .takes::<AbandonMany>()
-            .answers::<Abandonments>(200),
-        Endpoint::get(&one, get)
+        Endpoint::post(
+            may(Area::DeadLetters, Operation::Execute),
+            format!("{many}/abandon"),
+            abandon_many,
+        )
+        .named("abandonDeadLetters", "Gives up to 100 dead letters up")
+        .takes::<AbandonMany>()
+        .answers::<Abandonments>(200),
+        Endpoint::get(may(Area::DeadLetters, Operation::Read), &one, get)
             .named("getDeadLetter", "Shows one dead letter with its notes")
             .answers::<LetterView>(200),
-        Endpoint::post(format!("{one}/notes"), note)
+        Endpoint::post(may(Area::DeadLetters, Operation::Execute), format!("{one}/notes"), note)
             .named("noteDeadLetter", "Notes something on a dead letter")
             .takes::<NewNote>()
             .answers::<LetterView>(201),
-        Endpoint::post(format!("{one}/abandon"), abandon)
-            .named("abandonDeadLetter", "Gives one dead letter up")
-            .takes::<AbandonOne>()
-            .answers::<LetterView>(200),
+        Endpoint::post(
+            may(Area::DeadLetters, Operation::Execute),
+            format!("{one}/abandon"),
+            abandon,
+        )
+        .named("abandonDeadLetter", "Gives one dead letter up")
+        .takes::<AbandonOne>()
+        .answers::<LetterView>(200),
     ]
 }
 

@@ -11,6 +11,7 @@
 //! OpenAPI 3.1 document of the routes is at `/api/v1/openapi.json`.
 #![forbid(unsafe_code)]
 
+mod analytics;
 mod audit;
 mod auth;
 mod cancellations;
@@ -25,6 +26,7 @@ mod extract;
 mod integrations;
 mod lanes;
 mod letters;
+mod live;
 mod lookups;
 mod openapi;
 mod ops;

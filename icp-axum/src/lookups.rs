@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use icp_core::access::{Area, Operation};
 use icp_core::lookup::{
     Format, Import, ImportMode, ImportReport, LookupEntry, LookupStats, Resolve, Resolved,
 };
@@ -13,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::auth::Caller;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, CSV, Input, Params, Query, Upload};
 use crate::problem::Result;
 use crate::resources::{GUARD, expected, guarded};
@@ -24,23 +25,23 @@ const IMPORT: &[&str] = &["mode", "validate_only"];
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let one = "/api/v1/organizations/{org}/lookups/{id}";
     vec![
-        Endpoint::get(format!("{one}/entries"), export)
+        Endpoint::get(may(Area::Lookups, Operation::Export), format!("{one}/entries"), export)
             .named("exportLookup", "Shows the entries of the lookup table as a file, JSON or CSV")
             .query(EXPORT)
             .answers::<Vec<LookupEntry>>(200)
             .csv_too(),
-        Endpoint::post(format!("{one}/import"), import)
+        Endpoint::post(may(Area::Lookups, Operation::Write), format!("{one}/import"), import)
             .named("importLookup", "Makes the rows of a file entries of the lookup table")
             .query(IMPORT)
             .headers(GUARD)
             .takes::<Vec<LookupEntry>>()
             .csv_too()
             .answers::<ImportReport>(200),
-        Endpoint::post(format!("{one}/resolve"), resolve)
+        Endpoint::post(may(Area::Lookups, Operation::Read), format!("{one}/resolve"), resolve)
             .named("resolveLookup", "Looks values up in the lookup table, by key or in reverse")
             .takes::<Resolve>()
             .answers::<ResolveAnswer>(200),
-        Endpoint::get(format!("{one}/stats"), stats)
+        Endpoint::get(may(Area::Lookups, Operation::Read), format!("{one}/stats"), stats)
             .named("getLookupStats", "Counts the entries of the lookup table by what they are")
             .answers::<LookupStats>(200),
     ]

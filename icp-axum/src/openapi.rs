@@ -8,7 +8,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::endpoint::{Content, Endpoint};
+use crate::endpoint::{Content, Endpoint, Permit};
 use crate::extract::{CSV, Query};
 use crate::problem::{PROBLEM_JSON, Problem, Result};
 use crate::router;
@@ -17,7 +17,7 @@ const SCHEMAS: &str = "/components/schemas";
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/api/v1/openapi.json", get)
+        Endpoint::get(Permit::Known, "/api/v1/openapi.json", get)
             .named("openapi", "Shows this document")
             .answers::<Map<String, Value>>(200),
     ]
@@ -89,7 +89,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
             "content": body(content, endpoint.csv, endpoint.kind, schemas),
         });
     }
-    if endpoint.open {
+    if endpoint.permit == Permit::Open {
         operation["security"] = json!([]);
     }
     operation

@@ -6,26 +6,25 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use icp_core::Engine;
+use icp_core::access::{Area, Operation};
 use icp_core::engine::Health;
 use icp_core::telemetry::METRICS_CONTENT_TYPE;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Permit, may};
 use crate::extract::Query;
 use crate::problem::Result;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/health", health)
+        Endpoint::get(Permit::Open, "/health", health)
             .named("health", "Says that the process answers")
-            .open()
             .answers::<Alive>(200),
-        Endpoint::get("/ready", ready)
+        Endpoint::get(Permit::Open, "/ready", ready)
             .named("ready", "Says whether the engine delivers; 503 where it does not")
-            .open()
             .answers::<Health>(200),
-        Endpoint::get("/metrics", metrics)
+        Endpoint::get(may(Area::System, Operation::Read), "/metrics", metrics)
             .named("metrics", "Shows the metrics as OpenMetrics text")
             .answers_as::<String>(200, METRICS_CONTENT_TYPE),
     ]

@@ -79,6 +79,13 @@ impl Pager {
     }
 }
 
+impl Pager {
+    /// The answer of `items`, after which the list goes on at `next`.
+    pub(crate) fn leading_to<V, K: Display>(&self, items: Vec<V>, next: Option<&K>) -> Listing<V> {
+        Listing { items, next: next.map(|next| seal(&next.to_string(), self.scope)) }
+    }
+}
+
 /// What a cursor is good for: the path and the filters it was made under.
 fn scope(query: &Query) -> [u8; SCOPE_BYTES] {
     let mut hash = Sha256::new();

@@ -3,13 +3,14 @@
 use axum::Json;
 use icp_core::Code;
 use icp_core::access::OrganizationSpec;
+use icp_core::access::{Area, Operation};
 use icp_core::integration::IntegrationSpec;
 use icp_core::resource::{Document, Spec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input};
 use crate::problem::Result;
 
@@ -17,24 +18,40 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let org = "/api/v1/organizations/{org}";
     let one = format!("{org}/integrations/{{id}}");
     vec![
-        Endpoint::post(format!("{one}/pause"), integration)
-            .named("pauseIntegration", "Holds the deliveries of the integration back")
-            .takes::<Pause>()
-            .answers::<Document>(200)
-            .of_kind(IntegrationSpec::KIND),
-        Endpoint::post(format!("{one}/resume"), resume_integration)
-            .named("resumeIntegration", "Lets the deliveries of the integration go on")
-            .answers::<Document>(200)
-            .of_kind(IntegrationSpec::KIND),
-        Endpoint::post(format!("{org}/pause"), organization)
-            .named("pauseOrganization", "Holds all deliveries of the organization back")
-            .takes::<Pause>()
-            .answers::<Document>(200)
-            .of_kind(OrganizationSpec::KIND),
-        Endpoint::post(format!("{org}/resume"), resume_organization)
-            .named("resumeOrganization", "Lets the deliveries of the organization go on")
-            .answers::<Document>(200)
-            .of_kind(OrganizationSpec::KIND),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Execute),
+            format!("{one}/pause"),
+            integration,
+        )
+        .named("pauseIntegration", "Holds the deliveries of the integration back")
+        .takes::<Pause>()
+        .answers::<Document>(200)
+        .of_kind(IntegrationSpec::KIND),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Execute),
+            format!("{one}/resume"),
+            resume_integration,
+        )
+        .named("resumeIntegration", "Lets the deliveries of the integration go on")
+        .answers::<Document>(200)
+        .of_kind(IntegrationSpec::KIND),
+        Endpoint::post(
+            may(Area::Settings, Operation::Configure),
+            format!("{org}/pause"),
+            organization,
+        )
+        .named("pauseOrganization", "Holds all deliveries of the organization back")
+        .takes::<Pause>()
+        .answers::<Document>(200)
+        .of_kind(OrganizationSpec::KIND),
+        Endpoint::post(
+            may(Area::Settings, Operation::Configure),
+            format!("{org}/resume"),
+            resume_organization,
+        )
+        .named("resumeOrganization", "Lets the deliveries of the organization go on")
+        .answers::<Document>(200)
+        .of_kind(OrganizationSpec::KIND),
     ]
 }
 

@@ -7,12 +7,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use icp_core::access::{Area, Operation};
 use icp_core::replay::{ReplayChange, ReplayDeliveries, ReplayPreview, ReplayQuery, ReplayRequest};
 use icp_core::{Code, Engine};
 
 use crate::command::Command;
 use crate::deliveries::DeliveryView;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Location, Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
@@ -25,32 +26,36 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/replays";
     let one = format!("{many}/{{id}}");
     vec![
-        Endpoint::post(many, start)
+        Endpoint::post(may(Area::Deliveries, Operation::Execute), many, start)
             .named("startReplay", "Starts to deliver a range of events once more")
             .takes::<ReplayRequest>()
             .answers::<ReplayView>(202),
-        Endpoint::get(many, list)
+        Endpoint::get(may(Area::Deliveries, Operation::Read), many, list)
             .named("listReplays", "Lists replays, newest first")
             .query(LIST)
             .answers::<Listing<ReplayView>>(200),
-        Endpoint::post(format!("{many}/preview"), preview)
+        Endpoint::post(may(Area::Deliveries, Operation::Read), format!("{many}/preview"), preview)
             .named("previewReplay", "Counts what a replay would do")
             .takes::<ReplayRequest>()
             .answers::<ReplayPreview>(200),
-        Endpoint::get(&one, get)
+        Endpoint::get(may(Area::Deliveries, Operation::Read), &one, get)
             .named("getReplay", "Shows how far a replay got")
             .answers::<ReplayView>(200),
-        Endpoint::get(format!("{one}/deliveries"), deliveries)
-            .named("listReplayDeliveries", "Lists the deliveries a replay made, newest first")
-            .query(DELIVERIES)
-            .answers::<Listing<DeliveryView>>(200),
-        Endpoint::post(format!("{one}/pause"), pause)
+        Endpoint::get(
+            may(Area::Deliveries, Operation::Read),
+            format!("{one}/deliveries"),
+            deliveries,
+        )
+        .named("listReplayDeliveries", "Lists the deliveries a replay made, newest first")
+        .query(DELIVERIES)
+        .answers::<Listing<DeliveryView>>(200),
+        Endpoint::post(may(Area::Deliveries, Operation::Execute), format!("{one}/pause"), pause)
             .named("pauseReplay", "Lets a replay rest")
             .answers::<ReplayView>(200),
-        Endpoint::post(format!("{one}/resume"), resume)
+        Endpoint::post(may(Area::Deliveries, Operation::Execute), format!("{one}/resume"), resume)
             .named("resumeReplay", "Lets a replay go on where it was")
             .answers::<ReplayView>(200),
-        Endpoint::post(format!("{one}/cancel"), cancel)
+        Endpoint::post(may(Area::Deliveries, Operation::Execute), format!("{one}/cancel"), cancel)
             .named("cancelReplay", "Calls a replay off; what it made stays")
             .answers::<ReplayView>(200),
     ]

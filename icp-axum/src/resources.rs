@@ -1,25 +1,36 @@
 //! Configuration: one set of handlers for every kind of resource.
 
+mod bulk;
+mod list;
+mod versions;
+
 use axum::http::header::{ETAG, IF_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract::State};
-use icp_core::access::OrganizationSpec;
+use icp_core::access::{Operation, OrganizationSpec};
 use icp_core::id::{OrgId, ResourceId};
-use icp_core::resource::{Document, Draft, Expect, Kind, ListQuery, Revision, Spec};
+use icp_core::integration::IntegrationSpec;
+use icp_core::resource::{Difference, Document, Draft, Expect, Kind, Revision, Spec};
 use icp_core::{Code, Engine, Error};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::Value;
 
+use self::list::Fields;
 use crate::auth::Caller;
-use crate::endpoint::{Endpoint, KindRoute};
+use crate::command::Command;
+use crate::endpoint::{Endpoint, KindRoute, may};
 use crate::extract::{
     Body, Input, Location as Requested, MERGE_PATCH, Params, PatchBody, Query, header,
 };
 use crate::page::{Listing, Pager};
 use crate::problem::{Problem, Result};
 
-const LIST: &[&str] = &["limit", "cursor", "label"];
+const SHOW: &[&str] = &["fields"];
 const PAGE: &[&str] = &["limit", "cursor"];
+pub(crate) use bulk::refusal;
+
 pub(crate) const GUARD: &[&str] = &["If-Match"];
 
 impl Input for Draft {
@@ -37,42 +48,86 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
         (format!("{top}/{{org}}/{plural}"), format!("{top}/{{org}}/{plural}/{{id}}"))
     };
     let (a, s) = (capital(name), capital(plural));
-    let list = if is_organization {
-        Endpoint::get(&many, organizations).query(PAGE)
+    let read = may(kind.area(), Operation::Read);
+    // What an organization may use of what all share is not its own to say.
+    let (write, delete) = if is_organization {
+        let configure = may(kind.area(), Operation::Configure);
+        (configure, configure)
     } else {
-        Endpoint::get(&many, list).query(LIST)
+        (may(kind.area(), Operation::Write), may(kind.area(), Operation::Delete))
     };
-    [
-        Endpoint::post(&many, create)
+    let list = if is_organization {
+        Endpoint::get(read, &many, organizations).query(PAGE)
+    } else {
+        Endpoint::get(read, &many, list::list).query(list::LIST)
+    };
+    let routes = [
+        Endpoint::post(write, &many, create)
             .named(format!("create{a}"), format!("Makes a new {name}"))
             .takes::<Draft>()
             .answers::<Document>(201),
         list.named(format!("list{s}"), format!("Lists {plural}, ordered by id"))
             .answers::<Listing<Document>>(200),
-        Endpoint::get(&one, read)
+        Endpoint::get(read, &one, get)
             .named(format!("get{a}"), format!("Shows one {name}, its secrets masked"))
+            .query(SHOW)
             .answers::<Document>(200),
-        Endpoint::put(&one, replace)
+        Endpoint::put(write, &one, replace)
             .named(format!("replace{a}"), format!("Puts a whole new version of the {name}"))
             .headers(GUARD)
             .takes::<Draft>()
             .answers::<Document>(200),
-        Endpoint::patch(&one, merge)
+        Endpoint::patch(write, &one, merge)
             .named(format!("patch{a}"), format!("Changes the {name} by a merge patch"))
             .headers(GUARD)
             .takes_as::<Value>(MERGE_PATCH)
             .answers::<Document>(200),
-        Endpoint::delete(&one, remove)
+        Endpoint::delete(delete, &one, remove)
             .named(format!("delete{a}"), format!("Deletes the {name}"))
             .headers(GUARD)
             .answers_nothing(204),
-        Endpoint::get(format!("{one}/history"), history)
+        Endpoint::get(read, format!("{one}/history"), versions::history)
             .named(format!("get{a}History"), format!("Lists the versions of the {name}"))
             .query(PAGE)
             .answers::<Listing<Document>>(200),
-    ]
-    .map(|endpoint| endpoint.of_kind(name))
-    .into()
+        Endpoint::get(read, format!("{one}/versions/{{version}}"), versions::version)
+            .named(format!("get{a}Version"), format!("Shows one version of the {name}"))
+            .answers::<Document>(200),
+        Endpoint::get(read, format!("{one}/versions/compare"), versions::compare)
+            .named(format!("compare{a}Versions"), format!("Tells two versions of the {name} apart"))
+            .query(versions::COMPARE)
+            .answers::<Difference>(200),
+        Endpoint::post(write, format!("{one}/rollback"), versions::rollback)
+            .named(
+                format!("rollback{a}"),
+                format!("Makes an earlier version of the {name} the next"),
+            )
+            .headers(GUARD)
+            .takes::<versions::Rollback>()
+            .answers::<Document>(200),
+    ];
+    let mut routes = Vec::from(routes);
+    if !is_organization {
+        let bulk = format!("{top}/{{org}}/bulk/{plural}");
+        routes.push(
+            Endpoint::post(write, bulk, bulk::bulk)
+                .named(
+                    format!("bulk{s}"),
+                    format!("Makes, changes, switches or deletes many {plural}"),
+                )
+                .takes::<bulk::Bulk>()
+                .answers::<bulk::BulkAnswer>(200),
+        );
+    }
+    if !is_organization && name != IntegrationSpec::KIND {
+        routes.push(
+            Endpoint::post(write, format!("{one}/duplicate"), duplicate)
+                .named(format!("duplicate{a}"), format!("Makes a copy of the {name}"))
+                .takes::<Duplicate>()
+                .answers::<Document>(201),
+        );
+    }
+    routes.into_iter().map(|endpoint| endpoint.of_kind(name)).collect()
 }
 
 async fn create(
@@ -108,32 +163,48 @@ async fn organizations(
     Ok(Json(pager.listing(page, |document| document.org.clone(), |document| document)))
 }
 
-async fn list(
-    State(engine): State<Engine>,
-    Extension(kind): Extension<KindRoute>,
-    params: Params,
-    query: Query,
-) -> Result<Json<Listing<Document>>> {
-    let query = query.only(LIST)?;
-    let pager = Pager::of(&query)?;
-    let labels = query.all("label").map(|label| {
-        let pair = label.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()));
-        pair.ok_or_else(|| query.refuse("label", "use the form key:value"))
-    });
-    let wanted = ListQuery { labels: labels.collect::<Result<_>>()?, page: pager.query()? };
-    let page = engine.resources().list(&params.org()?, kind.name, &wanted).await?;
-    Ok(Json(pager.listing(page, |document| document.id.clone(), |document| document)))
-}
-
-async fn read(
+async fn get(
     State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
     params: Params,
     query: Query,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let query = query.only(SHOW)?;
     let (org, id) = target(&params, kind)?;
-    Ok(versioned(engine.resources().get(&org, kind.name, &id).await?))
+    let fields = Fields::of(&query)?;
+    let document = engine.resources().get(&org, kind.name, &id).await?;
+    let tag = etag(&document);
+    Ok(([(ETAG, tag)], Json(fields.of_document(&document)?)).into_response())
+}
+
+/// A copy of a resource.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Duplicate {
+    /// The id of the copy; generated by default.
+    #[serde(default)]
+    id: Option<ResourceId>,
+    /// The name of the copy; by default that of the original with ` (Copy)` behind.
+    #[serde(default)]
+    name: Option<String>,
+}
+
+impl Input for Duplicate {
+    const INVALID: Code = Code::ResourceInvalid;
+}
+
+async fn duplicate(
+    Extension(kind): Extension<KindRoute>,
+    command: Command,
+    requested: Requested,
+    body: Option<Body<Duplicate>>,
+) -> Result<Response> {
+    let Command { engine, actor, params } = command;
+    let (org, id) = target(&params, kind)?;
+    let called = body.map(|Body(copy)| (copy.id, copy.name)).unwrap_or_default();
+    let copy = engine.resources().copy(&org, kind.name, &id, called, &actor).await?;
+    let location = (LOCATION, requested.beside(2, &copy.id));
+    Ok((StatusCode::CREATED, [location], versioned(copy)).into_response())
 }
 
 async fn replace(
@@ -186,24 +257,6 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn history(
-    State(engine): State<Engine>,
-    Extension(kind): Extension<KindRoute>,
-    params: Params,
-    query: Query,
-) -> Result<Json<Listing<Document>>> {
-    let query = query.only(PAGE)?;
-    let pager = Pager::of(&query)?;
-    let (org, id) = target(&params, kind)?;
-    let before = pager.number()?.map(Revision);
-    // Deletions are left out of what comes back, so only an empty page is known to be the last.
-    let limit = pager.limit();
-    let items = engine.resources().history(&org, kind.name, &id, before, limit).await?;
-    let more = !items.is_empty();
-    let page = icp_core::store::Page { items, more };
-    Ok(Json(pager.listing(page, |document| document.revision, |document| document)))
-}
-
 /// What the path names. An organization's id is that of its own resource.
 fn target(params: &Params, kind: KindRoute) -> Result<(OrgId, ResourceId)> {
     let org = params.org()?;
@@ -216,8 +269,12 @@ fn target(params: &Params, kind: KindRoute) -> Result<(OrgId, ResourceId)> {
 }
 
 pub(crate) fn versioned(document: Document) -> Response {
-    let tag = format!("\"{}\"", document.revision);
-    ([(ETAG, tag)], Json(document)).into_response()
+    ([(ETAG, etag(&document))], Json(document)).into_response()
+}
+
+/// The entity tag of a document: its revision, which no other version has.
+fn etag(document: &Document) -> String {
+    format!("\"{}\"", document.revision)
 }
 
 /// What `If-Match` asks for.

@@ -15,11 +15,12 @@ use tower_http::request_id::{
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
-    audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events, integrations,
-    lanes, letters, lookups, openapi, ops, pause, replays, resources, signing, trial,
+    analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
+    integrations, lanes, letters, live, lookups, openapi, ops, pause, replays, resources, signing,
+    trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,8 +33,14 @@ const SLACK: usize = 4 << 20;
 pub fn router(engine: Engine) -> Router {
     let (mut open, mut guarded) = (Router::new(), Router::new());
     for endpoint in endpoints(engine.resources().kinds()) {
-        let router = if endpoint.open { &mut open } else { &mut guarded };
-        *router = std::mem::take(router).route(&endpoint.path, endpoint.handler);
+        let permit = endpoint.permit;
+        if permit == Permit::Open {
+            open = open.route(&endpoint.path, endpoint.handler);
+            continue;
+        }
+        let gate = auth::Gate { engine: engine.clone(), permit };
+        let handler = endpoint.handler.layer(from_fn_with_state(gate, auth::authorize));
+        guarded = guarded.route(&endpoint.path, handler);
     }
     // Base 64 makes four bytes of three.
     let limit =
@@ -73,6 +80,8 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());
     all.extend(audit::endpoints());
+    all.extend(analytics::endpoints());
+    all.extend(live::endpoints());
     all
 }
 
@@ -132,7 +141,7 @@ mod tests {
             assert_eq!(operation["operationId"], endpoint.id, "{method} {}", endpoint.path);
             assert!(!endpoint.id.is_empty() && !endpoint.summary.is_empty());
             assert_eq!(operation["requestBody"].is_object(), endpoint.takes.is_some());
-            assert_eq!(operation["security"].is_array(), endpoint.open);
+            assert_eq!(operation["security"].is_array(), endpoint.permit == Permit::Open);
         }
     }
 }

@@ -7,13 +7,14 @@ use axum::http::header::{CACHE_CONTROL, ETAG};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use icp_core::Code;
+use icp_core::access::{Area, Operation};
 use icp_core::resource::Document;
 use icp_core::signing::{self, Removal, Rotation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input};
 use crate::problem::Result;
 use crate::resources::{GUARD, expected, guarded, versioned};
@@ -21,7 +22,7 @@ use crate::resources::{GUARD, expected, guarded, versioned};
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let one = "/api/v1/organizations/{org}/integrations/{id}/signing";
     vec![
-        Endpoint::post(format!("{one}/rotate"), rotate)
+        Endpoint::post(may(Area::Integrations, Operation::Write), format!("{one}/rotate"), rotate)
             .named(
                 "rotateSigningSecret",
                 "Makes a new signing secret, shown once; those before sign until they expire",
@@ -29,7 +30,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .headers(GUARD)
             .takes::<Rotate>()
             .answers::<Rotated>(200),
-        Endpoint::post(format!("{one}/remove"), remove)
+        Endpoint::post(may(Area::Integrations, Operation::Write), format!("{one}/remove"), remove)
             .named("removeSigningSecret", "Removes a signing secret before it expires")
             .headers(GUARD)
             .takes::<Remove>()

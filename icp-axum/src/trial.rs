@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use axum::Json;
 use axum::extract::State;
+use icp_core::access::{Area, Operation};
 use icp_core::id::OrgId;
 use icp_core::trial::{CurlCommand, Sample, TestOf};
 use icp_core::{Code, Engine, Error};
@@ -13,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may};
 use crate::events::{Envelope, Sender};
 use crate::extract::{Body, Input, Params, Query};
 use crate::problem::Result;
@@ -25,26 +26,38 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let org = "/api/v1/organizations/{org}";
     let one = format!("{org}/integrations/{{id}}");
     vec![
-        Endpoint::post(format!("{one}/test"), test)
+        Endpoint::post(may(Area::Integrations, Operation::Execute), format!("{one}/test"), test)
             .named("testIntegration", "Sends one event that is not stored, and shows what happened")
             .takes::<TestInput>()
             .answers::<TestView>(200),
-        Endpoint::post(format!("{org}/test-deliveries"), test_draft)
-            .named("testDraft", "Does the same for an integration that is not saved")
-            .takes::<DraftInput>()
-            .answers::<TestView>(200),
-        Endpoint::post(format!("{org}/test-deliveries/curl"), draft_curl)
-            .named("getDraftCurl", "Shows the request of such a test as a command for a shell")
-            .takes::<DraftInput>()
-            .answers::<CurlCommand>(200),
-        Endpoint::post(format!("{one}/curl"), curl)
+        Endpoint::post(
+            may(Area::Integrations, Operation::Execute),
+            format!("{org}/test-deliveries"),
+            test_draft,
+        )
+        .named("testDraft", "Does the same for an integration that is not saved")
+        .takes::<DraftInput>()
+        .answers::<TestView>(200),
+        Endpoint::post(
+            may(Area::Integrations, Operation::Execute),
+            format!("{org}/test-deliveries/curl"),
+            draft_curl,
+        )
+        .named("getDraftCurl", "Shows the request of such a test as a command for a shell")
+        .takes::<DraftInput>()
+        .answers::<CurlCommand>(200),
+        Endpoint::post(may(Area::Integrations, Operation::Execute), format!("{one}/curl"), curl)
             .named("getIntegrationCurl", "Shows the request of a test as a command for a shell")
             .takes::<TestInput>()
             .answers::<CurlCommand>(200),
-        Endpoint::get(format!("{org}/deliveries/{{id}}/attempts/{{number}}/curl"), attempt_curl)
-            .named("getAttemptCurl", "Shows an attempt as a command for a shell")
-            .query(ATTEMPT)
-            .answers::<CurlCommand>(200),
+        Endpoint::get(
+            may(Area::Deliveries, Operation::Read),
+            format!("{org}/deliveries/{{id}}/attempts/{{number}}/curl"),
+            attempt_curl,
+        )
+        .named("getAttemptCurl", "Shows an attempt as a command for a shell")
+        .query(ATTEMPT)
+        .answers::<CurlCommand>(200),
     ]
 }
 

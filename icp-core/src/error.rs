@@ -89,6 +89,10 @@ macro_rules! codes {
 codes! {
     /// The request names no key, or a key that is not known.
     Unauthenticated = "unauthenticated", Unauthenticated;
+    /// The caller is known, and may not do this.
+    PermissionDenied = "permission_denied", Forbidden;
+    /// The password is too short or too long.
+    PasswordWeak = "password_weak", Invalid;
     /// There is no such route.
     RouteUnknown = "route_unknown", NotFound;
     /// The route does not take this method.
@@ -131,6 +135,14 @@ codes! {
     ResourceNotFound = "resource_not_found", NotFound;
     /// A resource with this id exists already.
     ResourceExists = "resource_exists", Conflict;
+    /// Another resource is found by the same handle, such as the address of a person.
+    HandleTaken = "handle_taken", Conflict;
+    /// There is no such version of the resource, or it is not kept any more.
+    VersionNotFound = "version_not_found", NotFound;
+    /// Not everything of a bulk can be done; each fault is listed, and nothing was changed.
+    BulkRefused = "bulk_refused", Invalid;
+    /// Not every row of an import can be taken; each fault is listed, and nothing was changed.
+    ImportRefused = "import_refused", Invalid;
     /// The resource has another revision than the caller expected.
     RevisionConflict = "revision_conflict", Conflict;
     /// No resource kind of this name is registered.

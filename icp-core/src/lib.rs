@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod analytics;
 pub mod delivery;
 pub mod document;
 pub mod egress;
@@ -13,6 +14,7 @@ pub mod event_type;
 pub mod id;
 pub mod integration;
 pub mod letter;
+pub mod live;
 pub mod lookup;
 pub mod notice;
 pub mod replay;
@@ -20,6 +22,7 @@ pub mod resource;
 pub mod retention;
 pub mod secret;
 pub mod signing;
+pub mod slot;
 pub mod store;
 pub mod telemetry;
 pub mod time;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use icp_core::Engine;
+use icp_core::access::Area;
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::{
@@ -51,6 +52,7 @@ struct Mixed {
 impl Spec for Color {
     const KIND: &'static str = "color";
     const PLURAL: &'static str = "colors";
+    const AREA: Area = Area::Settings;
 
     fn validate(&self, _: &SpecContext<'_>, violations: &mut Violations) {
         if let Shade::Named { name } = &self.code
@@ -97,7 +99,7 @@ fn id(text: &str) -> ResourceId {
 }
 
 fn painter() -> Actor {
-    Actor { name: "key:painter".into(), request_id: Some("req-1".into()) }
+    Actor { name: "key:painter".into(), request_id: Some("req-1".into()), may: None }
 }
 
 fn red() -> Value {

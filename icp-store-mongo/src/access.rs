@@ -1,13 +1,13 @@
 use async_trait::async_trait;
-use icp_core::access::{AccessStore, ApiKeyRecord};
+use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
 use icp_core::error::Result;
 use icp_core::id::ApiKeyId;
 use mongodb::bson::{Document, doc};
 
-use super::batch;
 use super::error::{Failure, corrupt, told};
 use super::row::{Fields, bin, blob, ms};
 use super::store::{ACCESS, MongoStore};
+use super::{batch, handle};
 
 #[async_trait]
 impl AccessStore for MongoStore {
@@ -17,6 +17,10 @@ impl AccessStore for MongoStore {
 
     async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
         told("read an api key", api_key(self, id).await)
+    }
+
+    async fn holder(&self, handle: &str) -> Result<Option<Holder>> {
+        told("find who holds a handle", handle::holder(self, handle).await)
     }
 }
 

@@ -128,10 +128,12 @@ async fn project(store: &MongoStore, versions: &[Document], now: Timestamp) -> R
         let revision = present.remove("_id").unwrap_or(Bson::Null);
         let place = place(version.text("kind")?, version.text("org")?, version.text("id")?);
         present.insert("revision", revision.clone());
-        let statement = Statement {
-            filter: doc! { "_id": place, "revision": { "$lt": revision } },
-            change: doc! { "$set": present }.into(),
-        };
+        let mut change = doc! { "$set": present };
+        if !version.contains_key("handles") {
+            change.insert("$unset", doc! { "handles": "" });
+        }
+        let filter = doc! { "_id": place, "revision": { "$lt": revision } };
+        let statement = Statement { filter, change: change.into() };
         // A later version is there already where this one is missed.
         store.update(RESOURCE, &[statement], Miss::Known, Lasts::No).await?;
     }

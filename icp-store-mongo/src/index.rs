@@ -7,7 +7,8 @@ use mongodb::options::IndexOptions;
 
 use super::error::Failure;
 use super::store::{
-    AUDIT, COMMIT, DELIVERY, EVENT, LANE, MongoStore, OUTBOX, REPLAY, RESOURCE, REST, VERSION,
+    AUDIT, COMMIT, DELIVERY, EVENT, LANE, MongoStore, OUTBOX, REPLAY, RESOURCE, REST, ROLLUP,
+    ROLLUP_FAILURE, SLOT, VERSION,
 };
 
 /// How an index is limited to the documents it is for.
@@ -128,7 +129,13 @@ fn table() -> Vec<(&'static str, Indexes)> {
             ],
         ),
         (OUTBOX, vec![("of_org", doc! { "org": 1, "_id": 1 }, All)]),
-        (RESOURCE, vec![("place", doc! { "kind": 1, "org": 1, "id": 1 }, Unique)]),
+        (
+            RESOURCE,
+            vec![
+                ("place", doc! { "kind": 1, "org": 1, "id": 1 }, Unique),
+                ("handles", doc! { "handles": 1 }, Sparse),
+            ],
+        ),
         (
             VERSION,
             vec![
@@ -158,6 +165,12 @@ fn table() -> Vec<(&'static str, Indexes)> {
                     Where(doc! { "ended_at": { "$exists": true } }),
                 ),
             ],
+        ),
+        (SLOT, vec![("expiry", doc! { "expires_at": 1 }, All)]),
+        (ROLLUP, vec![("of_org", doc! { "org": 1, "grain": 1, "begins": 1, "_id": 1 }, All)]),
+        (
+            ROLLUP_FAILURE,
+            vec![("of_org", doc! { "org": 1, "grain": 1, "begins": 1, "_id": 1 }, All)],
         ),
         (REST, vec![("of_org", doc! { "org": 1, "integration": 1 }, All)]),
     ]

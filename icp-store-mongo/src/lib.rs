@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod analytics;
 mod audit;
 mod batch;
 mod cancel;
@@ -27,6 +28,7 @@ mod error;
 mod event;
 mod finish;
 mod hand_over;
+mod handle;
 mod health;
 mod index;
 mod ingest;
@@ -53,6 +55,7 @@ mod schema;
 mod settle;
 mod sight;
 mod sleep;
+mod slot;
 mod stay;
 mod step;
 mod store;

@@ -6,8 +6,8 @@ use futures_util::TryStreamExt;
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::{
-    Actor, AuditEntry, AuditQuery, Change, Expect, ListQuery, Record, ResourceStore, Revision,
-    Write,
+    Actor, AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Record, ResourceStore,
+    Revision, Write,
 };
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::commit::{self, Commit, place};
 use super::error::{Failure, contended, told};
+use super::handle::Handles;
 use super::row::{Fields, count, more_than, ms, put};
 use super::store::{AUDIT, MongoStore, RESOURCE, VERSION};
 use super::{effect, note};
@@ -73,8 +74,8 @@ impl ResourceStore for MongoStore {
 async fn commit_write(store: &MongoStore, write: &Write) -> Result<Vec<Record>, Failure> {
     for _ in 0..ROUNDS {
         let last = commit::finish(store).await?;
-        let present = present(store, write).await?;
-        let (records, commit) = plan(write, present, last)?;
+        let (present, handles) = present(store, write).await?;
+        let (records, commit) = plan(write, present, handles, last)?;
         if records.is_empty()
             || commit::append(store, last, records.len(), commit, write.now).await?
         {
@@ -84,8 +85,12 @@ async fn commit_write(store: &MongoStore, write: &Write) -> Result<Vec<Record>, 
     Err(contended().into())
 }
 
-/// The latest versions of the resources to be changed, deleted ones included.
-async fn present(store: &MongoStore, write: &Write) -> Result<HashMap<String, Record>, Failure> {
+/// The latest versions of the resources to be changed, deleted ones included, and the handles of
+/// those and of others that stand in their way.
+async fn present(
+    store: &MongoStore,
+    write: &Write,
+) -> Result<(HashMap<String, Record>, Handles), Failure> {
     let places: Vec<Bson> =
         write.changes.iter().map(|change| Bson::from(place_of(&change.record))).collect();
     let found = store.all(RESOURCE, doc! { "_id": { "$in": places } }, doc! {}).await?;
@@ -93,13 +98,15 @@ async fn present(store: &MongoStore, write: &Write) -> Result<HashMap<String, Re
         let record = record(found, "revision")?;
         Ok((place_of(&record), record))
     });
-    records.collect()
+    let records = records.collect::<Result<_, Failure>>()?;
+    Ok((records, Handles::read(store, write, &found).await?))
 }
 
 /// Works out every change, or what stands in the way of one.
 fn plan(
     write: &Write,
     mut latest: HashMap<String, Record>,
+    mut handles: Handles,
     last: i64,
 ) -> Result<(Vec<Record>, Commit), Failure> {
     let mut records = Vec::with_capacity(write.changes.len());
@@ -113,10 +120,13 @@ fn plan(
         revision = Revision(revision.0 + 1);
         let record = next_version(change, before, revision, write.now);
         let mut version = version_document(&record)?;
+        let held = handles.change(&place, change)?;
+        put(&mut version, "handles", Some(held.to_vec()).filter(|held| !held.is_empty()));
         put(&mut version, "prev", before.map(|before| before.revision.0.cast_signed()));
         commit.versions.push(version);
         commit.audits.push(audit_document(write, change, live, &record));
-        for (at, effect) in change.effects.iter().enumerate() {
+        let own = |(_, effect): &(usize, &Effect)| !matches!(effect, Effect::Handles { .. });
+        for (at, effect) in change.effects.iter().enumerate().filter(own) {
             commit.effects.push(effect::document(effect, &record.org, revision, at)?);
         }
         latest.insert(place, record.clone());
@@ -389,7 +399,11 @@ fn entry(found: &Document) -> Result<AuditEntry> {
     Ok(AuditEntry {
         revision: Revision(found.int("_id")?.cast_unsigned()),
         at: found.time("at")?,
-        actor: Actor { name: found.text("actor")?.to_owned(), request_id: owned("request") },
+        actor: Actor {
+            name: found.text("actor")?.to_owned(),
+            request_id: owned("request"),
+            may: None,
+        },
         action: found.text("action")?.to_owned(),
         kind: found.text("kind")?.to_owned(),
         id: found.named("id")?,

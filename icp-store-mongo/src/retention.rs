@@ -13,8 +13,8 @@ use mongodb::options::Hint;
 use super::batch::{Lasts, Miss, Statement};
 use super::error::{Failure, told};
 use super::row::{Fields, bin, count, ms};
-use super::store::{AUDIT, DELIVERY, EVENT, LANE, MongoStore, REPLAY, VERSION};
-use super::{commit, lane, stay, step};
+use super::store::{AUDIT, DELIVERY, EVENT, LANE, MongoStore, REPLAY, ROLLUP, VERSION};
+use super::{analytics, commit, lane, stay, step};
 
 #[async_trait]
 impl RetentionStore for MongoStore {
@@ -32,7 +32,7 @@ async fn next_organization(
     after: Option<&OrgId>,
 ) -> Result<Option<OrgId>, Failure> {
     let mut next = None;
-    for noun in [EVENT, AUDIT, REPLAY, LANE] {
+    for noun in [EVENT, AUDIT, REPLAY, LANE, ROLLUP] {
         let filter =
             after.map_or_else(|| doc! {}, |after| doc! { "org": { "$gt": after.as_str() } });
         let first = store.first(noun, filter, doc! { "org": 1, "_id": 1 }, doc! { "org": 1 });
@@ -67,17 +67,18 @@ async fn prune_some(store: &MongoStore, prune: &Prune) -> Result<Pruned, Failure
         }
         What::Replays { before } => replays(store, org, before, limit).await?,
         What::Lanes => lane::prune::prune(store, prune).await?,
+        What::Rollups(cutoffs) => analytics::prune(store, prune, &cutoffs, limit).await?,
         _ => none,
     })
 }
 
 /// Where a kind is looked through from its beginning each time: whether to do so again.
-fn again(removed: u64, limit: usize) -> Option<String> {
+pub(crate) fn again(removed: u64, limit: usize) -> Option<String> {
     usize::try_from(removed).is_ok_and(|removed| removed >= limit).then(String::new)
 }
 
 /// Removes the first documents that match.
-async fn remove(
+pub(crate) async fn remove(
     store: &MongoStore,
     noun: &str,
     filter: Document,

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use icp_core::access::{AccessStore, ApiKeyRecord};
+use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
 use icp_core::error::Result;
 use icp_core::id::ApiKeyId;
 use sqlx::Database;
@@ -9,7 +9,7 @@ use crate::link::Conn;
 use crate::scope::Scope;
 use crate::statement::statement;
 use crate::store::{SqlStore, commit, read};
-use crate::{resource, row};
+use crate::{handle, resource, row};
 
 #[async_trait]
 impl<D: Database> AccessStore for SqlStore<D> {
@@ -19,6 +19,12 @@ impl<D: Database> AccessStore for SqlStore<D> {
 
     async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
         read!(self, Scope::Node, "read a key", |conn| one(conn, id).await)
+    }
+
+    async fn holder(&self, handle: &str) -> Result<Option<Holder>> {
+        read!(self, Scope::Node, "find who holds a handle", |conn| {
+            handle::holder(conn, handle).await
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod analytics;
 mod aside;
 mod audit;
 mod cancel;
@@ -18,6 +19,7 @@ mod erasure;
 mod error;
 mod event;
 mod family;
+mod handle;
 mod health;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod held;
@@ -46,6 +48,7 @@ mod scope;
 mod session;
 mod settle;
 mod sight;
+mod slot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod statement;

@@ -14,12 +14,12 @@ use crate::dialect::Dialect;
 use crate::error::Failure;
 use crate::lane::{self, FLOOR};
 use crate::link::{Conn, Row};
-use crate::meter;
 use crate::rest::{self, Why};
 use crate::row::{self, more_than};
 use crate::scope::Scope;
 use crate::statement::{Statement, statement};
 use crate::store::{SqlStore, commit, read};
+use crate::{handle, meter};
 
 const RECORD: &str = "SELECT h.org, h.kind, h.id, h.name, h.labels, h.spec, h.status, h.revision, \
      h.version, h.created_at, h.updated_at, h.deleted FROM ";
@@ -225,8 +225,11 @@ async fn write_all(conn: &mut Conn<'_>, write: &Write) -> Result<Vec<Record>, Fa
         keep(conn, &record).await?;
         let before = before.filter(|before| !before.deleted);
         note(conn, &record, before.as_ref(), change, write).await?;
+        if record.deleted {
+            handle::set(conn, &record, &[]).await?;
+        }
         for effect in &change.effects {
-            take_effect(conn, &record.org, effect).await?;
+            take_effect(conn, &record, effect).await?;
         }
         written.push(record);
     }
@@ -340,7 +343,8 @@ fn fingerprint(record: &Record) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn take_effect(conn: &mut Conn<'_>, org: &OrgId, effect: &Effect) -> Result<(), Failure> {
+async fn take_effect(conn: &mut Conn<'_>, record: &Record, effect: &Effect) -> Result<(), Failure> {
+    let org = &record.org;
     match effect {
         Effect::Lanes { integration, max_in_flight, paused } => {
             lane::widen(conn, org, integration, *max_in_flight).await?;
@@ -376,6 +380,8 @@ async fn take_effect(conn: &mut Conn<'_>, org: &OrgId, effect: &Effect) -> Resul
                 .execute(conn)
                 .await?;
         }
+        Effect::Handles { .. } if record.deleted => {}
+        Effect::Handles { handles } => handle::set(conn, record, handles).await?,
         _ => {
             let message = "this store does not know the effect; use a newer one";
             return Err(Error::new(Code::Unsupported, message).into());
@@ -413,7 +419,7 @@ fn entry(found: &Row) -> Result<AuditEntry, Failure> {
     Ok(AuditEntry {
         revision: Revision(found.try_get::<i64>(0)?.cast_unsigned()),
         at: row::time(found, 1)?,
-        actor: Actor { name: found.try_get(2)?, request_id: found.try_get(3)? },
+        actor: Actor { name: found.try_get(2)?, request_id: found.try_get(3)?, may: None },
         action: found.try_get(4)?,
         kind: found.try_get(5)?,
         id: row::resource_id(found, 6)?,

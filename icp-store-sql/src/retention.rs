@@ -8,6 +8,7 @@ use icp_core::retention::{Cutoffs, Prune, Pruned, RetentionStore, What};
 use icp_core::time::Timestamp;
 use sqlx::Database;
 
+use crate::analytics;
 use crate::error::Failure;
 use crate::lane;
 use crate::link::Conn;
@@ -33,7 +34,8 @@ pub(crate) const NEXT_ORG: &str = "SELECT min(org) FROM (\
      UNION ALL SELECT min(org) FROM icp_idempotency WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_audit WHERE org > ?1 \
      UNION ALL SELECT min(org) FROM icp_replay WHERE org > ?1 \
-     UNION ALL SELECT min(org) FROM icp_lane WHERE org > ?1) v";
+     UNION ALL SELECT min(org) FROM icp_lane WHERE org > ?1 \
+     UNION ALL SELECT min(org) FROM icp_rollup WHERE org > ?1) v";
 
 async fn next_org(conn: &mut Conn<'_>, after: Option<&OrgId>) -> Result<Option<OrgId>, Failure> {
     // No id is empty, so each is greater.
@@ -53,6 +55,7 @@ async fn one_batch(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure
         What::History { before } => history(conn, prune, before).await,
         What::Replays { before } => replays(conn, prune, before).await,
         What::Lanes => lane::prune::prune(conn, prune).await,
+        What::Rollups(cutoffs) => analytics::prune(conn, prune, &cutoffs).await,
         _ => {
             Err(Error::new(Code::Unsupported, "this store cannot prune that; use a newer one")
                 .into())

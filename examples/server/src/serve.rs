@@ -91,12 +91,14 @@ async fn serve(
         // The sender outlives the server.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
+    let following = engine.clone();
     let server = axum::serve(listener, icp::axum::router(engine))
         .with_graceful_shutdown(stopped)
         .into_future();
     let deadline = async {
         stop.await;
         tracing::info!("the server stops");
+        following.close_streams();
         sender.send_replace(true);
         tokio::time::sleep(config.shutdown()).await;
     };

@@ -57,6 +57,26 @@ impl Query {
         self.one(name)?.map(parse).transpose()
     }
 
+    /// The parameter `name`, which must be there, as a number from 1.
+    pub(crate) fn number(&self, name: &str) -> Result<u64> {
+        let number =
+            self.one(name)?.and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+        number.ok_or_else(|| self.refuse(name, "name a number from 1"))
+    }
+
+    /// One of `words`, each with its meaning; the first stands where none is given.
+    pub(crate) fn choice<T: Copy, const N: usize>(
+        &self,
+        name: &str,
+        words: [(&str, T); N],
+    ) -> Result<T> {
+        let given = self.one(name)?;
+        let found = words.iter().find(|(word, _)| given.is_none_or(|given| given == *word));
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            self.refuse(name, format!("use {}", words.map(|(word, _)| word).join(" or ")))
+        })
+    }
+
     /// Every value of the parameter `name`.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.pairs.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())

@@ -1,5 +1,7 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod analytics;
+mod bulk;
 mod deliveries;
 mod dry_runs;
 mod erasures;
@@ -7,11 +9,14 @@ mod event_types;
 mod events;
 mod harness;
 mod letters;
+mod live;
 mod lookups;
 mod operations;
 mod ops;
 mod refusals;
 mod replays;
 mod resources;
+mod search;
 mod signing;
 mod trial;
+mod versions;

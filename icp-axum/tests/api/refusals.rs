@@ -48,7 +48,7 @@ const CASES: &[Case] = &[
     ("PATCH", ONE, JSON, r#"{"nam":"x"}"#, 400, "resource_invalid", "/nam", "`name`"),
     ("GET", "/api/v1/organizations/a%20b", "", "", 400, "id_invalid", "", ""),
     ("GET", "/api/v1/organizations/%FF", "", "", 400, "id_invalid", "", "utf-8"),
-    ("GET", "/api/v1/organizations/acme?fields=a", "", "", 400, "query_invalid", "/fields", "remove it"),
+    ("GET", "/api/v1/organizations/acme?fields=a", "", "", 400, "query_invalid", "/fields", "use one of: kind"),
     ("GET", "/api/v1/organizations?limt=2", "", "", 400, "query_invalid", "/limt", "did you mean `limit`?"),
     ("GET", "/api/v1/organizations?limit=0", "", "", 400, "query_invalid", "/limit", "1 to 1000"),
     ("GET", "/api/v1/organizations?limit=1&limit=2", "", "", 400, "query_invalid", "/limit", "once"),

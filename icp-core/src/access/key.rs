@@ -93,7 +93,7 @@ impl ApiKey {
         self.id == record.id && bool::from(self.hash().ct_eq(&record.hash))
     }
 
-    fn hash(&self) -> [u8; 32] {
+    pub(super) fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.secret.expose()).into()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::permission::Area;
 use crate::egress::{AddressPolicy, PolicySpec};
 use crate::error::Result;
 use crate::id::ResourceId;
@@ -82,6 +83,7 @@ pub struct Unit {
 impl Spec for OrganizationSpec {
     const KIND: &'static str = "organization";
     const PLURAL: &'static str = "organizations";
+    const AREA: Area = Area::Settings;
 
     fn validate(&self, _: &SpecContext<'_>, violations: &mut Violations) {
         if !(1..=100).contains(&self.weight) {
@@ -271,6 +273,7 @@ mod tests {
             name: None,
             services,
             within: None,
+            grantor: None,
         };
         let spec = OrganizationSpec {
             weight: 0,

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use super::attempt::{self, Ending};
 use super::room::Room;
 use super::{Delivery, Lease, Next, Settlement, settle};
+use crate::analytics::tally::Target;
 use crate::engine::core::{Core, HeldLease};
 use crate::engine::supervise::panic_message;
 use crate::event::Event;
@@ -30,6 +31,10 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn lease(&self) -> Lease {
         Lease { delivery: self.delivery.id, epoch: self.delivery.epoch }
+    }
+
+    fn target(&self) -> Target {
+        (self.delivery.org.clone(), self.delivery.integration.clone())
     }
 }
 
@@ -60,7 +65,8 @@ pub(crate) async fn work_on(core: &Core, work: &Work, room: Room) {
     core.metrics.in_flight.dec();
     core.metrics.unsettled.inc();
     // The queue has no bound, so nothing is refused.
-    let outcome = settle::Outcome { settlement, room: Some(room), waited: work.waited };
+    let target = Some(work.target());
+    let outcome = settle::Outcome { settlement, target, room: Some(room), waited: work.waited };
     let _ = core.settler.push(outcome);
 }
 

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 
 use super::room::Room;
 use super::{Next, Settle, Settled, Settlement};
+use crate::analytics::tally::Target;
 use crate::engine::core::Core;
 use crate::engine::supervise::panic_message;
 use crate::error::{Code, Error, Fault, Result};
@@ -21,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) settlement: Settlement,
+    /// Whose it is, for analytics; none where no attempt was made.
+    pub(crate) target: Option<Target>,
     /// The attempt's room on this node, given back when the outcome is recorded; none where no
     /// attempt was made.
     pub(crate) room: Option<Room>,
@@ -38,8 +41,14 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
         return Err(Error::new(Code::Internal, "the engine is gone"));
     };
     let waited = outcomes.iter().any(|outcome| outcome.waited);
-    let (settlements, rooms): (Vec<_>, Vec<_>) =
-        outcomes.into_iter().map(|outcome| (outcome.settlement, outcome.room)).unzip();
+    let mut targets = Vec::with_capacity(outcomes.len());
+    let (settlements, rooms): (Vec<_>, Vec<_>) = outcomes
+        .into_iter()
+        .map(|outcome| {
+            targets.push(outcome.target);
+            (outcome.settlement, outcome.room)
+        })
+        .unzip();
     let settlements: Arc<[Settlement]> = settlements.into();
     let recorded = AssertUnwindSafe(write(&core, &settlements)).catch_unwind().await;
     let recorded = recorded.unwrap_or_else(|panic| {
@@ -47,8 +56,12 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
         tracing::error!(panic = panic_message(&*panic), "recording outcomes panicked");
         Err(Error::new(Code::Internal, "recording outcomes broke off"))
     });
-    if recorded.is_err() {
-        core.session.renounce();
+    match &recorded {
+        Ok(settled) => {
+            core.tally.count(&targets, &settlements, settled, core.clock.now());
+            core.live.tell(&targets, &settlements, settled);
+        }
+        Err(_) => core.session.renounce(),
     }
     let mut leases = core.leases();
     for (settlement, room) in settlements.iter().zip(&rooms) {

@@ -127,7 +127,7 @@ fn give_back(core: &Core, work: &Work, room: Room, wait: Duration) -> Outcome {
         block_lane_until: None,
         notice: None,
     };
-    Outcome { settlement, room: Some(room), waited: work.waited }
+    Outcome { settlement, target: None, room: Some(room), waited: work.waited }
 }
 
 #[cfg(test)]

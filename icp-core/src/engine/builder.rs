@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 use super::Engine;
 use super::config::EngineConfig;
 use super::core::{Core, Parts};
-use crate::access::OrganizationSpec;
+use crate::access::{ApiKeySpec, OrganizationSpec, RoleSpec, UserSpec};
 use crate::egress::Transport;
 use crate::error::{Code, Error, Result};
 use crate::event_type::EventTypeSpec;
@@ -237,6 +237,7 @@ fn builtin_kinds() -> Result<KindRegistry> {
     let mut kinds = KindRegistry::new();
     kinds.register::<OrganizationSpec>()?.register::<IntegrationSpec>()?;
     kinds.register::<LookupSpec>()?.register::<EventTypeSpec>()?;
+    kinds.register::<ApiKeySpec>()?.register::<RoleSpec>()?.register::<UserSpec>()?;
     Ok(kinds)
 }
 

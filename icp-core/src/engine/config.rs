@@ -61,6 +61,9 @@ pub struct EngineConfig {
     pub dry_runs_per_minute: u32,
     /// How often it is looked for records that are older than they are kept. Default 60 s.
     pub prune: Duration,
+    /// How often sums of outcomes are written for analytics; a node that is killed loses what it
+    /// counted since. Default 10 s.
+    pub tally: Duration,
     /// How long records are kept where an organization does not say so itself; each at least one
     /// hour.
     pub retention: Retention,
@@ -96,6 +99,7 @@ impl Default for EngineConfig {
             tests_per_minute: 20,
             dry_runs_per_minute: 120,
             prune: Duration::from_secs(60),
+            tally: Duration::from_secs(10),
             retention: Retention::default(),
             lookups: LookupLimits::default(),
             index_capacity: 10_000,
@@ -165,7 +169,7 @@ impl EngineConfig {
     }
 
     /// The times that cannot be zero, each with its longest.
-    fn times(&self) -> [(&'static str, Duration, Duration, &'static str); 10] {
+    fn times(&self) -> [(&'static str, Duration, Duration, &'static str); 11] {
         let day = "must be longer than zero and at most one day";
         [
             ("attempt_deadline", self.attempt_deadline, HOUR, "use up to one hour, but not zero"),
@@ -176,6 +180,7 @@ impl EngineConfig {
             ("relay", self.relay, DAY, day),
             ("replay", self.replay, DAY, day),
             ("prune", self.prune, DAY, day),
+            ("tally", self.tally, DAY, day),
             ("lease", self.lease, DAY, day),
             (
                 "idempotency_window",
@@ -202,7 +207,7 @@ mod tests {
     #[test]
     fn times_are_neither_zero_nor_absurd() {
         type Field = fn(&mut EngineConfig) -> &mut Duration;
-        let fields: [(&str, Field, Duration); 9] = [
+        let fields: [(&str, Field, Duration); 10] = [
             ("/attempt_deadline", |c| &mut c.attempt_deadline, HOUR),
             ("/poll", |c| &mut c.poll, DAY),
             ("/feed", |c| &mut c.feed, DAY),
@@ -210,6 +215,7 @@ mod tests {
             ("/relay", |c| &mut c.relay, DAY),
             ("/replay", |c| &mut c.replay, DAY),
             ("/prune", |c| &mut c.prune, DAY),
+            ("/tally", |c| &mut c.tally, DAY),
             ("/lease", |c| &mut c.lease, DAY),
             ("/idempotency_window", |c| &mut c.idempotency_window, DAY * 3_660),
         ];

@@ -12,6 +12,7 @@ use super::config::EngineConfig;
 use super::session::Session;
 use super::supervise::Duties;
 use crate::access::Organization;
+use crate::analytics::tally::Tally;
 use crate::delivery::Lease;
 use crate::delivery::room::Rooms;
 use crate::delivery::settle::Outcome;
@@ -21,6 +22,7 @@ use crate::error::Result;
 use crate::event::publish::{self, Accepted, Incoming};
 use crate::id::{DeliveryId, IdSource, OrgId, ResourceId};
 use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
+use crate::live::Hub;
 use crate::lookup::Lookups;
 use crate::notice::{Failing, Health};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
@@ -47,6 +49,10 @@ pub(crate) struct Core {
     /// What every organization may reach, where that is not as it is configured.
     development: Option<Arc<AddressPolicy>>,
     pub(crate) session: Session,
+    /// Who watches.
+    pub(crate) live: Hub,
+    /// What this node has counted for analytics and not written yet.
+    pub(crate) tally: Tally,
     pub(crate) duties: Duties,
     pub(crate) tests: Gate,
     pub(crate) dry_runs: Gate,
@@ -136,8 +142,11 @@ impl Core {
             let settler = Batcher::new(tasks.clone(), limits, move |items| {
                 Box::pin(crate::delivery::settle::record(weak.clone(), items))
             });
+            let session = Session::new(ids.as_ref(), clock.as_ref());
             Self {
-                session: Session::new(ids.as_ref(), clock.as_ref()),
+                live: Hub::default(),
+                tally: Tally::new(session.id()),
+                session,
                 rooms: Rooms::new(config.max_in_flight),
                 suspects: Arc::default(),
                 metrics: Metrics::new(),

@@ -1,16 +1,20 @@
 //! The engine: what a host holds, starts and stops.
 
+mod access;
+mod analytics;
 mod batch;
 mod builder;
 mod cancel;
 mod catalogue;
 mod config;
 pub(crate) mod core;
+mod dashboard;
 mod dry_run;
 pub(crate) mod duty;
 mod erase;
 mod explain;
 mod letters;
+mod live;
 mod pause;
 mod replay;
 mod running;
@@ -37,7 +41,7 @@ use crate::delivery::{
 };
 use crate::error::{Code, Error, Result};
 use crate::event::{self, Event, EventLimits, EventQuery, EventSummary, NewEvent, Published};
-use crate::id::{ApiKeyId, DeliveryId, EventId, IdSource, OrgId};
+use crate::id::{DeliveryId, EventId, IdSource, OrgId};
 use crate::lookup::LookupLimits;
 use crate::resource::{Actor, Resources};
 use crate::store::{Page, PageQuery, Store, StoreInfo};
@@ -355,15 +359,6 @@ impl Engine {
     /// Those of the store.
     pub async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
         self.core.store.bootstrap_key(key).await
-    }
-
-    /// An API key by its id.
-    ///
-    /// # Errors
-    ///
-    /// Those of the store.
-    pub async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
-        self.core.store.api_key(id).await
     }
 
     /// What events may be.

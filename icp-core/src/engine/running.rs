@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use super::duty::{
-    beat, claim, erase, feed, gauge, prune, reap, relay, replay, rounds, sweep, watch,
+    beat, claim, erase, feed, gauge, prune, reap, relay, replay, rounds, sweep, tally, watch,
 };
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
@@ -60,6 +60,7 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
     supervise(core, "replay", stop(), replay::run);
     supervise(core, "rounds", stop(), rounds::run);
     supervise(core, "sweep", stop(), sweep::run);
+    supervise(core, "tally", stop(), tally::run);
     supervise(core, "watch", stop(), watch::run);
     tracing::info!(
         icp.session.id = %core.session.id(),
@@ -82,6 +83,7 @@ impl Running {
         let core = &self.core;
         let finished = core.finished.load(Ordering::Relaxed);
         core.stop.cancel();
+        core.live.close();
         if tokio::time::timeout(deadline, self.idle()).await.is_err() {
             core.abort.cancel();
             if tokio::time::timeout(GRACE, self.idle()).await.is_err() {
@@ -90,6 +92,9 @@ impl Running {
             }
         }
         let unsettled = core.leases().len() as u64;
+        if tokio::time::timeout(GRACE, tally::once(core)).await.is_err() {
+            tracing::warn!("the last statistics could not be written in time");
+        }
         self.beat.cancel();
         if let Err(error) = core.store.close_session(core.session.id()).await {
             tracing::warn!(icp.error = error.code().as_str(), "the session stays open: {error}");
@@ -112,6 +117,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.core.stop.cancel();
+        self.core.live.close();
         self.core.abort.cancel();
         self.beat.cancel();
     }

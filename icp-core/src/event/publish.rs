@@ -353,6 +353,6 @@ fn give_back(core: &Arc<Core>, items: &[IngestItem], now: Timestamp) {
             notice: None,
         };
         // The queue has no bound, so nothing is refused.
-        let _ = core.settler.push(Outcome { settlement, room: None, waited: false });
+        let _ = core.settler.push(Outcome { settlement, target: None, room: None, waited: false });
     }
 }

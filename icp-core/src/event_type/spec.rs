@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Definition, EventSchema};
+use crate::access::Area;
 use crate::error::Result;
 use crate::event::EventType;
 use crate::id::ResourceId;
@@ -74,6 +75,7 @@ pub enum Policy {
 impl Spec for EventTypeSpec {
     const KIND: &'static str = "event_type";
     const PLURAL: &'static str = "event-types";
+    const AREA: Area = Area::EventTypes;
 
     fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations) {
         match EventType::new(context.id.as_str()) {

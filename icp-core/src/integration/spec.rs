@@ -13,6 +13,7 @@ use super::filter::{CompiledFilter, Condition, DeferredFilter, Filter};
 use super::pattern::{EventPattern, PatternSet};
 use super::retry::RetrySpec;
 use super::{Binding, Connector, Integration, OnFailure};
+use crate::access::Area;
 use crate::delivery::LaneMode;
 use crate::delivery::health::{BreakerSpec, LaneRules, RateLimit};
 use crate::egress::AddressPolicy;
@@ -146,6 +147,7 @@ pub enum Ordering {
 impl Spec for IntegrationSpec {
     const KIND: &'static str = "integration";
     const PLURAL: &'static str = "integrations";
+    const AREA: Area = Area::Integrations;
     // Its target is judged by the address policy of the organization.
     const ASKS_ORGANIZATION: bool = true;
 

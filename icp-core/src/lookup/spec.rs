@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Table;
+use crate::access::Area;
 use crate::document::Path;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::ResourceId;
@@ -215,6 +216,7 @@ impl LookupEntry {
 impl Spec for LookupSpec {
     const KIND: &'static str = "lookup";
     const PLURAL: &'static str = "lookups";
+    const AREA: Area = Area::Lookups;
     // Tables are bounded together.
     const ASKS_ORGANIZATION: bool = true;
 
@@ -300,6 +302,7 @@ mod tests {
             name: None,
             services: &services,
             within: None,
+            grantor: None,
         };
         let mut violations = Violations::default();
         spec.validate(&context, &mut violations);

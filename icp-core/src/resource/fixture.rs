@@ -12,6 +12,7 @@ use super::{
     Actor, Compiled, Document, Draft, Effect, Expect, Index, KindRegistry, Resources, Services,
     Spec, SpecContext, Violations,
 };
+use crate::access::Area;
 use crate::access::OrganizationSpec;
 use crate::error::{Code, Error, Result};
 use crate::id::{ClockIds, OrgId, ResourceId};
@@ -37,6 +38,7 @@ pub(super) struct Note {
 impl Spec for Note {
     const KIND: &'static str = "note";
     const PLURAL: &'static str = "notes";
+    const AREA: Area = Area::Settings;
 
     fn validate(&self, _: &SpecContext<'_>, violations: &mut Violations) {
         if self.text.is_empty() {

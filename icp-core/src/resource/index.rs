@@ -212,6 +212,7 @@ impl Index {
             name: record.name.as_deref(),
             services: &self.services,
             within: None,
+            grantor: None,
         };
         let kind = self.registry.get(&record.kind)?;
         unwound("compile the resource", || kind.compile(&context, &record.spec))

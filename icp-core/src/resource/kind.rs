@@ -14,12 +14,13 @@ use serde_json::Value;
 
 use super::validate::{Structure, Violations};
 use super::{Effect, OrgEntry, Record};
+use crate::access::{Area, Authority, Permission, PermissionSet};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
 use crate::lookup::LookupLimits;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
-use crate::secret::{Opener, SecretVisitor};
+use crate::secret::{Opener, Reseal, SecretVisitor};
 use crate::signing::Profiles;
 use crate::transform::{Plan, PlanSpec, Transformer};
 
@@ -39,6 +40,9 @@ pub trait Spec:
     /// Its name in lists and routes, as in `integrations`.
     const PLURAL: &'static str;
 
+    /// The part of the API that permissions for it are given in.
+    const AREA: Area;
+
     /// Whether [`validate`](Spec::validate) asks for the organization; default no. A write then
     /// waits until this node has read it.
     const ASKS_ORGANIZATION: bool = false;
@@ -55,6 +59,12 @@ pub trait Spec:
 
     /// What a write of this spec changes in records of work, in the same transaction.
     fn effects(&self, id: &ResourceId) -> Vec<Effect>;
+
+    /// The texts by which the resource is found, whichever organization it belongs to, each unique
+    /// in the store; `None` for a kind that is found by its id alone, which is the default.
+    fn handles(&self, _org: &OrgId, _id: &ResourceId) -> Option<Vec<String>> {
+        None
+    }
 
     /// The transformations in it, each with the pointer to it: they are checked by the engine's
     /// transformer before the spec is saved.
@@ -99,6 +109,8 @@ pub struct SpecContext<'a> {
     /// The organization and its other resources as this node knows them, where a spec that asks for
     /// it is to be saved or tried out.
     pub within: Option<&'a OrgEntry>,
+    /// What its author may do; `None` where it is no author's, or one's who may do all.
+    pub grantor: Option<Authority>,
 }
 
 impl<'a> SpecContext<'a> {
@@ -106,6 +118,12 @@ impl<'a> SpecContext<'a> {
     #[must_use]
     pub fn opener(&self) -> Opener<'a> {
         Opener::new(&self.services.sealer, self.owner())
+    }
+
+    /// A permission of `given` that the author does not have, and so may not give.
+    #[must_use]
+    pub fn beyond(&self, given: PermissionSet) -> Option<Permission> {
+        given.difference(self.grantor?.here).iter().next()
     }
 
     pub(super) fn owner(&self) -> Owner<'a> {
@@ -173,6 +191,9 @@ pub trait Kind: Debug + Send + Sync + 'static {
     /// The name in lists and routes, as in `integrations`.
     fn plural(&self) -> &'static str;
 
+    /// The part of the API that permissions for it are given in.
+    fn area(&self) -> Area;
+
     /// Whether a spec to be saved is judged by its organization.
     fn asks_organization(&self) -> bool;
 
@@ -199,12 +220,32 @@ pub trait Kind: Debug + Send + Sync + 'static {
     /// [`Code::StoreCorrupt`] where the stored spec cannot be read.
     fn effects(&self, id: &ResourceId, spec: &Value) -> Result<Vec<Effect>>;
 
+    /// The texts by which a resource with a stored spec is found; `None` for a kind that is found
+    /// by its id alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreCorrupt`] where the spec cannot be read.
+    fn handles(&self, record: &Record) -> Result<Option<Vec<String>>>;
+
     /// The stored spec with every secret masked.
     ///
     /// # Errors
     ///
     /// [`Code::StoreCorrupt`] where the stored spec cannot be read.
     fn mask(&self, spec: &Value) -> Result<Value>;
+
+    /// The stored spec with its secrets sealed for another owner, where they open as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::KeyUnreadable`] where a secret does not open, and [`Code::StoreCorrupt`].
+    fn reseal(
+        &self,
+        spec: &Value,
+        sealer: &Sealer,
+        between: (Owner<'_>, Owner<'_>),
+    ) -> Result<Value>;
 
     /// What the index holds of a stored spec.
     ///
@@ -279,6 +320,10 @@ impl<S: Spec> Kind for Typed<S> {
         S::PLURAL
     }
 
+    fn area(&self) -> Area {
+        S::AREA
+    }
+
     fn asks_organization(&self) -> bool {
         S::ASKS_ORGANIZATION
     }
@@ -321,9 +366,24 @@ impl<S: Spec> Kind for Typed<S> {
         Ok(stored::<S>(spec)?.effects(id))
     }
 
+    fn handles(&self, record: &Record) -> Result<Option<Vec<String>>> {
+        Ok(stored::<S>(&record.spec)?.handles(&record.org, &record.id))
+    }
+
     fn mask(&self, spec: &Value) -> Result<Value> {
         let mut spec = stored::<S>(spec)?;
         spec.visit_secrets(&mut MaskAll)?;
+        to_value(&spec)
+    }
+
+    fn reseal(
+        &self,
+        spec: &Value,
+        sealer: &Sealer,
+        (from, to): (Owner<'_>, Owner<'_>),
+    ) -> Result<Value> {
+        let mut spec = stored::<S>(spec)?;
+        spec.visit_secrets(&mut Reseal::new(sealer, from, to))?;
         to_value(&spec)
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 mod index;
 mod kind;
 mod note;
+mod search;
 mod service;
 mod store;
 mod validate;
@@ -22,12 +23,19 @@ pub use entry::{Entry, OrgEntry};
 pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use note::{Note, NoteStore};
+pub use search::{Filter, Found, MAX_FILTERS, Position, Search, Sort, SortBy, select};
 pub(crate) use service::Editing;
-pub use service::{BulkAction, BulkItem, CopiedKey, Duplicate, MAX_BULK, Resources};
-pub use store::{AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, ResourceStore, Write};
+pub use service::{
+    BulkAction, BulkItem, CopiedKey, Difference, Duplicate, How, MAX_BULK, MAX_STEPS, OnExisting,
+    Outcome, Report, Resources, Step, StepResult, Task,
+};
+pub use store::{
+    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write,
+};
 pub(crate) use validate::{Structure, without_value};
 pub use validate::{Violations, escape};
 
+use crate::access::Authority;
 use crate::id::{OrgId, ResourceId};
 use crate::time::Timestamp;
 
@@ -96,18 +104,23 @@ pub struct Actor {
     pub name: String,
     /// The id of the request that caused it.
     pub request_id: Option<String>,
+    /// What it may do, and so the most that it may let others do; `None` for who may do all.
+    /// Not kept.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub may: Option<Authority>,
 }
 
 impl Actor {
     /// The host's own code.
     #[must_use]
     pub fn host() -> Self {
-        Self { name: "host".into(), request_id: None }
+        Self { name: "host".into(), request_id: None, may: None }
     }
 
     /// The engine itself.
     #[must_use]
     pub fn engine() -> Self {
-        Self { name: "engine".into(), request_id: None }
+        Self { name: "engine".into(), ..Self::host() }
     }
 }

@@ -1,12 +1,17 @@
 //! Configuration as people use it: documents by kind, checked, sealed and masked.
 
 mod amend;
+mod batch;
 mod bulk;
 mod duplicate;
 mod pause;
+mod search;
+mod versions;
 
+pub use batch::{How, MAX_STEPS, OnExisting, Outcome, Report, Step, StepResult, Task};
 pub use bulk::{BulkAction, BulkItem, MAX_BULK};
 pub use duplicate::{CopiedKey, Duplicate};
+pub use versions::Difference;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,6 +89,12 @@ impl Resources {
         actor: &Actor,
     ) -> Result<Document> {
         let kind = self.kinds.get(kind)?;
+        let record = self.fresh(org, &**kind, &draft).await?;
+        self.put(kind, record, draft, None, Expect::Absent, actor).await
+    }
+
+    /// What is to become a new resource of `draft`.
+    async fn fresh(&self, org: &OrgId, kind: &dyn Kind, draft: &Draft) -> Result<Record> {
         let own = ResourceId::new(org.as_str())?;
         let id = if kind.name() == ORGANIZATION {
             if draft.id.as_ref().is_some_and(|id| *id != own) {
@@ -102,7 +113,7 @@ impl Resources {
             draft.id.clone().unwrap_or_else(|| ResourceId::generate(&*self.ids))
         };
         let now = self.clock.now();
-        let record = Record {
+        Ok(Record {
             org: org.clone(),
             kind: kind.name().into(),
             id,
@@ -115,8 +126,7 @@ impl Resources {
             created_at: now,
             updated_at: now,
             deleted: false,
-        };
-        self.put(kind, record, draft, None, Expect::Absent, actor).await
+        })
     }
 
     /// The present version of a resource.
@@ -217,17 +227,11 @@ impl Resources {
         actor: &Actor,
     ) -> Result<()> {
         let kind = self.kinds.get(kind)?;
-        let mut record = self.present(org, kind, id).await?;
+        let record = self.present(org, kind, id).await?;
         if kind.name() == ORGANIZATION {
             self.refuse_while_used(org).await?;
         }
-        // A spec that cannot be read any more can still be deleted.
-        let mut effects = kind.effects(id, &record.spec).unwrap_or_default();
-        effects.extend(pause::effect(&record));
-        let effects = effects.into_iter().map(Effect::of_deletion).collect();
-        record.deleted = true;
-        let change = Change { record, expect, action: "delete".into(), effects };
-        self.write(change, actor).await.map(drop)
+        self.write(batch::removal(&**kind, record, expect), actor).await.map(drop)
     }
 
     /// The versions of a resource, newest first, before revision `before` where it is given.
@@ -377,9 +381,8 @@ impl Resources {
     }
 
     async fn present(&self, org: &OrgId, kind: &Arc<dyn Kind>, id: &ResourceId) -> Result<Record> {
-        self.store.resource(org, kind.name(), id).await?.ok_or_else(|| {
-            Error::new(Code::ResourceNotFound, format!("there is no {} `{id}`", kind.name()))
-        })
+        let found = self.store.resource(org, kind.name(), id).await?;
+        found.ok_or_else(|| batch::missing(&**kind, id))
     }
 
     /// Writes over `present`, which masked secrets stand for: a caller who expects nothing more
@@ -400,12 +403,26 @@ impl Resources {
     async fn put(
         &self,
         kind: &Arc<dyn Kind>,
-        mut record: Record,
+        record: Record,
         draft: Draft,
         previous: Option<&Value>,
         expect: Expect,
         actor: &Actor,
     ) -> Result<Document> {
+        let change = self.prepare(&**kind, record, draft, previous, expect, actor).await?;
+        Document::of(&**kind, self.write(change, actor).await?)
+    }
+
+    /// Checks a draft of a new version; masked secrets in it are those of `previous`.
+    async fn prepare(
+        &self,
+        kind: &dyn Kind,
+        mut record: Record,
+        draft: Draft,
+        previous: Option<&Value>,
+        expect: Expect,
+        actor: &Actor,
+    ) -> Result<Change> {
         let mut violations = Violations::default();
         draft.check(&mut violations);
         if draft.id.as_ref().is_some_and(|id| *id != record.id) {
@@ -424,6 +441,7 @@ impl Resources {
             name: draft.name.as_deref(),
             services: &self.services,
             within: within.as_deref(),
+            grantor: actor.may,
         };
         let admitted = match kind.admit(&context, &draft.spec, previous) {
             Err(error) if error.code() == Code::ResourceInvalid => {
@@ -439,8 +457,7 @@ impl Resources {
         record.spec = admitted.spec;
         forget_troubles(&mut record, previous);
         let action = if previous.is_some() { "update" } else { "create" };
-        let change = Change { record, expect, action: action.into(), effects: admitted.effects };
-        Document::of(&**kind, self.write(change, actor).await?)
+        Ok(Change { record, expect, action: action.into(), effects: admitted.effects })
     }
 
     /// Asks the transformer whether it can run every one of the plans.
@@ -475,12 +492,33 @@ impl Resources {
     }
 
     async fn write(&self, change: Change, actor: &Actor) -> Result<Record> {
-        let write = Write { changes: vec![change], actor: actor.clone(), now: self.clock.now() };
-        let mut written = self.store.write(write).await?;
-        self.index.apply(&written);
+        let mut written = self.write_all(vec![change], actor).await?;
         written
             .pop()
             .ok_or_else(|| Error::new(Code::Internal, "the store answered a write with no record"))
+    }
+
+    /// Makes all changes, or none.
+    async fn write_all(&self, mut changes: Vec<Change>, actor: &Actor) -> Result<Vec<Record>> {
+        for change in &mut changes {
+            self.hold(change)?;
+            change.effects.iter().try_for_each(Effect::check)?;
+        }
+        let write = Write { changes, actor: actor.clone(), now: self.clock.now() };
+        let written = self.store.write(write).await?;
+        self.index.apply(&written);
+        Ok(written)
+    }
+
+    /// Has a resource found by its handles; one that is deleted loses them by itself.
+    fn hold(&self, change: &mut Change) -> Result<()> {
+        if change.record.deleted {
+            return Ok(());
+        }
+        if let Some(handles) = self.kinds.get(&change.record.kind)?.handles(&change.record)? {
+            change.effects.push(Effect::Handles { handles });
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Actor, Record, Revision};
 use crate::delivery::health::LaneRules;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::store::{Page, PageQuery};
 use crate::time::Timestamp;
@@ -28,7 +28,8 @@ pub trait ResourceStore: Debug + Send + Sync + 'static {
     /// [`ResourceExists`](crate::Code::ResourceExists) for [`Expect::Absent`],
     /// [`ResourceNotFound`](crate::Code::ResourceNotFound) for a change or deletion of what is
     /// not there, [`RevisionConflict`](crate::Code::RevisionConflict) with the present revision
-    /// in the message for [`Expect::Revision`]. Nothing was written.
+    /// in the message for [`Expect::Revision`], [`HandleTaken`](crate::Code::HandleTaken) where
+    /// another resource holds one of [`Effect::Handles`]. Nothing was written.
     async fn write(&self, write: Write) -> Result<Vec<Record>>;
 
     /// The present version of a resource; `None` where it is not there or deleted.
@@ -147,7 +148,20 @@ pub enum Effect {
         /// The organization's share.
         weight: u32,
     },
+    /// Says by which texts the resource of this change is found, in place of those it was found
+    /// by: see [`AccessStore::holder`](crate::access::AccessStore::holder).
+    ///
+    /// Changes are made in order, so one that takes a handle over comes after the one that lets
+    /// go of it. A deletion lets go of every handle, whatever its effects say; a change without
+    /// this effect leaves them as they are.
+    Handles {
+        /// The handles, each of 1 to [`MAX_HANDLE`] bytes and unique in the whole store.
+        handles: Vec<String>,
+    },
 }
+
+/// How long a handle may be, in bytes.
+pub const MAX_HANDLE: usize = 320;
 
 impl Effect {
     /// What the deletion of a resource leaves of what its last version asked for: nothing rests
@@ -160,8 +174,23 @@ impl Effect {
             }
             Self::Rules { integration, .. } => Self::Rules { integration, rules: LaneRules::off() },
             Self::Pause { integration, .. } => Self::Pause { integration, paused: false },
+            Self::Handles { .. } => Self::Handles { handles: Vec::new() },
             other @ Self::Weight { .. } => other,
         }
+    }
+
+    /// Refuses what no store can keep.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceInvalid`](crate::Code::ResourceInvalid) for a handle that is empty or too long.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Self::Handles { handles } = self else { return Ok(()) };
+        if handles.iter().all(|handle| (1..=MAX_HANDLE).contains(&handle.len())) {
+            return Ok(());
+        }
+        let message = format!("use handles of 1 to {MAX_HANDLE} bytes");
+        Err(Error::new(Code::ResourceInvalid, message))
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use store::{Cutoffs, Prune, Pruned, RetentionStore, What};
+pub use store::{Cutoffs, Prune, Pruned, RetentionStore, RollupCutoffs, What};
 
+use crate::analytics::HOURS_KEPT;
 use crate::error::Violation;
 use crate::time::Timestamp;
 
@@ -35,6 +36,9 @@ pub struct Retention {
     /// Versions of resources, from when a newer one took their place. Default 365 days. The
     /// present version stays, also that of a deletion.
     pub history: Duration,
+    /// Sums of outcomes by day, for analytics. Default 400 days, or until the organization is
+    /// deleted. Hours are told apart for 35 of them.
+    pub analytics: Duration,
 }
 
 impl Default for Retention {
@@ -45,6 +49,7 @@ impl Default for Retention {
             dead_letters: DAY * 90,
             audit: DAY * 365,
             history: DAY * 365,
+            analytics: DAY * 400,
         }
     }
 }
@@ -52,13 +57,14 @@ impl Default for Retention {
 impl Retention {
     /// Every setting with its name.
     #[must_use]
-    pub const fn fields(&self) -> [(&'static str, Duration); 5] {
+    pub const fn fields(&self) -> [(&'static str, Duration); 6] {
         [
             ("events", self.events),
             ("deliveries", self.deliveries),
             ("dead_letters", self.dead_letters),
             ("audit", self.audit),
             ("history", self.history),
+            ("analytics", self.analytics),
         ]
     }
 
@@ -67,6 +73,13 @@ impl Retention {
     #[must_use]
     pub fn replays(&self) -> Duration {
         self.events.max(self.deliveries)
+    }
+
+    /// The moments before which sums of outcomes are removed.
+    #[must_use]
+    pub fn rollups(&self, now: Timestamp) -> RollupCutoffs {
+        let hours = self.analytics.min(HOURS_KEPT);
+        RollupCutoffs { hours: now - hours, days: now - self.analytics }
     }
 
     /// The moments before which records are removed.
@@ -105,6 +118,10 @@ pub struct RetentionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3660))]
     pub history_days: Option<u32>,
+    /// Sums of outcomes by day, for analytics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3660))]
+    pub analytics_days: Option<u32>,
 }
 
 impl RetentionSpec {
@@ -123,6 +140,7 @@ impl RetentionSpec {
             ("dead_letters_days", self.dead_letters_days),
             ("audit_days", self.audit_days),
             ("history_days", self.history_days),
+            ("analytics_days", self.analytics_days),
         ];
         fields
             .into_iter()
@@ -144,6 +162,7 @@ impl RetentionSpec {
             dead_letters: pick(self.dead_letters_days, default.dead_letters),
             audit: pick(self.audit_days, default.audit),
             history: pick(self.history_days, default.history),
+            analytics: pick(self.analytics_days, default.analytics),
         }
     }
 }

@@ -2,6 +2,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+use crate::analytics::Grain;
 use crate::error::Result;
 use crate::id::OrgId;
 use crate::time::Timestamp;
@@ -10,7 +11,7 @@ use crate::time::Timestamp;
 #[async_trait]
 pub trait RetentionStore: Debug + Send + Sync + 'static {
     /// The first organization after `after` that has events, idempotency keys, audit rows,
-    /// replays or lanes, deleted organizations included.
+    /// replays, lanes or sums of outcomes, deleted organizations included.
     async fn next_organization(&self, after: Option<&OrgId>) -> Result<Option<OrgId>>;
 
     /// Looks at up to `limit` records of one organization, from where `after` says, and removes
@@ -87,6 +88,28 @@ pub enum What {
     },
     /// Lanes of ordering keys that have no delivery any more.
     Lanes,
+    /// Sums of outcomes by hour and by day.
+    Rollups(RollupCutoffs),
+}
+
+/// The moments before which sums of outcomes are removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RollupCutoffs {
+    /// Hours that began before this.
+    pub hours: Timestamp,
+    /// Days that began before this.
+    pub days: Timestamp,
+}
+
+impl RollupCutoffs {
+    /// The moment for hours or days.
+    #[must_use]
+    pub const fn before(&self, grain: Grain) -> Timestamp {
+        match grain {
+            Grain::Hour => self.hours,
+            Grain::Day => self.days,
+        }
+    }
 }
 
 /// The moments before which records are removed.
@@ -127,6 +150,8 @@ pub struct Pruned {
     pub replays: u64,
     /// Lanes of ordering keys.
     pub lanes: u64,
+    /// Sums of outcomes, by integration and hour or day.
+    pub rollups: u64,
     /// Where to go on, in a form that only the store reads; nothing at the end.
     pub next: Option<String>,
 }
@@ -134,7 +159,7 @@ pub struct Pruned {
 impl Pruned {
     /// What was removed, by the name of its kind.
     #[must_use]
-    pub const fn by_kind(&self) -> [(&'static str, u64); 8] {
+    pub const fn by_kind(&self) -> [(&'static str, u64); 9] {
         [
             ("event", self.events),
             ("delivery", self.deliveries),
@@ -144,6 +169,7 @@ impl Pruned {
             ("history", self.history),
             ("replay", self.replays),
             ("lane", self.lanes),
+            ("rollup", self.rollups),
         ]
     }
 }

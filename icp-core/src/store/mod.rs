@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use memory::MemoryStore;
 
 use crate::access::AccessStore;
+use crate::analytics::AnalyticsStore;
 use crate::delivery::{CancelStore, DeliveryStore, LaneStore};
 use crate::erasure::ErasureStore;
 use crate::error::Result;
@@ -28,6 +29,7 @@ use crate::letter::LetterStore;
 use crate::replay::ReplayStore;
 use crate::resource::{NoteStore, ResourceStore};
 use crate::retention::RetentionStore;
+use crate::slot::SlotStore;
 
 /// Everything an engine needs to keep.
 #[async_trait]
@@ -43,6 +45,8 @@ pub trait Store:
     + RetentionStore
     + ErasureStore
     + AccessStore
+    + SlotStore
+    + AnalyticsStore
 {
     /// What kind of store this is.
     fn info(&self) -> StoreInfo;

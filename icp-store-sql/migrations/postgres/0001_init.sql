@@ -259,6 +259,84 @@ CREATE TABLE IF NOT EXISTS icp_api_key (
     created_at BIGINT NOT NULL
 );
 
+CREATE TABLE IF NOT EXISTS icp_handle (
+    handle BYTEA NOT NULL PRIMARY KEY,
+    org TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    id TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX IF NOT EXISTS icp_handle_resource ON icp_handle (org, kind, id);
+
+CREATE TABLE IF NOT EXISTS icp_slot (
+    name BYTEA NOT NULL PRIMARY KEY,
+    value BYTEA NOT NULL,
+    version BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS icp_slot_expiry ON icp_slot (expires_at);
+
+-- Sums of outcomes by integration and hour (grain 0) or day (grain 1): how they ended, and how many
+-- attempts took how long, by the buckets of `LATENCY_BOUNDS`.
+CREATE TABLE IF NOT EXISTS icp_rollup (
+    org TEXT COLLATE "C" NOT NULL,
+    grain BIGINT NOT NULL,
+    begins BIGINT NOT NULL,
+    integration TEXT COLLATE "C" NOT NULL,
+    attempts BIGINT NOT NULL DEFAULT 0,
+    delivered BIGINT NOT NULL DEFAULT 0,
+    failed BIGINT NOT NULL DEFAULT 0,
+    retried BIGINT NOT NULL DEFAULT 0,
+    dead BIGINT NOT NULL DEFAULT 0,
+    skipped BIGINT NOT NULL DEFAULT 0,
+    throttled BIGINT NOT NULL DEFAULT 0,
+    t0 BIGINT NOT NULL DEFAULT 0,
+    t1 BIGINT NOT NULL DEFAULT 0,
+    t2 BIGINT NOT NULL DEFAULT 0,
+    t3 BIGINT NOT NULL DEFAULT 0,
+    t4 BIGINT NOT NULL DEFAULT 0,
+    t5 BIGINT NOT NULL DEFAULT 0,
+    t6 BIGINT NOT NULL DEFAULT 0,
+    t7 BIGINT NOT NULL DEFAULT 0,
+    t8 BIGINT NOT NULL DEFAULT 0,
+    t9 BIGINT NOT NULL DEFAULT 0,
+    t10 BIGINT NOT NULL DEFAULT 0,
+    t11 BIGINT NOT NULL DEFAULT 0,
+    t12 BIGINT NOT NULL DEFAULT 0,
+    t13 BIGINT NOT NULL DEFAULT 0,
+    t14 BIGINT NOT NULL DEFAULT 0,
+    t15 BIGINT NOT NULL DEFAULT 0,
+    t16 BIGINT NOT NULL DEFAULT 0,
+    t17 BIGINT NOT NULL DEFAULT 0,
+    t18 BIGINT NOT NULL DEFAULT 0,
+    t19 BIGINT NOT NULL DEFAULT 0,
+    t20 BIGINT NOT NULL DEFAULT 0,
+    t21 BIGINT NOT NULL DEFAULT 0,
+    t22 BIGINT NOT NULL DEFAULT 0,
+    t23 BIGINT NOT NULL DEFAULT 0,
+    t24 BIGINT NOT NULL DEFAULT 0,
+    t25 BIGINT NOT NULL DEFAULT 0,
+    t26 BIGINT NOT NULL DEFAULT 0,
+    t27 BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (org, grain, begins, integration)
+);
+
+CREATE TABLE IF NOT EXISTS icp_rollup_failure (
+    org TEXT COLLATE "C" NOT NULL,
+    grain BIGINT NOT NULL,
+    begins BIGINT NOT NULL,
+    integration TEXT COLLATE "C" NOT NULL,
+    class TEXT COLLATE "C" NOT NULL,
+    failures BIGINT NOT NULL,
+    PRIMARY KEY (org, grain, begins, integration, class)
+);
+
+-- The last batch of sums of each session.
+CREATE TABLE IF NOT EXISTS icp_rollup_seen (
+    session BYTEA NOT NULL PRIMARY KEY,
+    sequence BIGINT NOT NULL,
+    at BIGINT NOT NULL
+);
+
 -- Rows that change often leave room for their next versions on the same page, and what is dead is
 -- swept early and without pauses that a busy table would outrun.
 ALTER TABLE icp_delivery SET (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.01,

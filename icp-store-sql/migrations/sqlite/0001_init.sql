@@ -253,3 +253,82 @@ CREATE TABLE icp_api_key (
     hash BLOB NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- By which texts a resource is found, in UTF-8, whichever organization asks.
+CREATE TABLE icp_handle (
+    handle BLOB NOT NULL PRIMARY KEY,
+    org TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX icp_handle_resource ON icp_handle (org, kind, id);
+
+CREATE TABLE icp_slot (
+    name BLOB NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX icp_slot_expiry ON icp_slot (expires_at);
+
+-- Sums of outcomes by integration and hour (grain 0) or day (grain 1): how they ended, and how many
+-- attempts took how long, by the buckets of `LATENCY_BOUNDS`.
+CREATE TABLE icp_rollup (
+    org TEXT NOT NULL,
+    grain INTEGER NOT NULL,
+    begins INTEGER NOT NULL,
+    integration TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    retried INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0,
+    skipped INTEGER NOT NULL DEFAULT 0,
+    throttled INTEGER NOT NULL DEFAULT 0,
+    t0 INTEGER NOT NULL DEFAULT 0,
+    t1 INTEGER NOT NULL DEFAULT 0,
+    t2 INTEGER NOT NULL DEFAULT 0,
+    t3 INTEGER NOT NULL DEFAULT 0,
+    t4 INTEGER NOT NULL DEFAULT 0,
+    t5 INTEGER NOT NULL DEFAULT 0,
+    t6 INTEGER NOT NULL DEFAULT 0,
+    t7 INTEGER NOT NULL DEFAULT 0,
+    t8 INTEGER NOT NULL DEFAULT 0,
+    t9 INTEGER NOT NULL DEFAULT 0,
+    t10 INTEGER NOT NULL DEFAULT 0,
+    t11 INTEGER NOT NULL DEFAULT 0,
+    t12 INTEGER NOT NULL DEFAULT 0,
+    t13 INTEGER NOT NULL DEFAULT 0,
+    t14 INTEGER NOT NULL DEFAULT 0,
+    t15 INTEGER NOT NULL DEFAULT 0,
+    t16 INTEGER NOT NULL DEFAULT 0,
+    t17 INTEGER NOT NULL DEFAULT 0,
+    t18 INTEGER NOT NULL DEFAULT 0,
+    t19 INTEGER NOT NULL DEFAULT 0,
+    t20 INTEGER NOT NULL DEFAULT 0,
+    t21 INTEGER NOT NULL DEFAULT 0,
+    t22 INTEGER NOT NULL DEFAULT 0,
+    t23 INTEGER NOT NULL DEFAULT 0,
+    t24 INTEGER NOT NULL DEFAULT 0,
+    t25 INTEGER NOT NULL DEFAULT 0,
+    t26 INTEGER NOT NULL DEFAULT 0,
+    t27 INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (org, grain, begins, integration)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE icp_rollup_failure (
+    org TEXT NOT NULL,
+    grain INTEGER NOT NULL,
+    begins INTEGER NOT NULL,
+    integration TEXT NOT NULL,
+    class TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    PRIMARY KEY (org, grain, begins, integration, class)
+) STRICT, WITHOUT ROWID;
+
+-- The last batch of sums of each session.
+CREATE TABLE icp_rollup_seen (
+    session BLOB NOT NULL PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

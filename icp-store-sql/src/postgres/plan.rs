@@ -12,7 +12,8 @@ use crate::plan::{brief, day, fill};
 use crate::value::Value;
 
 /// Tables that stay small: one row, or one for each node or integration.
-const SMALL: [&str; 5] = ["icp_session", "icp_head", "icp_rest", "icp_meter", "icp_erasing"];
+const SMALL: [&str; 6] =
+    ["icp_session", "icp_head", "icp_rest", "icp_meter", "icp_erasing", "icp_rollup_seen"];
 
 /// Indexes that are walked from their front, and hold nothing but what is looked for or are
 /// walked only up to a limit.

@@ -96,11 +96,17 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
          INSERT INTO icp_history VALUES
              ({n}, '{org}', 'integration', 'crm', NULL, '{{}}', '{{}}', 'null', 1, {now}, {now}, 0);
          INSERT INTO icp_resource VALUES ('integration', '{org}', 'crm', {n}, 0);
+         INSERT INTO icp_handle VALUES ({one}, '{org}', 'integration', 'crm');
          INSERT INTO icp_audit VALUES
-             ({n}, {now}, 'host', NULL, 'create', '{org}', 'integration', 'crm');"
+             ({n}, {now}, 'host', NULL, 'create', '{org}', 'integration', 'crm');
+         INSERT INTO icp_rollup (org, grain, begins, integration) VALUES ('{org}', 0, {now}, 'crm');
+         INSERT INTO icp_rollup_failure VALUES ('{org}', 0, {now}, 'crm', 'status_500', 1);"
     );
     run(url, &sql).await;
 }
+
+/// The tables whose rows are of no organization.
+pub(crate) const OF_NODE: [&str; 2] = ["icp_api_key", "icp_slot"];
 
 /// Which rows of `table` are of `org`, as a condition.
 pub(crate) fn of(table: &str, org: &str) -> String {
@@ -112,7 +118,7 @@ pub(crate) fn of(table: &str, org: &str) -> String {
             parent("delivery", "icp_delivery")
         }
         "icp_replay_delivery" => parent("job", "icp_replay"),
-        "icp_api_key" => "false".to_owned(),
+        table if OF_NODE.contains(&table) => "false".to_owned(),
         _ => format!("org = '{org}'"),
     }
 }
@@ -121,6 +127,7 @@ pub(crate) fn of(table: &str, org: &str) -> String {
 pub(crate) async fn guarded(conn: &mut PgConnection) -> Vec<String> {
     let sql = "SELECT relname::text FROM pg_class WHERE relkind = 'r' \
                AND relnamespace = 'public'::regnamespace \
-               AND relname NOT IN ('icp_head', 'icp_migration', 'icp_session') ORDER BY 1";
+               AND relname NOT IN ('icp_head', 'icp_migration', 'icp_rollup_seen', \
+                                   'icp_session') ORDER BY 1";
     sqlx::query_scalar(sql).fetch_all(conn).await.unwrap()
 }

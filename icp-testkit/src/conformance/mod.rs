@@ -19,6 +19,7 @@
 //! ```
 
 mod access;
+mod analytics;
 mod audit;
 mod cancel;
 mod contention;
@@ -37,6 +38,7 @@ mod replay;
 mod resource;
 mod retention;
 mod session;
+mod slot;
 mod world;
 
 use std::any::Any;
@@ -112,6 +114,20 @@ registry! {
     access {
         first_key_is_stored_once,
         first_key_has_one_winner,
+        a_resource_is_found_by_its_handles,
+        handles_are_replaced_kept_and_let_go_of,
+        a_taken_handle_refuses_the_whole_write,
+        a_write_hands_a_handle_on,
+        a_handle_has_one_of_racing_holders,
+    }
+    analytics {
+        sums_are_told_by_hour_day_and_integration,
+        a_repeated_batch_counts_once,
+        racing_nodes_add_up,
+        failures_are_grouped_and_bounded,
+        another_organization_sees_nothing,
+        hours_and_days_go_by_age,
+        an_organization_with_sums_alone_is_come_by,
     }
     audit {
         clean_when_empty,
@@ -362,6 +378,16 @@ registry! {
         settle_and_rescue_end_in_one_outcome,
         claims_are_exclusive_under_contention,
         no_wake_up_is_lost_under_contention,
+    }
+    slot {
+        is_read_back_whole,
+        too_large_ones_are_refused,
+        expectations_are_checked,
+        a_repeated_put_answers_the_same,
+        one_whose_time_is_over_counts_as_gone,
+        removing_names_the_version_or_any,
+        a_sweep_takes_what_is_over_bit_by_bit,
+        one_of_racing_puts_wins,
     }
 }
 

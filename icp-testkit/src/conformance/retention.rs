@@ -32,6 +32,7 @@ async fn prune(world: &World, org_name: &str, what: What, secs: u64, limit: usiz
         sum.history += pruned.history;
         sum.replays += pruned.replays;
         sum.lanes += pruned.lanes;
+        sum.rollups += pruned.rollups;
         after = pruned.next;
         if after.is_none() {
             return sum;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use icp_core::Result;
-use icp_core::access::{AccessStore, ApiKeyRecord};
+use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
+use icp_core::analytics::*;
 use icp_core::delivery::*;
 use icp_core::erasure::*;
 use icp_core::event::*;
@@ -16,6 +17,7 @@ use icp_core::letter::*;
 use icp_core::replay::*;
 use icp_core::resource::*;
 use icp_core::retention::*;
+use icp_core::slot::*;
 use icp_core::store::{Page, PageQuery, Store, StoreInfo};
 use icp_core::time::Timestamp;
 
@@ -155,9 +157,21 @@ through! {
         erase(erase: &Erase) -> Erased;
         finish_erasures(limit: usize, now: Timestamp) -> u64;
     }
+    AnalyticsStore {
+        add_rollups(batch: &RollupBatch) -> ();
+        rollups(org: &OrgId, query: &RollupQuery) -> Vec<Rollup>;
+        rolled_failures(org: &OrgId, query: &RollupQuery, limit: usize) -> Vec<FailureCount>;
+    }
     AccessStore {
         bootstrap_key(key: ApiKeyRecord) -> bool;
         api_key(id: ApiKeyId) -> Option<ApiKeyRecord>;
+        holder(handle: &str) -> Option<Holder>;
+    }
+    SlotStore {
+        slot(key: &str, now: Timestamp) -> Option<Slot>;
+        put_slot(slot: NewSlot, expect: SlotExpect, now: Timestamp) -> bool;
+        remove_slot(key: &str, expect: Option<u64>) -> bool;
+        sweep_slots(now: Timestamp, limit: usize) -> u64;
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod rounds;
 pub(crate) mod sweep;
+pub(crate) mod tally;
 pub(crate) mod watch;
 
 use std::time::Duration;

@@ -58,6 +58,8 @@ pub(crate) struct Walk {
     after: Option<String>,
     /// Whether the batch before removed something.
     removed: bool,
+    /// Whether the slots whose time is over are gone.
+    swept: bool,
     /// How many walks there were before.
     walks: u64,
 }
@@ -65,13 +67,19 @@ pub(crate) struct Walk {
 /// Prunes one batch; answers whether the walk goes on, or is through with every organization.
 pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     let now = core.clock.now();
+    if !walk.swept {
+        let swept = core.store.sweep_slots(now, BATCH).await?;
+        core.metrics.pruned.get_or_create(&Removed { kind: "slot" }).inc_by(swept);
+        (walk.removed, walk.swept) = (swept > 0, swept < BATCH as u64);
+        return Ok(true);
+    }
     let kinds = if (walk.walks + 1).is_multiple_of(LANES_EVERY) { KINDS } else { KINDS - 1 };
     if walk.org.is_none() || walk.kind >= kinds {
         walk.org = core.store.next_organization(walk.org.as_ref()).await?;
         (walk.kind, walk.after) = (0, None);
     }
     let Some(org) = walk.org.clone() else {
-        walk.walks += 1;
+        (walk.walks, walk.swept) = (walk.walks + 1, false);
         return Ok(false);
     };
     let kept = kept(core, &org).await?;
@@ -81,6 +89,7 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
         2 => What::Audit { before: now - kept.audit },
         3 => What::History { before: now - kept.history },
         4 => What::Replays { before: now - kept.replays() },
+        5 => What::Rollups(kept.rollups(now)),
         _ => What::Lanes,
     };
     let limit = if what == What::Lanes { LANES } else { BATCH };
@@ -97,13 +106,16 @@ pub(crate) async fn step(core: &Core, walk: &mut Walk) -> Result<bool> {
     Ok(true)
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
-/// How long the organization's records are kept; by the engine's setting where it was deleted.
+/// How long the organization's records are kept; where it was deleted by the engine's setting, but
+/// for sums, of which nothing is left.
 async fn kept(core: &Core, org: &OrgId) -> Result<Retention> {
     match core.org(org).await {
         Ok(view) => Ok(view.organization.retention.over(&core.config.retention)),
-        Err(error) if error.code() == Code::OrganizationUnknown => Ok(core.config.retention),
+        Err(error) if error.code() == Code::OrganizationUnknown => {
+            Ok(Retention { analytics: Duration::ZERO, ..core.config.retention })
+        }
         Err(error) => Err(error),
     }
 }
@@ -119,6 +131,7 @@ mod tests {
     use crate::event::{Event, EventStore, Ingest, IngestItem, JSON, LaneSeed, NewDelivery};
     use crate::id::{DeliveryId, EventId, ResourceId, SessionId};
     use crate::resource::Revision;
+    use crate::slot::{NewSlot, SlotExpect, SlotStore};
     use crate::store::{MemoryStore, PageQuery};
     use crate::time::{Timestamp, TokioClock};
 
@@ -183,6 +196,11 @@ mod tests {
             deliver(&store, n, key).await;
         }
         let clock = TokioClock::starting_at(NOW + Duration::from_secs(31 * 86_400));
+        for (key, secs) in [("over", 1), ("on", 60 * 86_400)] {
+            let expires_at = NOW + Duration::from_secs(secs);
+            let slot = NewSlot { key: key.to_owned(), value: String::new(), expires_at };
+            assert!(store.put_slot(slot, SlotExpect::Absent, NOW).await.unwrap());
+        }
         let engine = Engine::builder(store.clone()).clock(clock).build().unwrap();
         let org = OrgId::new("acme").unwrap();
         let lanes = async || store.lanes(&org, PageQuery::default()).await.unwrap().items.len();
@@ -195,5 +213,7 @@ mod tests {
         assert_eq!(lanes().await, 0);
         let metrics = engine.metrics().render();
         assert!(metrics.contains("icp_rows_pruned_total{kind=\"lane\"} 2"), "{metrics}");
+        assert!(metrics.contains("icp_rows_pruned_total{kind=\"slot\"} 1"), "{metrics}");
+        assert!(store.slot("on", NOW).await.unwrap().is_some());
     }
 }

@@ -62,8 +62,15 @@ fn compiled<S: Spec, T: std::any::Any + Send + Sync>(
     spec: Value,
 ) -> Result<Arc<T>> {
     let (org, id) = (OrgId::new("acme").unwrap(), id(name));
-    let context =
-        SpecContext { org: &org, kind: S::KIND, id: &id, name: None, services, within: None };
+    let context = SpecContext {
+        org: &org,
+        kind: S::KIND,
+        id: &id,
+        name: None,
+        services,
+        within: None,
+        grantor: None,
+    };
     let spec: S = serde_json::from_value(spec).unwrap();
     spec.compile(&context).map(|compiled| compiled.downcast().unwrap())
 }

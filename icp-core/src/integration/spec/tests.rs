@@ -27,6 +27,7 @@ fn admit(spec: &Value) -> Result<Admitted> {
         name: None,
         services: &services,
         within: None,
+        grantor: None,
     };
     let kind = kinds.get(IntegrationSpec::KIND).unwrap();
     let admitted = kind.admit(&context, spec, None)?;

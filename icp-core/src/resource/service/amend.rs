@@ -39,8 +39,15 @@ impl Resources {
         let mut record = self.present(org, kind, id).await?;
         let expect = exact(expect, record.revision);
         let services = &self.services;
-        let context =
-            SpecContext { org, kind: kind.name(), id, name: None, services, within: None };
+        let context = SpecContext {
+            org,
+            kind: kind.name(),
+            id,
+            name: None,
+            services,
+            within: None,
+            grantor: None,
+        };
         let mut spec = stored::<S>(&record.spec)?;
         let editing = Editing { context, ids: self.ids.as_ref(), now: self.clock.now() };
         let answer = edit(&mut spec, &editing)?;
@@ -67,7 +74,8 @@ impl Resources {
         let kind = self.kinds.get(S::KIND)?;
         let (org, services) = (within.org(), &self.services);
         let within = Some(within);
-        let context = SpecContext { org, kind: kind.name(), id, name: None, services, within };
+        let context =
+            SpecContext { org, kind: kind.name(), id, name: None, services, within, grantor: None };
         let admitted = kind.admit(&context, spec, None)?;
         self.check_plans(org, &admitted.plans).await?;
         typed(&unwound("compile the resource", || kind.compile(&context, &admitted.spec))?)

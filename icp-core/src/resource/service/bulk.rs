@@ -1,12 +1,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::Resources;
-use crate::error::{Code, Result};
+use super::{How, Outcome, Resources, Step, StepResult, Task};
+use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
 use crate::integration::IntegrationSpec;
-use crate::resource::{Actor, Change, Document, Expect, Spec, Violations};
+use crate::resource::{Actor, Document, Spec, Violations};
 
 /// The most integrations of one bulk operation.
 pub const MAX_BULK: usize = 100;
@@ -59,54 +58,28 @@ impl Resources {
             violations.add("/ids", "out_of_range", format!("use 1 to {MAX_BULK} ids"));
             return Err(violations.into_error());
         }
-        let mut items = Vec::with_capacity(ids.len());
-        for id in ids {
-            let outcome = match action {
-                BulkAction::Enable => self.enable(org, id, actor).await.map(Some),
-                BulkAction::Disable => self.disable(org, id, actor).await.map(Some),
-                BulkAction::Delete => {
-                    let (kind, expect) = (IntegrationSpec::KIND, Expect::Present);
-                    self.delete(org, kind, id, expect, actor).await.map(|()| None)
-                }
-            };
-            items.push(BulkItem { id: id.clone(), outcome });
-        }
-        Ok(items)
-    }
-
-    /// By way of a patch, so that what is switched on is checked once more.
-    async fn enable(&self, org: &OrgId, id: &ResourceId, actor: &Actor) -> Result<Document> {
+        let task = |id: &ResourceId| match action {
+            BulkAction::Enable => Task::Enable(id.clone()),
+            BulkAction::Disable => Task::Disable(id.clone()),
+            BulkAction::Delete => Task::Delete(id.clone()),
+        };
         let kind = IntegrationSpec::KIND;
-        loop {
-            let document = self.get(org, kind, id).await?;
-            if document.spec.get("enabled") == Some(&Value::Bool(true)) {
-                return Ok(document);
-            }
-            let patch = json!({ "spec": { "enabled": true } });
-            let expect = Expect::Revision(document.revision);
-            match self.merge_patch(org, kind, id, &patch, expect, actor).await {
-                Err(error) if error.code() == Code::RevisionConflict => {}
-                other => return other,
-            }
-        }
+        let steps: Vec<_> =
+            ids.iter().map(|id| Step { kind: kind.into(), task: task(id) }).collect();
+        let report = self.batch(org, &steps, How::EachAlone, actor).await?;
+        let results = report.results.into_iter().zip(ids);
+        Ok(results.map(|(result, id)| BulkItem::of(id.clone(), result)).collect())
     }
+}
 
-    /// Without a check: what cannot be used any more can still be switched off.
-    async fn disable(&self, org: &OrgId, id: &ResourceId, actor: &Actor) -> Result<Document> {
-        let kind = self.kinds.get(IntegrationSpec::KIND)?;
-        loop {
-            let mut record = self.present(org, kind, id).await?;
-            match record.spec.get_mut("enabled") {
-                Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
-                _ => return Document::of(&**kind, record),
-            }
-            let effects = kind.effects(id, &record.spec)?;
-            let expect = Expect::Revision(record.revision);
-            let change = Change { record, expect, action: "update".into(), effects };
-            match self.write(change, actor).await {
-                Err(error) if error.code() == Code::RevisionConflict => {}
-                other => return Document::of(&**kind, other?),
-            }
-        }
+impl BulkItem {
+    fn of(id: ResourceId, result: StepResult) -> Self {
+        let outcome = result.outcome.map(|outcome| match outcome {
+            Outcome::Created(document)
+            | Outcome::Updated(document)
+            | Outcome::Unchanged(document) => document,
+            Outcome::Skipped | Outcome::Deleted => None,
+        });
+        Self { id, outcome }
     }
 }

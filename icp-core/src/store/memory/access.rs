@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use crate::access::{AccessStore, ApiKeyRecord};
+use crate::access::{AccessStore, ApiKeyRecord, Holder};
 use crate::error::Result;
 use crate::id::ApiKeyId;
 
@@ -25,5 +25,9 @@ impl AccessStore for MemoryStore {
 
     async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
         Ok(self.lock().access.keys.get(&id).cloned())
+    }
+
+    async fn holder(&self, handle: &str) -> Result<Option<Holder>> {
+        Ok(self.lock().resources.holder(handle))
     }
 }

@@ -1,12 +1,14 @@
 //! A store in plain maps behind one mutex: exact, quick, and gone with the process.
 
 mod access;
+mod analytics;
 mod audit;
 mod cancel;
 mod claim;
 mod delivery;
 mod erasure;
 mod event;
+mod handle;
 mod health;
 mod lane;
 mod letter;
@@ -15,6 +17,7 @@ mod rescue;
 mod resource;
 mod retention;
 mod settle;
+mod slot;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +55,8 @@ struct State {
     /// Leased deliveries of erased events.
     erasing: BTreeSet<DeliveryId>,
     resources: resource::Resources,
+    slots: slot::Slots,
+    rollups: analytics::Rollups,
 }
 
 impl MemoryStore {

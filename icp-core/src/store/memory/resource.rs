@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
+use super::handle::Handles;
 use super::{MemoryStore, State};
+use crate::access::Holder;
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{
@@ -19,7 +21,7 @@ use crate::time::Timestamp;
 /// The first of all names: a name begins with none of the characters before `-`.
 const LOWEST: &str = "-";
 
-type Name = (Arc<str>, OrgId, ResourceId);
+pub(super) type Name = (Arc<str>, OrgId, ResourceId);
 
 #[derive(Debug, Default)]
 pub(super) struct Resources {
@@ -28,6 +30,7 @@ pub(super) struct Resources {
     audit: BTreeMap<(OrgId, Revision), AuditEntry>,
     /// The last number given to a note.
     noted: Revision,
+    handles: Handles,
 }
 
 impl Resources {
@@ -89,6 +92,11 @@ impl Resources {
         gone
     }
 
+    pub(super) fn holder(&self, handle: &str) -> Option<Holder> {
+        let (kind, org, id) = self.handles.holder(handle)?.clone();
+        Some(Holder { org, kind, id })
+    }
+
     fn last(&self, name: &Name) -> Option<&Arc<Record>> {
         self.versions.get(name)?.last()
     }
@@ -104,22 +112,30 @@ impl Resources {
     fn plan(&self, write: &Write) -> Result<Vec<Planned>> {
         let mut planned: Vec<Planned> = Vec::with_capacity(write.changes.len());
         let mut latest: BTreeMap<Name, Arc<Record>> = BTreeMap::new();
+        let mut taken = self.handles.plan();
         let mut revision = self.last_revision();
         for change in &write.changes {
             let name = name_of(&change.record);
             let before = latest.get(&name).or_else(|| self.last(&name)).cloned();
             let live = before.as_deref().filter(|record| !record.deleted);
             check(change, live)?;
+            let handles = handles(change);
+            if let Some(handles) = &handles {
+                taken.set(&name, handles)?;
+            }
             revision = Revision(revision.0 + 1);
             let record = Arc::new(next_version(change, before.as_deref(), revision, write.now));
             let audit = entry(write, change, live, &record);
             latest.insert(name, Arc::clone(&record));
-            planned.push(Planned { record, audit });
+            planned.push(Planned { record, audit, handles });
         }
         Ok(planned)
     }
 
-    fn insert(&mut self, Planned { record, audit }: Planned) {
+    fn insert(&mut self, Planned { record, audit, handles }: Planned) {
+        if let Some(handles) = handles {
+            self.handles.set(name_of(&record), handles);
+        }
         self.audit.insert((record.org.clone(), record.revision), audit);
         self.feed.insert(record.revision, Arc::clone(&record));
         self.versions.entry(name_of(&record)).or_default().push(record);
@@ -129,6 +145,8 @@ impl Resources {
 struct Planned {
     record: Arc<Record>,
     audit: AuditEntry,
+    /// What the resource is found by from now on, where that is said.
+    handles: Option<Vec<String>>,
 }
 
 impl State {
@@ -156,8 +174,21 @@ impl State {
                 self.deliveries.pause(org, integration.as_ref(), *paused, now);
             }
             Effect::Weight { weight } => self.deliveries.weigh(org, *weight),
+            // Set with the resource itself.
+            Effect::Handles { .. } => {}
         }
     }
+}
+
+/// By what the resource is found once the change is made; nothing where that stays as it is.
+fn handles(change: &Change) -> Option<Vec<String>> {
+    if change.record.deleted {
+        return Some(Vec::new());
+    }
+    change.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Handles { handles } => Some(handles.clone()),
+        _ => None,
+    })
 }
 
 fn check(change: &Change, live: Option<&Record>) -> Result<()> {

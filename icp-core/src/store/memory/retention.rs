@@ -88,6 +88,7 @@ impl RetentionStore for MemoryStore {
             state.resources.next_org(after),
             state.replays.next_org(after),
             state.deliveries.lanes.next_org(after),
+            state.rollups.next_org(after),
         ];
         Ok(found.into_iter().flatten().min())
     }
@@ -113,6 +114,10 @@ impl RetentionStore for MemoryStore {
             What::Replays { before } => {
                 let (replays, looked_at) = state.replays.prune(org, before, limit);
                 Pruned { replays, next: again(looked_at, limit), ..none }
+            }
+            What::Rollups(cutoffs) => {
+                let gone = state.rollups.prune(org, &cutoffs, limit);
+                Pruned { rollups: gone as u64, next: again(gone, limit), ..none }
             }
             What::Lanes => {
                 let after = prune.after.as_deref().map(str::parse::<LaneId>);

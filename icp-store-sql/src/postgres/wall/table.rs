@@ -30,13 +30,14 @@ const ALL: &str = "SELECT, INSERT, UPDATE, DELETE";
 const KEPT: &str = "SELECT, INSERT, UPDATE";
 const NEVER_CHANGED: &str = "SELECT, INSERT, DELETE";
 
-pub(super) const TABLES: [Table; 20] = [
+pub(super) const TABLES: [Table; 25] = [
     table("icp_api_key", Rows::Node, "SELECT, INSERT"),
     table("icp_attempt", Rows::Of("delivery", "icp_delivery"), ALL),
     table("icp_audit", Rows::Own, NEVER_CHANGED),
     table("icp_delivery", Rows::Own, ALL),
     table("icp_erasing", Rows::Of("delivery", "icp_delivery"), NEVER_CHANGED),
     table("icp_event", Rows::Own, ALL),
+    table("icp_handle", Rows::Own, NEVER_CHANGED),
     table("icp_head", Rows::Shared, "SELECT, UPDATE"),
     table("icp_history", Rows::Own, NEVER_CHANGED),
     table("icp_idempotency", Rows::Own, ALL),
@@ -50,7 +51,11 @@ pub(super) const TABLES: [Table; 20] = [
     table("icp_replay_delivery", Rows::Of("job", "icp_replay"), NEVER_CHANGED),
     table("icp_resource", Rows::Own, KEPT),
     table("icp_rest", Rows::Own, NEVER_CHANGED),
+    table("icp_rollup", Rows::Own, ALL),
+    table("icp_rollup_failure", Rows::Own, ALL),
+    table("icp_rollup_seen", Rows::Shared, ALL),
     table("icp_session", Rows::Shared, ALL),
+    table("icp_slot", Rows::Node, ALL),
 ];
 
 /// The table that hosts write to, within transactions that are about no organization of ours.

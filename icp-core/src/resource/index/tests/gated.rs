@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::access::{AccessStore, ApiKeyRecord};
+use crate::access::{AccessStore, ApiKeyRecord, Holder};
+use crate::analytics::{AnalyticsStore, FailureCount, Rollup, RollupBatch, RollupQuery};
 use crate::delivery::health::Meter;
 use crate::delivery::*;
 use crate::erasure::{Erase, Erased, ErasureStore};
@@ -16,6 +17,7 @@ use crate::resource::{
     AuditEntry, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision, Write,
 };
 use crate::retention::{Prune, Pruned, RetentionStore};
+use crate::slot::{NewSlot, Slot, SlotExpect, SlotStore};
 use crate::store::{MemoryStore, Page, PageQuery, Store, StoreInfo};
 use crate::time::Timestamp;
 
@@ -339,6 +341,10 @@ impl AccessStore for GatedStore {
     async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
         self.inner.api_key(id).await
     }
+
+    async fn holder(&self, handle: &str) -> Result<Option<Holder>> {
+        self.inner.holder(handle).await
+    }
 }
 
 #[async_trait]
@@ -356,5 +362,44 @@ impl CancelStore for GatedStore {
 
     async fn leased(&self, org: &OrgId, filter: &DeliveryFilter) -> Result<u64> {
         self.inner.leased(org, filter).await
+    }
+}
+
+#[async_trait]
+impl SlotStore for GatedStore {
+    async fn slot(&self, key: &str, now: Timestamp) -> Result<Option<Slot>> {
+        self.inner.slot(key, now).await
+    }
+
+    async fn put_slot(&self, slot: NewSlot, expect: SlotExpect, now: Timestamp) -> Result<bool> {
+        self.inner.put_slot(slot, expect, now).await
+    }
+
+    async fn remove_slot(&self, key: &str, expect: Option<u64>) -> Result<bool> {
+        self.inner.remove_slot(key, expect).await
+    }
+
+    async fn sweep_slots(&self, now: Timestamp, limit: usize) -> Result<u64> {
+        self.inner.sweep_slots(now, limit).await
+    }
+}
+
+#[async_trait]
+impl AnalyticsStore for GatedStore {
+    async fn add_rollups(&self, batch: &RollupBatch) -> Result<()> {
+        self.inner.add_rollups(batch).await
+    }
+
+    async fn rollups(&self, org: &OrgId, query: &RollupQuery) -> Result<Vec<Rollup>> {
+        self.inner.rollups(org, query).await
+    }
+
+    async fn rolled_failures(
+        &self,
+        org: &OrgId,
+        query: &RollupQuery,
+        limit: usize,
+    ) -> Result<Vec<FailureCount>> {
+        self.inner.rolled_failures(org, query, limit).await
     }
 }

@@ -1,0 +1,138 @@
+//! Which roles a principal has, and where.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::organization::Organization;
+use super::permission::{Permission, PermissionSet};
+use super::principal::Principal;
+use super::role::{BuiltInRole, Role, RoleSpec};
+use crate::error::Result;
+use crate::id::{OrgId, ResourceId};
+use crate::resource::{OrgEntry, Spec, SpecContext, Violations};
+
+/// The organization of those who operate the installation: its principals may be granted roles in
+/// other organizations.
+pub const OPERATORS: &str = "_operators";
+
+/// The most grants of one principal.
+pub const MAX_GRANTS: usize = 64;
+
+const EVERYWHERE: &str = "*";
+
+/// What an author may do, and so the most that it may let others do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Authority {
+    /// In the organization that it changes something in.
+    pub here: PermissionSet,
+    /// In every organization.
+    pub everywhere: PermissionSet,
+}
+
+/// A role that a principal has.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The role: one that is built in (`super_admin`, `admin`, `org_admin`, `integration_editor`,
+    /// `viewer`, `org_user`, `api_key`), or one of the organization.
+    pub role: ResourceId,
+    /// Where, for principals of the operators' organization: another organization, or `*` for all
+    /// of them. Default their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub organization: Option<String>,
+    /// The unit of the organization that the role ends at; it holds in the units that are part of
+    /// it. Default the whole organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<ResourceId>,
+}
+
+impl Grant {
+    /// The role in the principal's whole organization.
+    #[must_use]
+    pub fn of(role: ResourceId) -> Self {
+        Self { role, organization: None, unit: None }
+    }
+}
+
+/// Adds every rule that `grants` break.
+pub(super) fn validate(grants: &[Grant], context: &SpecContext<'_>, violations: &mut Violations) {
+    if grants.len() > MAX_GRANTS {
+        violations.add("/grants", "too_many", format!("use at most {MAX_GRANTS} grants"));
+        return;
+    }
+    for (index, grant) in grants.iter().enumerate() {
+        let mut refuse = |field: &str, code: &str, message: String| {
+            violations.add(format!("/grants/{index}{field}"), code, message);
+        };
+        if let Some(organization) = &grant.organization {
+            if context.org.as_str() != OPERATORS {
+                let message = format!("only principals of `{OPERATORS}` have roles elsewhere");
+                refuse("/organization", "foreign", message);
+            } else if organization != EVERYWHERE && OrgId::new(organization).is_err() {
+                let message = "use `*`, or the id of an organization".to_owned();
+                refuse("/organization", "unknown", message);
+            }
+        }
+        if let Some(unit) = &grant.unit {
+            let organization = context.within.and_then(|within| within.organization().ok());
+            if grant.organization.is_some() {
+                let message = "a grant elsewhere is for whole organizations".to_owned();
+                refuse("/unit", "foreign", message);
+            } else if !organization.is_some_and(|known: _| has_unit(&known, unit)) {
+                refuse("/unit", "unknown", format!("there is no unit `{unit}`"));
+            }
+        }
+        match permissions(&grant.role, context.within) {
+            None => refuse("/role", "unknown", format!("there is no role `{}`", grant.role)),
+            Some(given) => {
+                if let Some(beyond) = beyond(grant, context, given) {
+                    let message = format!("you may not give `{beyond}`, which you do not have");
+                    refuse("/role", "not_granted", message);
+                }
+            }
+        }
+    }
+}
+
+fn has_unit(organization: &Organization, unit: &ResourceId) -> bool {
+    organization.units.contains(unit)
+}
+
+fn beyond(grant: &Grant, context: &SpecContext<'_>, given: PermissionSet) -> Option<Permission> {
+    let authority = context.grantor?;
+    let own = if grant.organization.is_some() { authority.everywhere } else { authority.here };
+    given.difference(own).iter().next()
+}
+
+/// What the role of this name may do: the organization's own, or else the one that is built in.
+fn permissions(role: &ResourceId, within: Option<&OrgEntry>) -> Option<PermissionSet> {
+    let own = within.and_then(|within| within.resource(RoleSpec::KIND, role));
+    match own {
+        Some(own) => own.compiled::<Role>().ok().map(|role| role.permissions),
+        None => BuiltInRole::of(role.as_str()).map(BuiltInRole::permissions),
+    }
+}
+
+/// `principal` with what `grants` let it do; a role that is gone lets it do nothing.
+///
+/// # Errors
+///
+/// Where a granted organization has no possible id.
+pub(crate) fn resolve(
+    principal: Principal,
+    grants: &[Grant],
+    home: &OrgEntry,
+) -> Result<Principal> {
+    let mut principal = principal.at_home_in(home.org().clone());
+    for grant in grants {
+        let Some(may) = permissions(&grant.role, Some(home)) else { continue };
+        principal = match (grant.organization.as_deref(), &grant.unit) {
+            (Some(EVERYWHERE), _) => principal.granted_everywhere(may),
+            (Some(org), _) => principal.granted_in(OrgId::new(org)?, may),
+            (None, Some(unit)) => principal.granted_in_unit(home.org().clone(), unit.clone(), may),
+            (None, None) => principal.granted_in(home.org().clone(), may),
+        };
+    }
+    Ok(principal)
+}

@@ -1,0 +1,444 @@
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{ORGANIZATION, Resources, amend, pause};
+use crate::access::{Operation, Permission};
+use crate::error::{Code, Error, Result, Violation};
+use crate::id::{OrgId, ResourceId};
+use crate::resource::document::merge;
+use crate::resource::{Actor, Change, Document, Draft, Effect, Expect, Kind, Record, Violations};
+
+/// The most steps of one batch.
+pub const MAX_STEPS: usize = 1_000;
+
+/// How often a batch is checked anew because somebody else changed what it is about.
+const MAX_ROUNDS: usize = 5;
+
+/// One of many changes.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The kind of the resource.
+    pub kind: String,
+    /// What is done.
+    pub task: Task,
+}
+
+/// What is done to one of many resources.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Task {
+    /// A resource is made of a [`Draft`], given as JSON.
+    Create(Value),
+    /// A whole new version is put in place of the present one, whose id the [`Draft`] names.
+    Replace(Value),
+    /// A resource is made of a [`Draft`], or what is there under its id is treated as said.
+    Import(Value, OnExisting),
+    /// `enabled` becomes true; the resource is checked as for any change.
+    Enable(ResourceId),
+    /// `enabled` becomes false, without a check: what cannot be used any more is switched off.
+    Disable(ResourceId),
+    /// The resource is deleted.
+    Delete(ResourceId),
+}
+
+/// What becomes of a resource that an import finds under the id of one of its own.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExisting {
+    /// The row is refused.
+    #[default]
+    Fail,
+    /// It stays as it is.
+    Skip,
+    /// It is replaced; masked secrets stay as they are.
+    Update,
+}
+
+/// How steps are made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum How {
+    /// All in one write, or none.
+    #[default]
+    Together,
+    /// Each by itself and in order, whatever becomes of the others.
+    EachAlone,
+    /// Not at all: they are checked only, as for [`Together`](Self::Together).
+    NotYet,
+}
+
+/// What became of many changes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Whether what is told was done; not where it was only checked, or one of all was refused.
+    pub applied: bool,
+    /// One result for each step, in order.
+    pub results: Vec<StepResult>,
+}
+
+/// What became of one step.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StepResult {
+    /// The id of the resource, where it is known.
+    pub id: Option<ResourceId>,
+    /// What was done, or would be; or why it cannot be.
+    pub outcome: Result<Outcome>,
+}
+
+/// What was done to one resource, or would be.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was made.
+    Created(Option<Document>),
+    /// It has a new version.
+    Updated(Option<Document>),
+    /// It is as it should be already.
+    Unchanged(Option<Document>),
+    /// It was there already, and was left alone.
+    Skipped,
+    /// It is gone.
+    Deleted,
+}
+
+/// What a step comes to.
+enum Planned {
+    Write(Box<Change>),
+    Keep(ResourceId, Outcome),
+}
+
+impl Report {
+    /// How many steps were refused.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.results.iter().filter(|result| result.outcome.is_err()).count()
+    }
+}
+
+impl Resources {
+    /// Makes up to [`MAX_STEPS`] changes of an organization's resources. Nothing but
+    /// [`How::EachAlone`] leaves a part of them done.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`] for too many steps; [`Code::RevisionConflict`] where others kept
+    /// changing the same resources; and those of the store. All else is told step by step.
+    ///
+    /// # Cancellation
+    ///
+    /// Of [`How::EachAlone`], what was done before stays done.
+    pub async fn batch(
+        &self,
+        org: &OrgId,
+        steps: &[Step],
+        how: How,
+        actor: &Actor,
+    ) -> Result<Report> {
+        if steps.len() > MAX_STEPS {
+            let mut violations = Violations::default();
+            violations.add("", "max_items", format!("use at most {MAX_STEPS} at once"));
+            return Err(violations.into_error());
+        }
+        if how == How::EachAlone {
+            let mut results = Vec::with_capacity(steps.len());
+            for step in steps {
+                let (id, outcome) = match self.alone(org, step, actor).await {
+                    Ok((id, outcome)) => (Some(id), Ok(outcome)),
+                    Err(error) => (step.task.id(), Err(error)),
+                };
+                results.push(StepResult { id, outcome });
+            }
+            return Ok(Report { applied: true, results });
+        }
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            match self.together(org, steps, how, actor).await {
+                Err(error) if may_pass(&error) && rounds < MAX_ROUNDS => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn alone(
+        &self,
+        org: &OrgId,
+        step: &Step,
+        actor: &Actor,
+    ) -> Result<(ResourceId, Outcome)> {
+        loop {
+            let change = match self.plan(org, step, actor).await? {
+                Planned::Keep(id, outcome) => return Ok((id, outcome)),
+                Planned::Write(change) => change,
+            };
+            let create = change.expect == Expect::Absent;
+            match self.write(*change, actor).await {
+                Err(error) if error.code() == Code::RevisionConflict => {}
+                Err(error) => return Err(error),
+                Ok(record) => {
+                    let id = record.id.clone();
+                    return Ok((id, self.outcome(record, create)?));
+                }
+            }
+        }
+    }
+
+    async fn together(
+        &self,
+        org: &OrgId,
+        steps: &[Step],
+        how: How,
+        actor: &Actor,
+    ) -> Result<Report> {
+        let mut seen = HashSet::new();
+        let (mut results, mut changes) = (Vec::with_capacity(steps.len()), Vec::new());
+        for (index, step) in steps.iter().enumerate() {
+            let planned = match self.plan(org, step, actor).await {
+                Ok(planned) if !seen.insert((&*step.kind, planned.id().clone())) => {
+                    Err(twice(planned.id()))
+                }
+                other => other,
+            };
+            results.push(match planned {
+                Ok(Planned::Keep(id, outcome)) => StepResult { id: Some(id), outcome: Ok(outcome) },
+                Ok(Planned::Write(change)) => {
+                    let (id, outcome) = (change.record.id.clone(), foreseen(&change));
+                    changes.push((index, *change));
+                    StepResult { id: Some(id), outcome: Ok(outcome) }
+                }
+                Err(error) => StepResult { id: step.task.id(), outcome: Err(error) },
+            });
+        }
+        let mut report = Report { applied: false, results };
+        if how == How::NotYet || report.refused() > 0 {
+            return Ok(report);
+        }
+        let (places, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        if !changes.is_empty() {
+            let created: Vec<_> = changes.iter().map(|c| c.expect == Expect::Absent).collect();
+            let written = self.write_all(changes, actor).await?;
+            for ((place, created), record) in places.into_iter().zip(created).zip(written) {
+                if let Some(result) = report.results.get_mut(place) {
+                    result.outcome = Ok(self.outcome(record, created)?);
+                }
+            }
+        }
+        report.applied = true;
+        Ok(report)
+    }
+
+    async fn plan(&self, org: &OrgId, step: &Step, actor: &Actor) -> Result<Planned> {
+        let kind = &**self.kinds.get(&step.kind)?;
+        if kind.name() == ORGANIZATION {
+            let message = "organizations are made and changed one by one, by their own routes";
+            return Err(refused("/kind", "organization", message));
+        }
+        permit(kind, &step.task, actor)?;
+        match &step.task {
+            Task::Create(document) => {
+                self.plan_creation(org, kind, Draft::read(document)?, actor).await
+            }
+            Task::Replace(document) => {
+                let draft = Draft::read(document)?;
+                let Some(id) = &draft.id else {
+                    return Err(refused("/id", "required", "name the resource to be replaced"));
+                };
+                let present = self.store.resource(org, kind.name(), id).await?;
+                let present = present.ok_or_else(|| missing(kind, id))?;
+                self.plan_version(kind, present, draft, actor).await
+            }
+            Task::Import(document, existing) => {
+                let draft = Draft::read(document)?;
+                let present = match &draft.id {
+                    Some(id) => self.store.resource(org, kind.name(), id).await?,
+                    None => None,
+                };
+                match (present, existing) {
+                    (None, _) => self.plan_creation(org, kind, draft, actor).await,
+                    (Some(present), OnExisting::Update) => {
+                        self.plan_version(kind, present, draft, actor).await
+                    }
+                    (Some(present), OnExisting::Skip) => {
+                        Ok(Planned::Keep(present.id, Outcome::Skipped))
+                    }
+                    (Some(present), OnExisting::Fail) => Err(exists(kind, &present.id)),
+                }
+            }
+            Task::Enable(id) => self.plan_enabling(org, kind, id, actor).await,
+            Task::Disable(id) => self.plan_disabling(org, kind, id).await,
+            Task::Delete(id) => {
+                let present = self.store.resource(org, kind.name(), id).await?;
+                Ok(deletion(kind, present.ok_or_else(|| missing(kind, id))?))
+            }
+        }
+    }
+
+    async fn plan_creation(
+        &self,
+        org: &OrgId,
+        kind: &dyn Kind,
+        draft: Draft,
+        actor: &Actor,
+    ) -> Result<Planned> {
+        let record = self.fresh(org, kind, &draft).await?;
+        if self.store.resource(org, kind.name(), &record.id).await?.is_some() {
+            return Err(exists(kind, &record.id));
+        }
+        let change = self.prepare(kind, record, draft, None, Expect::Absent, actor).await?;
+        Ok(Planned::Write(Box::new(change)))
+    }
+
+    async fn plan_version(
+        &self,
+        kind: &dyn Kind,
+        present: Record,
+        draft: Draft,
+        actor: &Actor,
+    ) -> Result<Planned> {
+        let expect = amend::exact(Expect::Present, present.revision);
+        let previous = present.spec.clone();
+        let change = self.prepare(kind, present, draft, Some(&previous), expect, actor).await?;
+        Ok(Planned::Write(Box::new(change)))
+    }
+
+    async fn plan_enabling(
+        &self,
+        org: &OrgId,
+        kind: &dyn Kind,
+        id: &ResourceId,
+        actor: &Actor,
+    ) -> Result<Planned> {
+        let present = self.switchable(org, kind, id).await?;
+        let mut spec = kind.mask(&present.spec)?;
+        if spec.get("enabled") == Some(&Value::Bool(true)) {
+            let document = Document::of(kind, present)?;
+            return Ok(Planned::Keep(id.clone(), Outcome::Unchanged(Some(document))));
+        }
+        merge(&mut spec, &json!({ "enabled": true }));
+        let (name, labels) = (present.name.clone(), present.labels.clone());
+        let draft = Draft { id: None, name, labels, spec };
+        self.plan_version(kind, present, draft, actor).await
+    }
+
+    async fn plan_disabling(
+        &self,
+        org: &OrgId,
+        kind: &dyn Kind,
+        id: &ResourceId,
+    ) -> Result<Planned> {
+        let mut record = self.switchable(org, kind, id).await?;
+        match record.spec.get_mut("enabled") {
+            Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
+            _ => {
+                let document = Document::of(kind, record)?;
+                return Ok(Planned::Keep(id.clone(), Outcome::Unchanged(Some(document))));
+            }
+        }
+        let effects = kind.effects(id, &record.spec)?;
+        let expect = Expect::Revision(record.revision);
+        let change = Change { record, expect, action: "update".into(), effects };
+        Ok(Planned::Write(Box::new(change)))
+    }
+
+    async fn switchable(&self, org: &OrgId, kind: &dyn Kind, id: &ResourceId) -> Result<Record> {
+        if kind.schema().pointer("/properties/enabled").is_none() {
+            let message = format!("a {} is not switched on or off", kind.name());
+            return Err(refused("", "not_switchable", message));
+        }
+        let present = self.store.resource(org, kind.name(), id).await?;
+        present.ok_or_else(|| missing(kind, id))
+    }
+
+    fn outcome(&self, record: Record, created: bool) -> Result<Outcome> {
+        if record.deleted {
+            return Ok(Outcome::Deleted);
+        }
+        let kind = &**self.kinds.get(&record.kind)?;
+        let document = Some(Document::of(kind, record)?);
+        Ok(if created { Outcome::Created(document) } else { Outcome::Updated(document) })
+    }
+}
+
+impl Task {
+    /// The id that it names.
+    fn id(&self) -> Option<ResourceId> {
+        match self {
+            Self::Create(document) | Self::Replace(document) | Self::Import(document, _) => {
+                ResourceId::new(document.get("id")?.as_str()?).ok()
+            }
+            Self::Enable(id) | Self::Disable(id) | Self::Delete(id) => Some(id.clone()),
+        }
+    }
+}
+
+impl Planned {
+    fn id(&self) -> &ResourceId {
+        match self {
+            Self::Write(change) => &change.record.id,
+            Self::Keep(id, _) => id,
+        }
+    }
+}
+
+/// A batch may be about several kinds, each with permissions of its own.
+fn permit(kind: &dyn Kind, task: &Task, actor: &Actor) -> Result<()> {
+    let operation = match task {
+        Task::Delete(_) => Operation::Delete,
+        _ => Operation::Write,
+    };
+    let permission = Permission::new(kind.area(), operation);
+    if actor.may.is_none_or(|authority| authority.here.has(permission)) {
+        return Ok(());
+    }
+    let message = format!("ask for a role that has `{permission}` in this organization");
+    Err(Error::new(Code::PermissionDenied, message))
+}
+
+/// The deletion of what is there.
+pub(super) fn removal(kind: &dyn Kind, mut record: Record, expect: Expect) -> Change {
+    // A spec that cannot be read any more can still be deleted.
+    let mut effects = kind.effects(&record.id, &record.spec).unwrap_or_default();
+    effects.extend(pause::effect(&record));
+    let effects = effects.into_iter().map(Effect::of_deletion).collect();
+    record.deleted = true;
+    Change { record, expect, action: "delete".into(), effects }
+}
+
+fn deletion(kind: &dyn Kind, record: Record) -> Planned {
+    let expect = Expect::Revision(record.revision);
+    Planned::Write(Box::new(removal(kind, record, expect)))
+}
+
+fn foreseen(change: &Change) -> Outcome {
+    match change.expect {
+        _ if change.record.deleted => Outcome::Deleted,
+        Expect::Absent => Outcome::Created(None),
+        _ => Outcome::Updated(None),
+    }
+}
+
+/// Whether the write failed by what another caller did meanwhile, and is to be planned anew.
+fn may_pass(error: &Error) -> bool {
+    matches!(error.code(), Code::ResourceExists | Code::ResourceNotFound | Code::RevisionConflict)
+}
+
+fn exists(kind: &dyn Kind, id: &ResourceId) -> Error {
+    Error::new(Code::ResourceExists, format!("{} `{id}` exists already", kind.name()))
+}
+
+pub(super) fn missing(kind: &dyn Kind, id: &ResourceId) -> Error {
+    Error::new(Code::ResourceNotFound, format!("there is no {} `{id}`", kind.name()))
+}
+
+fn twice(id: &ResourceId) -> Error {
+    refused("/id", "twice", format!("`{id}` is named twice; name it once"))
+}
+
+fn refused(pointer: &str, rule: &str, message: impl Into<String>) -> Error {
+    Error::violations(Code::ResourceInvalid, vec![Violation::new(pointer, rule, message)])
+}
