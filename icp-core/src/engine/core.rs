@@ -149,7 +149,7 @@ impl Core {
                 session,
                 rooms: Rooms::new(config.max_in_flight),
                 suspects: Arc::default(),
-                metrics: Metrics::new(),
+                metrics: Metrics::new(config.organization_metrics),
                 duties: Duties::default(),
                 tests: Gate::new("test deliveries", config.tests_per_minute),
                 dry_runs: Gate::new("dry runs", config.dry_runs_per_minute),
