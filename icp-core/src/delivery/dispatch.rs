@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tracing::field::{Empty, display};
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::attempt::{self, Ending};

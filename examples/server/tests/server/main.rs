@@ -2,6 +2,7 @@
 
 mod cli;
 mod harness;
+mod traces;
 
 use std::collections::HashMap;
 use std::fs;
