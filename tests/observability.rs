@@ -1,4 +1,5 @@
 //! `docs/observability.md` and the dashboard tell of what there is, and of nothing else.
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Traces and metrics, as collectors get them.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
 use axum::Router;
 use axum::body::Bytes;
