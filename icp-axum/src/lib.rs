@@ -24,6 +24,7 @@ mod event_types;
 mod events;
 mod extract;
 mod integrations;
+mod keys;
 mod lanes;
 mod letters;
 mod live;
@@ -36,7 +37,9 @@ mod problem;
 mod replays;
 mod resources;
 mod router;
+mod sessions;
 mod signing;
+mod system;
 mod trial;
 
 pub use openapi::document as openapi;

@@ -58,6 +58,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Export(export) => runtime()?.block_on(command::export::run(export)),
         Command::Tail(tail) => runtime()?.block_on(command::tail::run(tail)),
         Command::Replay(replay) => runtime()?.block_on(command::replay::run(replay)),
+        Command::Keys(keys) => runtime()?.block_on(command::keys::run(keys)),
         Command::Completions(completions) => command::completions::run(completions),
     }
 }
@@ -65,7 +66,7 @@ fn run(cli: &Cli) -> Result<()> {
 fn serve(config: &Config) -> Result<()> {
     let runtime = runtime()?;
     let telemetry = telemetry::start(config, runtime.handle())?;
-    let served = runtime.block_on(serve::run(config));
+    let served = runtime.block_on(serve::run(config, telemetry.log.clone()));
     // What was traced until the end is sent before the runtime ends.
     telemetry.stop();
     let drained = served?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use icp::telemetry::SystemLog;
 use icp::{Code, Error, Result};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
@@ -37,7 +38,11 @@ const TRACED: [&str; 7] = [
 /// What sends traces in the background, where they are sent.
 #[derive(Debug)]
 #[must_use = "the last spans are sent by `stop`"]
-pub(crate) struct Telemetry(Option<SdkTracerProvider>);
+pub(crate) struct Telemetry {
+    /// The last lines, for the API.
+    pub(crate) log: SystemLog,
+    traces: Option<SdkTracerProvider>,
+}
 
 /// Starts the log, and the traces where `otlp_endpoint` is set; they are sent on `runtime`.
 pub(crate) fn start(config: &Config, runtime: &Handle) -> Result<Telemetry> {
@@ -60,15 +65,20 @@ pub(crate) fn start(config: &Config, runtime: &Handle) -> Result<Telemetry> {
             .with_threads(false)
             .with_filter(traced)
     });
-    tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces).init();
-    Ok(Telemetry(provider))
+    let log = SystemLog::default();
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(traces)
+        .with(log.layer())
+        .init();
+    Ok(Telemetry { log, traces: provider })
 }
 
 impl Telemetry {
     /// Sends what is left. The runtime must still be there, and not wait for this.
     pub(crate) fn stop(self) {
         // What could not be sent was told where it was tried.
-        let _ = self.0.map(|provider| provider.shutdown_with_timeout(FLUSH));
+        let _ = self.traces.map(|provider| provider.shutdown_with_timeout(FLUSH));
     }
 }
 

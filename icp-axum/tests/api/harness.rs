@@ -30,13 +30,28 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn new() -> Self {
+        Self::of(Engine::builder(MemoryStore::new())).await
+    }
+
+    /// An API over what `builder` makes, with keys and leave to send to this machine.
+    pub(crate) async fn of(builder: icp_core::EngineBuilder) -> Self {
+        let mut api = Self::over(builder);
+        let key = ApiKey::generate(api.engine.ids(), &SystemEntropy).unwrap();
+        assert!(api.engine.bootstrap_key(&key).await.unwrap());
+        api.key = key.to_text().expose().to_owned();
+        api
+    }
+
+    /// An API that nobody can use yet.
+    pub(crate) fn without_key() -> Self {
+        Self::over(Engine::builder(MemoryStore::new()))
+    }
+
+    fn over(builder: icp_core::EngineBuilder) -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
-        let engine = Engine::builder(MemoryStore::new()).keys(keys).allow_loopback();
-        let engine = engine.build().unwrap();
-        let key = ApiKey::generate(engine.ids(), &SystemEntropy).unwrap();
-        assert!(engine.bootstrap_key(key.record(engine.now())).await.unwrap());
+        let engine = builder.keys(keys).allow_loopback().build().unwrap();
         let router = icp_axum::router(engine.clone());
-        Self { engine, key: key.to_text().expose().to_owned(), router }
+        Self { engine, key: String::new(), router }
     }
 
     /// An API with the organization `acme` and its integration `orders`, which takes `order.*`.
@@ -50,7 +65,12 @@ impl Api {
     }
 
     pub(crate) async fn raw(&self, request: Request<Body>) -> Answer {
-        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+        Answer::read(self.respond(request).await).await
+    }
+
+    /// The answer, of which the body is not read yet.
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     pub(crate) async fn call(

@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod access;
 mod analytics;
 mod bulk;
 mod deliveries;
@@ -10,7 +11,9 @@ mod events;
 mod harness;
 mod letters;
 mod live;
+mod log;
 mod lookups;
+mod matrix;
 mod operations;
 mod ops;
 mod refusals;
@@ -18,5 +21,6 @@ mod replays;
 mod resources;
 mod search;
 mod signing;
+mod system;
 mod trial;
 mod versions;

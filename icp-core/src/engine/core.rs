@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Access;
 use super::batch::{BatchLimits, Batcher};
 use super::config::EngineConfig;
 use super::session::Session;
@@ -27,7 +28,7 @@ use crate::lookup::Lookups;
 use crate::notice::{Failing, Health};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SystemLog};
 use crate::time::{Clock, Timestamp};
 use crate::transform::{Outlet, Transformer};
 use crate::trial::Gate;
@@ -49,11 +50,16 @@ pub(crate) struct Core {
     /// What every organization may reach, where that is not as it is configured.
     development: Option<Arc<AddressPolicy>>,
     pub(crate) session: Session,
+    /// What the process told last.
+    pub(crate) system_log: SystemLog,
+    /// When it was made, by this process's own clock.
+    pub(crate) born: Duration,
     /// Who watches.
     pub(crate) live: Hub,
     /// What this node has counted for analytics and not written yet.
     pub(crate) tally: Tally,
     pub(crate) duties: Duties,
+    pub(crate) access: Access,
     pub(crate) tests: Gate,
     pub(crate) dry_runs: Gate,
     pub(crate) publisher: Batcher<Incoming, Accepted>,
@@ -105,6 +111,7 @@ pub(crate) struct Parts {
     pub(crate) transformer: Arc<dyn Transformer>,
     pub(crate) outlet: Option<Transport>,
     pub(crate) development: Option<Arc<AddressPolicy>>,
+    pub(crate) system_log: SystemLog,
 }
 
 impl Core {
@@ -120,6 +127,7 @@ impl Core {
             transformer,
             outlet,
             development,
+            system_log,
         } = parts;
         Arc::new_cyclic(|core| {
             let limits = BatchLimits {
@@ -144,6 +152,8 @@ impl Core {
             });
             let session = Session::new(ids.as_ref(), clock.as_ref());
             Self {
+                born: clock.monotonic(),
+                system_log,
                 live: Hub::default(),
                 tally: Tally::new(session.id()),
                 session,
@@ -151,6 +161,7 @@ impl Core {
                 suspects: Arc::default(),
                 metrics: Metrics::new(config.organization_metrics),
                 duties: Duties::default(),
+                access: Access::default(),
                 tests: Gate::new("test deliveries", config.tests_per_minute),
                 dry_runs: Gate::new("dry runs", config.dry_runs_per_minute),
                 due: Notify::new(),

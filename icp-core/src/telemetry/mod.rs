@@ -4,8 +4,13 @@
 
 mod family;
 pub(crate) mod lane;
+mod log;
 mod organization;
+mod process;
+mod redact;
 
+pub use log::{LOG_LINES, LogLevel, LogLine, LogLines, SystemLog};
+pub use process::resident_bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

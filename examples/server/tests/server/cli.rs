@@ -3,6 +3,7 @@
 
 mod apply;
 mod doctor;
+mod keys;
 mod look;
 mod wrong;
 
