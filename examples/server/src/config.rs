@@ -8,6 +8,7 @@ use std::time::Duration;
 use icp::{Code, EngineConfig, Error, Result};
 use serde::Deserialize;
 use toml::{Table, Value};
+use url::Url;
 
 use crate::location::Location;
 
@@ -59,6 +60,27 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// How it is logged: `text` or `json`. Default `text`.
     pub(crate) log_format: LogFormat,
+    /// The collector that traces are sent to by OTLP over HTTP, as in `http://collector:4318`; empty
+    /// sends none. Default empty.
+    #[serde(deserialize_with = "endpoint")]
+    pub(crate) otlp_endpoint: Option<Url>,
+    /// How many of a hundred traces are sent, 0 to 100. Default 100.
+    pub(crate) otlp_percent: u8,
+    /// For how many organizations metrics are counted apart, up to 10,000; those beyond are counted
+    /// together. Default 0: no metric has an organization as a label.
+    pub(crate) organization_metrics: usize,
+}
+
+/// An address, or none where the text is empty.
+fn endpoint<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let refused = || serde::de::Error::custom("write an address such as http://collector:4318");
+    let url: Url = text.parse().map_err(|_| refused())?;
+    let fine = matches!(url.scheme(), "http" | "https") && url.has_host();
+    if fine { Ok(Some(url)) } else { Err(refused()) }
 }
 
 /// When a commit is on disk.
@@ -89,7 +111,7 @@ enum Form {
     Text,
 }
 
-const FIELDS: [(&str, Form); 12] = [
+const FIELDS: [(&str, Form); 15] = [
     ("listen", Form::Text),
     ("store_url", Form::Text),
     ("database", Form::Text),
@@ -102,6 +124,9 @@ const FIELDS: [(&str, Form); 12] = [
     ("shutdown_seconds", Form::Number),
     ("log", Form::Text),
     ("log_format", Form::Text),
+    ("otlp_endpoint", Form::Text),
+    ("otlp_percent", Form::Number),
+    ("organization_metrics", Form::Number),
 ];
 
 impl Default for Config {
@@ -120,6 +145,9 @@ impl Default for Config {
             shutdown_seconds: 30,
             log: "info".into(),
             log_format: LogFormat::Text,
+            otlp_endpoint: None,
+            otlp_percent: 100,
+            organization_metrics: engine.organization_metrics,
         }
     }
 }
@@ -166,6 +194,9 @@ impl Config {
             let message = format!("`shutdown_seconds` must be at most {LONGEST_SHUTDOWN}");
             return Err(refused(message));
         }
+        if config.otlp_percent > 100 {
+            return Err(refused("`otlp_percent` must be at most 100".to_owned()));
+        }
         config.in_one_place(has_url, has_file)
     }
 
@@ -187,6 +218,7 @@ impl Config {
         let mut config = EngineConfig::default();
         config.events.max_body = self.max_body_bytes;
         config.max_in_flight = self.max_in_flight;
+        config.organization_metrics = self.organization_metrics;
         config
     }
 

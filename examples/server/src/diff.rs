@@ -15,21 +15,16 @@ const SHOWN: usize = 60;
 /// out counts as a change, and the mask as none.
 pub(crate) fn changes(kind: &dyn Kind, stored: Option<&Value>, manifest: &Manifest) -> Vec<String> {
     let mut lines = Vec::new();
-    let wanted = manifest.draft(false);
-    let before = |field: &str| stored.map_or(&Value::Null, |stored| &stored[field]);
-    for field in ["name", "labels"] {
-        let empty = Value::Object(Map::new());
-        let old = match before(field) {
-            Value::Null if field == "labels" => &empty,
-            other => other,
-        };
-        compare(&format!("/{field}"), old, &wanted[field], &mut lines);
-    }
+    let (wanted, empty) = (manifest.draft(false), Value::Object(Map::new()));
+    let before = |field: &str| stored.map(|stored| &stored[field]).filter(|value| !value.is_null());
+    compare("/name", before("name"), Some(&wanted["name"]).filter(|n| !n.is_null()), &mut lines);
+    let labels = before("labels").unwrap_or(&empty);
+    compare("/labels", Some(labels), Some(&wanted["labels"]), &mut lines);
     match kind.mask(&manifest.spec) {
         Ok(masked) => {
             given("/spec", &manifest.spec, &masked, &mut lines);
             if stored.is_some() {
-                compare("/spec", before("spec"), &masked, &mut lines);
+                compare("/spec", before("spec"), Some(&masked), &mut lines);
             }
         }
         // The server says what is wrong with it. What is secret in it cannot be told.
@@ -60,25 +55,26 @@ fn given(at: &str, wanted: &Value, masked: &Value, lines: &mut Vec<String>) {
     }
 }
 
-fn compare(at: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+fn compare(at: &str, old: Option<&Value>, new: Option<&Value>, lines: &mut Vec<String>) {
     match (old, new) {
         _ if old == new => {}
-        (Value::Object(old), Value::Object(new)) => {
+        (Some(Value::Object(old)), Some(Value::Object(new))) => {
             let added = new.keys().filter(|name| !old.contains_key(*name));
             for name in old.keys().chain(added) {
-                let value = |map: &Map<String, Value>| map.get(name).cloned().unwrap_or_default();
-                compare(&below(at, name), &value(old), &value(new), lines);
+                compare(&below(at, name), old.get(name), new.get(name), lines);
             }
         }
-        (Value::Array(old), Value::Array(new)) => {
+        (Some(Value::Array(old)), Some(Value::Array(new))) => {
             for index in 0..old.len().max(new.len()) {
-                let value = |list: &[Value]| list.get(index).cloned().unwrap_or_default();
-                compare(&below(at, &index.to_string()), &value(old), &value(new), lines);
+                compare(&below(at, &index.to_string()), old.get(index), new.get(index), lines);
             }
         }
-        (Value::Null, new) => lines.push(format!("+ {at}: {}", shown(new))),
-        (old, Value::Null) => lines.push(format!("- {at}: {}", shown(old))),
-        (old, new) => lines.push(format!("~ {at}: {} -> {}", shown(old), shown(new))),
+        (Some(old), Some(new)) => {
+            lines.push(format!("~ {at}: {} -> {}", shown(old), shown(new)));
+        }
+        (None, Some(new)) => lines.push(format!("+ {at}: {}", shown(new))),
+        (Some(old), None) => lines.push(format!("- {at}: {}", shown(old))),
+        (None, None) => {}
     }
 }
 

@@ -13,6 +13,11 @@ pub(crate) const ORGANIZATION: &str = OrganizationSpec::KIND;
 /// Who may call, and not what is configured: left out of exports and of what is pruned.
 const PRINCIPALS: [&str; 2] = ["api_key", "user"];
 
+/// Whether resources of this kind go with the files of an organization.
+pub(crate) fn is_configuration(kind: &str) -> bool {
+    kind != ORGANIZATION && !PRINCIPALS.contains(&kind)
+}
+
 /// The kinds of resources, as an engine of this build has them.
 #[derive(Debug)]
 pub(crate) struct Kinds(Engine);
@@ -48,10 +53,7 @@ impl Kinds {
 
     /// What an export holds beside the organization itself, in the order it is applied in.
     pub(crate) fn exported(&self) -> Vec<&dyn Kind> {
-        let mut kinds: Vec<_> = self
-            .iter()
-            .filter(|kind| kind.name() != ORGANIZATION && !PRINCIPALS.contains(&kind.name()))
-            .collect();
+        let mut kinds: Vec<_> = self.iter().filter(|kind| is_configuration(kind.name())).collect();
         kinds.sort_by_key(|kind| (rank(kind.name()), kind.name()));
         kinds
     }
@@ -104,5 +106,8 @@ mod tests {
         let names: Vec<_> = kinds.exported().iter().map(|kind| kind.name()).collect();
         assert_eq!(names.last(), Some(&"integration"));
         assert!(!names.contains(&"organization") && names.contains(&"lookup"), "{names:?}");
+        for principal in PRINCIPALS {
+            assert!(!names.contains(&principal) && kinds.find(principal).is_ok(), "{principal}");
+        }
     }
 }

@@ -58,6 +58,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Export(export) => runtime()?.block_on(command::export::run(export)),
         Command::Tail(tail) => runtime()?.block_on(command::tail::run(tail)),
         Command::Replay(replay) => runtime()?.block_on(command::replay::run(replay)),
+        Command::Keys(keys) => runtime()?.block_on(command::keys::run(keys)),
         Command::Completions(completions) => command::completions::run(completions),
     }
 }

@@ -141,7 +141,7 @@ fn texts(source: &Path) -> Result<Vec<(String, String)>> {
 }
 
 fn documents(file: &str, text: &str) -> Result<Vec<Parsed>> {
-    if !Path::new(file).extension().is_some_and(|ending| ending == "json") {
+    if Path::new(file).extension().is_none_or(|ending| ending != "json") {
         return yaml::read_all(text)
             .map_err(|fault| Failure::Input(format!("{file} is not yaml: {fault}")));
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::diff;
 use crate::failure::Result;
-use crate::kinds::{Kinds, ORGANIZATION, rank};
+use crate::kinds::{Kinds, is_configuration, rank};
 use crate::manifest::{Manifest, address};
 
 /// What a server holds, by kind, organization and id.
@@ -66,7 +66,7 @@ pub(crate) fn plan(
 }
 
 /// What is there of the kinds and organizations that `manifests` name, and not among them. With
-/// labels, only what has them all. Organizations are never pruned.
+/// labels, only what has them all. Organizations and principals are never pruned.
 fn pruned(manifests: &[Manifest], stored: &Stored, labels: &[(String, String)]) -> Vec<Step> {
     let is_named = |kind: &str, org: &str| {
         manifests.iter().any(|manifest| manifest.kind == kind && manifest.org == org)
@@ -78,7 +78,7 @@ fn pruned(manifests: &[Manifest], stored: &Stored, labels: &[(String, String)]) 
     let mut steps: Vec<Step> = stored
         .iter()
         .filter(|((kind, org, id), document)| {
-            kind != ORGANIZATION
+            is_configuration(kind)
                 && is_named(kind, org)
                 && !is_wanted(&address(kind, org, id))
                 && has_labels(document)

@@ -19,16 +19,12 @@ pub(crate) fn read_all(text: &str) -> Result<Vec<Parsed>, String> {
     let mut documents = Vec::new();
     for (before, part) in parts(text) {
         let parsed: Result<Value, _> = serde_saphyr::from_str_with_options(part, options());
-        let value = match parsed {
-            Ok(value) => value,
+        let Ok(value) = parsed else {
             // Once more with the lines before it, so that the message counts them.
-            Err(_) => {
-                let whole = "\n".repeat(before) + part;
-                let again: Result<Value, _> =
-                    serde_saphyr::from_str_with_options(&whole, options());
-                let fault = again.err().map(|fault| fault.to_string());
-                return Err(fault.unwrap_or_else(|| format!("line {}: not yaml", before + 1)));
-            }
+            let whole = "\n".repeat(before) + part;
+            let again: Result<Value, _> = serde_saphyr::from_str_with_options(&whole, options());
+            let fault = again.err().map(|fault| fault.to_string());
+            return Err(fault.unwrap_or_else(|| format!("line {}: not yaml", before + 1)));
         };
         let blank = part.lines().take_while(|line| is_blank(line)).count();
         if !value.is_null() {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::attempt::{self, Ending};
 use super::room::Room;
@@ -84,7 +86,9 @@ async fn whatever(core: &Core, work: &Work) -> Settlement {
 
 async fn outcome(core: &Core, work: &Work) -> Settlement {
     let progress = attempt::Progress::default();
-    let attempt = AssertUnwindSafe(attempt::run(core, work, &progress)).catch_unwind();
+    let span = span(work);
+    let run = attempt::run(core, work, &progress).instrument(span.clone());
+    let attempt = AssertUnwindSafe(run).catch_unwind();
     let attempt = tokio::time::timeout(core.config.attempt_deadline, attempt);
     let ending = tokio::select! {
         biased;
@@ -102,11 +106,29 @@ async fn outcome(core: &Core, work: &Work) -> Settlement {
         },
         () = core.abort.cancelled() => Ending::released(core.clock.now()),
     };
+    if let Some(attempt) = &ending.attempt {
+        span.record("icp.attempt.outcome", attempt.outcome.name());
+    }
     let notice = match &ending.next {
         Next::Dead { reason } => notice::dead(core, work, reason).await,
         _ => None,
     };
     settlement(work, ending, notice)
+}
+
+/// At a level that is off by default: thousands of attempts begin in a second.
+fn span(work: &Work) -> Span {
+    let delivery = &work.delivery;
+    tracing::debug_span!(
+        "attempt",
+        icp.org = %delivery.org,
+        icp.event.id = %delivery.event,
+        icp.delivery.id = %delivery.id,
+        icp.integration.id = %delivery.integration,
+        icp.attempt.number = delivery.tries,
+        icp.attempt.outcome = Empty,
+        icp.trace.parent = work.event.trace.as_ref().map(display),
+    )
 }
 
 fn panicked(core: &Core, work: &Work, panic: &(dyn Any + Send), what: &str) {

@@ -128,6 +128,17 @@ pub enum AttemptOutcome {
     Failed(String),
 }
 
+impl AttemptOutcome {
+    /// Its name, without the class of a failure.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Skipped => "skipped",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// How long the parts of an attempt took, in microseconds; absent where a part was not reached,
 /// or not needed because the connection was open already.
 #[derive(

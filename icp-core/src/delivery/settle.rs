@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tracing::Instrument;
 
 use super::room::Room;
 use super::{Next, Settle, Settled, Settlement};
@@ -50,7 +51,9 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
         })
         .unzip();
     let settlements: Arc<[Settlement]> = settlements.into();
-    let recorded = AssertUnwindSafe(write(&core, &settlements)).catch_unwind().await;
+    let span = tracing::debug_span!("settle", icp.outcomes = settlements.len());
+    let written = write(&core, &settlements).instrument(span);
+    let recorded = AssertUnwindSafe(written).catch_unwind().await;
     let recorded = recorded.unwrap_or_else(|panic| {
         core.metrics.panics.inc();
         tracing::error!(panic = panic_message(&*panic), "recording outcomes panicked");
@@ -58,6 +61,7 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
     });
     match &recorded {
         Ok(settled) => {
+            core.metrics.organizations.settled(&targets, &settlements, settled);
             core.tally.count(&targets, &settlements, settled, core.clock.now());
             core.live.tell(&targets, &settlements, settled);
         }

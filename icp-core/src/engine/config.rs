@@ -72,6 +72,9 @@ pub struct EngineConfig {
     pub lookups: LookupLimits,
     /// How many organizations are held ready in memory. Default 10,000.
     pub index_capacity: usize,
+    /// For how many organizations metrics are counted apart, up to 10,000; all beyond share the
+    /// label `(other)`. Default 0: no metric has an organization as a label.
+    pub organization_metrics: usize,
 }
 
 impl Default for EngineConfig {
@@ -103,6 +106,7 @@ impl Default for EngineConfig {
             retention: Retention::default(),
             lookups: LookupLimits::default(),
             index_capacity: 10_000,
+            organization_metrics: 0,
         }
     }
 }
@@ -137,6 +141,7 @@ impl EngineConfig {
         check((2..=1_000).contains(&self.missed_beats), "missed_beats", "use 2 to 1000");
         check(self.max_rescues > 0, "max_rescues", positive);
         check(self.index_capacity > 0, "index_capacity", positive);
+        check(self.organization_metrics <= 10_000, "organization_metrics", "use at most 10000");
         let most = LookupLimits::MAX;
         let entries = (1..=most.entries).contains(&self.lookups.entries);
         check(entries, "lookups/entries", "use 1 to 100000");
@@ -244,5 +249,7 @@ mod tests {
         assert_eq!(pointers(|config| config.lookups.tables = 0), ["/lookups/tables"]);
         assert_eq!(pointers(|config| config.lookups.all_bytes = 0), ["/lookups/all_bytes"]);
         assert_eq!(pointers(|config| config.events.max_body = 0), ["/events/max_body"]);
+        let organizations = pointers(|config| config.organization_metrics = 10_001);
+        assert_eq!(organizations, ["/organization_metrics"]);
     }
 }

@@ -159,7 +159,7 @@ impl Core {
                 session,
                 rooms: Rooms::new(config.max_in_flight),
                 suspects: Arc::default(),
-                metrics: Metrics::new(),
+                metrics: Metrics::new(config.organization_metrics),
                 duties: Duties::default(),
                 access: Access::default(),
                 tests: Gate::new("test deliveries", config.tests_per_minute),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use super::{Direct, Event, Ingest, IngestItem, Ingested, LaneSeed, NewDelivery, NewEvent};
 use crate::delivery::dispatch::{self, Work};
@@ -226,8 +227,9 @@ pub(crate) async fn commit(core: Weak<Core>, incoming: Vec<Incoming>) -> Result<
     let Some(core) = core.upgrade() else {
         return Err(Error::new(Code::Internal, "the engine is gone"));
     };
+    let span = tracing::debug_span!("ingest", icp.events = incoming.len());
     let items = incoming.into_iter().map(|incoming| incoming.item).collect();
-    take_in(&core, items).await
+    take_in(&core, items).instrument(span).await
 }
 
 pub(crate) async fn take_in(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Result<Vec<Ingested>> {
@@ -262,7 +264,9 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Resul
         match answer {
             Ingested::Accepted { leased } => {
                 core.metrics.published.inc();
-                core.metrics.fanned_out.inc_by(item.deliveries.len() as u64);
+                let made = item.deliveries.len() as u64;
+                core.metrics.fanned_out.inc_by(made);
+                core.metrics.organizations.published(&item.event.org, made);
                 core.metrics.handed_over.inc_by(leased.len() as u64);
                 waiting +=
                     item.deliveries.iter().filter(|d| d.due_at <= now).count() - leased.len();

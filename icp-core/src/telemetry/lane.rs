@@ -8,8 +8,9 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Unit;
 
+use super::family::{Families, MetricFamily};
 use super::text;
 use crate::delivery::LaneStatus;
 
@@ -36,7 +37,12 @@ pub(crate) fn render(lanes: &[LaneStatus]) -> String {
     for status in lanes {
         gauges.set(status);
     }
-    text(&gauges.registry())
+    text(gauges.families().registry())
+}
+
+/// What is told of lanes.
+pub(super) fn families() -> Vec<MetricFamily> {
+    Gauges::default().families().list().to_vec()
 }
 
 /// Whether a lane is told of: those of ordering keys are left out while they have nothing to do.
@@ -65,25 +71,40 @@ impl Gauges {
         }
     }
 
-    fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("icp_lane");
-        let r = &mut registry;
-        let mut plain = |name: &str, help: &str, family: &Family<Labels, Gauge>| {
-            r.register(name, help, family.clone());
-        };
-        plain("waiting", "Deliveries that wait, due or not", &self.waiting);
-        plain("in_flight", "Deliveries under way", &self.in_flight);
-        plain("allowed_in_flight", "How many may be under way at once", &self.allowed);
-        plain("resting", "1 while nothing is claimed, for whatever reason", &self.resting);
-        let mut seconds = |name: &str, help: &str, family: &Family<Labels, Gauge>| {
-            r.register_with_unit(name, help, Unit::Seconds, family.clone());
-        };
-        let oldest = "For how long the first waiting delivery has been due";
-        seconds("oldest_wait", oldest, &self.oldest_wait);
-        let drained = "In how long nothing waits at the present pace; absent where none is known";
-        seconds("drained_in", drained, &self.drained_in);
-        registry
+    #[cfg(test)]
+    fn all(&self) -> [&Family<Labels, Gauge>; 6] {
+        let Self { waiting, in_flight, allowed, resting, oldest_wait, drained_in } = self;
+        [waiting, in_flight, allowed, resting, oldest_wait, drained_in]
     }
+
+    fn families(&self) -> Families {
+        let mut families = Families::new("icp_lane");
+        let mut add =
+            |name: &str, help: &str, unit: Option<Unit>, family: &Family<Labels, Gauge>| {
+                families.gauges(name, help, unit, &["org", "integration", "lane"], family);
+            };
+        add("waiting", "Deliveries that wait, due or not", None, &self.waiting);
+        add("in_flight", "Deliveries under way", None, &self.in_flight);
+        add("allowed_in_flight", "How many may be under way at once", None, &self.allowed);
+        add("resting", "1 while nothing is claimed, for whatever reason", None, &self.resting);
+        let oldest = "For how long the first waiting delivery has been due";
+        add("oldest_wait", oldest, Some(Unit::Seconds), &self.oldest_wait);
+        let drained = "In how long nothing waits at the present pace; absent where none is known";
+        add("drained_in", drained, Some(Unit::Seconds), &self.drained_in);
+        families
+    }
+}
+
+/// Every metric with one sample.
+#[cfg(test)]
+pub(super) fn rendered() -> String {
+    let gauges = Gauges::default();
+    let [org, integration, lane] = ["acme", "orders", "1"].map(str::to_owned);
+    let labels = Labels { org, integration, lane };
+    for family in gauges.all() {
+        family.get_or_create(&labels).set(1);
+    }
+    text(gauges.families().registry())
 }
 
 /// A part of a second counts as a whole one: only what is done takes 0 seconds.

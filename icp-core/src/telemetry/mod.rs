@@ -2,12 +2,12 @@
 //!
 //! Every engine has a registry of its own, so that two engines in one process do not mix.
 
+mod family;
 pub(crate) mod lane;
 mod log;
+mod organization;
 mod process;
 mod redact;
-
-use std::sync::atomic::AtomicU64;
 
 pub use log::{LOG_LINES, LogLevel, LogLine, LogLines, SystemLog};
 pub use process::resident_bytes;
@@ -16,13 +16,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
+
+use self::family::Families;
+pub use self::family::{MetricFamily, MetricKind};
+use self::organization::Organizations;
 
 /// The content type of [`Metrics::render`] and of an engine's lane metrics.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-const SECONDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// One bounded label: how something ended.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -45,7 +46,7 @@ pub(crate) struct Removed {
 /// What an engine counts.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    families: Families,
     pub(crate) published: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) schema_mismatches: Counter,
@@ -80,84 +81,85 @@ pub struct Metrics {
     pub(crate) claim_seconds: Histogram,
     pub(crate) ingest_seconds: Histogram,
     pub(crate) settle_seconds: Histogram,
+    pub(crate) organizations: Organizations,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("icp");
-        let r = &mut registry;
+    /// Those of an engine, for up to `organizations` of which there are counters apart.
+    pub(crate) fn new(organizations: usize) -> Self {
+        let mut families = Families::new("icp");
+        let r = &mut families;
         Self {
-            published: counter(r, "events_published", "Events that were accepted"),
-            duplicates: counter(r, "events_duplicate", "Events that were there already"),
-            schema_mismatches: counter(
-                r,
+            published: r.counter("events_published", "Events that were accepted"),
+            duplicates: r.counter("events_duplicate", "Events that were there already"),
+            schema_mismatches: r.counter(
                 "event_schema_mismatches",
                 "Events that were accepted although they do not fit the schema of their type",
             ),
-            fanned_out: counter(r, "deliveries_created", "Deliveries that were made"),
-            handed_over: counter(r, "deliveries_handed_over", "Deliveries leased while published"),
-            claimed: counter(r, "deliveries_claimed", "Deliveries leased by claims"),
-            probes: counter(r, "breaker_probes", "Deliveries claimed as probes of a receiver"),
-            throttled: counter(r, "lanes_throttled", "Waits of lanes for their rate limit"),
-            unreadable: counter(
-                r,
+            fanned_out: r.counter("deliveries_created", "Deliveries that were made"),
+            handed_over: r.counter("deliveries_handed_over", "Deliveries leased while published"),
+            claimed: r.counter("deliveries_claimed", "Deliveries leased by claims"),
+            probes: r.counter("breaker_probes", "Deliveries claimed as probes of a receiver"),
+            throttled: r.counter("lanes_throttled", "Waits of lanes for their rate limit"),
+            unreadable: r.counter(
                 "deliveries_unreadable",
                 "Deliveries ended because the store cannot read them",
             ),
-            attempts: counter(r, "attempts", "Attempts that were made"),
-            ended: family(r, "deliveries_ended", "Deliveries that ended, by state"),
-            retried: counter(r, "deliveries_retried", "Failed attempts that are tried again"),
-            refunded: counter(r, "deliveries_refunded", "Tries that were given back"),
-            stale_outcomes: counter(
-                r,
-                "stale_outcomes",
-                "Outcomes refused because the lease was lost",
+            attempts: r.counter("attempts", "Attempts that were made"),
+            ended: r.family("deliveries_ended", "Deliveries that ended, by state", &["state"]),
+            retried: r.counter("deliveries_retried", "Failed attempts that are tried again"),
+            refunded: r.counter("deliveries_refunded", "Tries that were given back"),
+            stale_outcomes: r
+                .counter("stale_outcomes", "Outcomes refused because the lease was lost"),
+            rescued: r.counter("deliveries_rescued", "Leases taken away from dead workers"),
+            poisoned: r
+                .counter("deliveries_poisoned", "Deliveries that took too many workers down"),
+            asleep: r.counter("lanes_asleep", "Lanes found sleeping on due deliveries; always 0"),
+            panics: r.counter("panics", "Panics caught in attempts and duties"),
+            store_errors: r.counter("store_errors", "Failed calls of the store"),
+            relayed: r.counter("outbox_relayed", "Events taken over from the outbox"),
+            letters_retried: r
+                .counter("dead_letters_retried", "Deliveries made by automatic rounds"),
+            letters_abandoned: r.counter("dead_letters_abandoned", "Dead letters given up"),
+            erased: r.counter("events_erased", "Events whose content was erased"),
+            pruned: r.family(
+                "rows_pruned",
+                "Records removed because of their age, by kind",
+                &["kind"],
             ),
-            rescued: counter(r, "deliveries_rescued", "Leases taken away from dead workers"),
-            poisoned: counter(
-                r,
-                "deliveries_poisoned",
-                "Deliveries that took too many workers down",
-            ),
-            asleep: counter(r, "lanes_asleep", "Lanes found sleeping on due deliveries; always 0"),
-            panics: counter(r, "panics", "Panics caught in attempts and duties"),
-            store_errors: counter(r, "store_errors", "Failed calls of the store"),
-            relayed: counter(r, "outbox_relayed", "Events taken over from the outbox"),
-            letters_retried: counter(
-                r,
-                "dead_letters_retried",
-                "Deliveries made by automatic rounds",
-            ),
-            letters_abandoned: counter(r, "dead_letters_abandoned", "Dead letters given up"),
-            erased: counter(r, "events_erased", "Events whose content was erased"),
-            pruned: family(r, "rows_pruned", "Records removed because of their age, by kind"),
-            uncounted: counter(
-                r,
+            uncounted: r.counter(
                 "outcomes_uncounted",
                 "Outcomes left out of analytics because a node could keep no more sums",
             ),
-            duty_restarts: family(r, "duty_restarts", "Restarts of background duties"),
-            in_flight: gauge(r, "attempts_in_flight", "Attempts under way"),
+            duty_restarts: r.family("duty_restarts", "Restarts of background duties", &["duty"]),
+            in_flight: r.gauge("attempts_in_flight", "Attempts under way"),
             lanes: Lanes::new(r),
-            unsettled: gauge(r, "outcomes_unsettled", "Outcomes not yet recorded"),
-            attempt_seconds: histogram(r, "attempt", "Duration of attempts"),
-            first_attempt_seconds: histogram(
-                r,
-                "first_attempt_delay",
-                "From due to the first attempt",
-            ),
-            claim_seconds: histogram(r, "claim", "Duration of claims"),
-            ingest_seconds: histogram(r, "ingest", "Duration of ingest commits"),
-            settle_seconds: histogram(r, "settle", "Duration of settle commits"),
-            registry,
+            unsettled: r.gauge("outcomes_unsettled", "Outcomes not yet recorded"),
+            attempt_seconds: r.histogram("attempt", "Duration of attempts"),
+            first_attempt_seconds: r
+                .histogram("first_attempt_delay", "From due to the first attempt"),
+            claim_seconds: r.histogram("claim", "Duration of claims"),
+            ingest_seconds: r.histogram("ingest", "Duration of ingest commits"),
+            settle_seconds: r.histogram("settle", "Duration of settle commits"),
+            organizations: Organizations::new(r, organizations),
+            families,
         }
     }
 
     /// The metrics in OpenMetrics text form, which Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        text(&self.registry)
+        text(self.families.registry())
     }
+}
+
+/// Every metric that [`Metrics::render`] and the lane metrics of an engine may show, in order.
+///
+/// Those with the label `org` are there where an engine was told to count for organizations.
+#[must_use]
+pub fn catalogue() -> Vec<MetricFamily> {
+    let metrics = Metrics::new(0);
+    metrics.families.list().iter().cloned().chain(lane::families()).collect()
 }
 
 fn text(registry: &Registry) -> String {
@@ -178,45 +180,17 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    fn new(r: &mut Registry) -> Self {
+    fn new(r: &mut Families) -> Self {
         let oldest = "For how long the first of all waiting deliveries has been due";
-        let oldest_wait: Gauge = Gauge::default();
-        r.register_with_unit("lanes_oldest_wait", oldest, Unit::Seconds, oldest_wait.clone());
+        let oldest_wait = r.gauge_seconds("lanes_oldest_wait", oldest);
         Self {
-            open: gauge(r, "lanes_open", "Lanes whose breaker is open"),
-            half_open: gauge(r, "lanes_half_open", "Lanes whose breaker waits for a probe"),
-            narrowed: gauge(r, "lanes_narrowed", "Lanes of overloaded receivers"),
-            blocked: gauge(r, "lanes_blocked", "Lanes that wait, for whatever reason"),
+            open: r.gauge("lanes_open", "Lanes whose breaker is open"),
+            half_open: r.gauge("lanes_half_open", "Lanes whose breaker waits for a probe"),
+            narrowed: r.gauge("lanes_narrowed", "Lanes of overloaded receivers"),
+            blocked: r.gauge("lanes_blocked", "Lanes that wait, for whatever reason"),
             oldest_wait,
         }
     }
-}
-
-fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
-    let metric = Counter::<u64, AtomicU64>::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-fn family<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>
-where
-    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + Send + Sync + std::fmt::Debug + 'static,
-{
-    let metric = Family::<L, Counter>::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
-    let metric: Gauge = Gauge::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-fn histogram(registry: &mut Registry, name: &str, help: &str) -> Histogram {
-    let metric = Histogram::new(SECONDS);
-    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
-    metric
 }
 
 #[cfg(test)]
@@ -225,9 +199,38 @@ mod tests {
 
     #[test]
     fn registries_do_not_mix() {
-        let (one, two) = (Metrics::new(), Metrics::new());
+        let (one, two) = (Metrics::new(0), Metrics::new(0));
         one.published.inc();
         assert!(one.render().contains("icp_events_published_total 1"));
         assert!(two.render().contains("icp_events_published_total 0"));
+    }
+
+    #[test]
+    fn what_is_rendered_is_in_the_catalogue() {
+        let metrics = Metrics::new(1);
+        metrics.ended.get_or_create(&Ended { state: "dead" }).inc();
+        metrics.pruned.get_or_create(&Removed { kind: "event" }).inc();
+        metrics.duty_restarts.get_or_create(&Duty { duty: "claim" }).inc();
+        metrics.organizations.touch();
+        let rendered = metrics.render() + &lane::rendered();
+        let shown: Vec<&str> = rendered
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        let listed = catalogue();
+        let names: Vec<&str> = listed.iter().map(|family| family.name.as_str()).collect();
+        assert_eq!(shown, names);
+        for family in &listed {
+            assert!(!family.help.is_empty() && !family.help.ends_with('.'), "{family:?}");
+            let sample = family.series()[0].clone();
+            let line = rendered.lines().find(|line| {
+                line.strip_prefix(&sample).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            });
+            let line = line.unwrap_or_else(|| panic!("{sample} is not rendered"));
+            for label in family.labels {
+                assert!(line.contains(&format!("{label}=\"")), "{line}");
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod get;
+pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod replay;
 pub(crate) mod tail;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Tail(tail::Tail),
     /// Sends a range of events again, and shows how far it got.
     Replay(replay::Replay),
+    /// Makes, lists and revokes API keys.
+    Keys(keys::Keys),
     /// Checks settings, keys, store, clock, egress and sandbox, and says what to fix.
     Doctor(doctor::Doctor),
     /// Writes the completions of a shell.

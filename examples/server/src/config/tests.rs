@@ -51,6 +51,10 @@ fn every_fault_is_named() {
         ("synchronous = \"off\"", None, "expected `full` or `normal`"),
         ("max_in_flight = -1", None, "icp.toml: `max_in_flight`"),
         ("shutdown_seconds = 86401", None, "`shutdown_seconds` must be at most 86400"),
+        ("otlp_percent = 101", None, "`otlp_percent` must be at most 100"),
+        ("otlp_percent = 256", None, "icp.toml: `otlp_percent`"),
+        ("otlp_endpoint = \"collector:4318\"", None, "write an address such as http://"),
+        ("", Some(("ICP_OTLP_ENDPOINT", "http:")), "`ICP_OTLP_ENDPOINT`"),
         ("listen", None, "icp.toml is not toml"),
         ("store_url = 5", None, "icp.toml: `store_url`"),
         (

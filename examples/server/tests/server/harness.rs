@@ -26,7 +26,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    fn command(&self, environment: &[(&str, &str)]) -> Command {
+    pub(crate) fn command(&self, environment: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_icp-server"));
         command
             .current_dir(self.0.path())
@@ -47,6 +47,13 @@ impl Folder {
         assert!(output.stdout.is_empty());
         String::from_utf8(output.stderr).unwrap()
     }
+}
+
+/// A client that no proxy of this machine comes between.
+pub(crate) fn http() -> reqwest::Client {
+    // Another test of this process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
 /// A server that runs.
@@ -86,7 +93,7 @@ impl Server {
         };
         let url = after("icp listens on ").unwrap();
         let key = after("API key, shown this once: ");
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = http();
         Self { url, key, said, child, stdout, http }
     }
 

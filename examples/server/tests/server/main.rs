@@ -1,6 +1,8 @@
 //! The real binary: started, called, stopped, and started on what is broken.
 
+mod cli;
 mod harness;
+mod traces;
 
 use std::collections::HashMap;
 use std::fs;
@@ -236,8 +238,14 @@ async fn an_address_in_use_is_refused() {
     let address = server.url.trim_start_matches("http://").to_owned();
     let failure = other.failure(&[("ICP_LISTEN", address.as_str())]).await;
     assert!(failure.contains("choose another `listen`"), "{failure}");
-    let ready: Value =
-        reqwest::get(format!("{}/ready", server.url)).await.unwrap().json().await.unwrap();
+    let ready: Value = harness::http()
+        .get(format!("{}/ready", server.url))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert_eq!(ready["ready"], true);
     server.stop().await;
 }
