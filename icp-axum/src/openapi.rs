@@ -89,6 +89,9 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
             "content": body(content, endpoint.csv, endpoint.kind, schemas),
         });
     }
+    if let Permit::May(permission) = endpoint.permit {
+        operation["x-permission"] = json!(permission.to_string());
+    }
     if endpoint.permit == Permit::Open {
         operation["security"] = json!([]);
     }

@@ -130,7 +130,7 @@ fn status_of(code: Code) -> StatusCode {
     match code {
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::TestsLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::TestsLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => status_of_kind(code.kind()),
     }
 }

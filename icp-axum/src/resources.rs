@@ -8,7 +8,7 @@ use axum::http::header::{ETAG, IF_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract::State};
-use icp_core::access::{Operation, OrganizationSpec};
+use icp_core::access::{ApiKeySpec, Operation, OrganizationSpec, UserSpec};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::integration::IntegrationSpec;
 use icp_core::resource::{Difference, Document, Draft, Expect, Kind, Revision, Spec};
@@ -127,6 +127,15 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
                 .answers::<Document>(201),
         );
     }
+    // What proves who a principal is is not copied, and does not come back.
+    let left_out: &[String] = match name {
+        ApiKeySpec::KIND => {
+            &[format!("create{a}"), format!("rollback{a}"), format!("duplicate{a}")]
+        }
+        UserSpec::KIND => &[format!("rollback{a}"), format!("duplicate{a}")],
+        _ => &[],
+    };
+    routes.retain(|endpoint| !left_out.contains(&endpoint.id));
     routes.into_iter().map(|endpoint| endpoint.of_kind(name)).collect()
 }
 

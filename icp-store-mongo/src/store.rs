@@ -161,8 +161,8 @@ impl Store for MongoStore {
     }
 }
 
-pub(crate) const ACCESS: &str = "access";
 pub(crate) const AUDIT: &str = "audit";
+pub(crate) const AUDIT_HEAD: &str = "audit_head";
 pub(crate) const COMMIT: &str = "commit";
 pub(crate) const DELIVERY: &str = "delivery";
 pub(crate) const EVENT: &str = "event";

@@ -6,10 +6,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use icp_core::Engine;
 use icp_core::access::ApiKey;
 use icp_core::secret::{LocalKeys, SystemEntropy};
 use icp_core::store::MemoryStore;
+use icp_core::{Engine, EngineBuilder};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -33,14 +33,25 @@ impl Api {
         Self::of(Engine::builder(MemoryStore::new())).await
     }
 
-    /// An API over what `builder` makes, with keys and leave to send to this machine.
-    pub(crate) async fn of(builder: icp_core::EngineBuilder) -> Self {
+    /// An API over what `builder` makes, and a key for it.
+    pub(crate) async fn of(builder: EngineBuilder) -> Self {
+        let mut api = Self::over(builder);
+        let key = ApiKey::generate(api.engine.ids(), &SystemEntropy).unwrap();
+        assert!(api.engine.bootstrap_key(&key).await.unwrap());
+        api.key = key.to_text().expose().to_owned();
+        api
+    }
+
+    /// An API that nobody can use yet.
+    pub(crate) fn without_key() -> Self {
+        Self::over(Engine::builder(MemoryStore::new()))
+    }
+
+    fn over(builder: EngineBuilder) -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
         let engine = builder.keys(keys).allow_loopback().build().unwrap();
-        let key = ApiKey::generate(engine.ids(), &SystemEntropy).unwrap();
-        assert!(engine.bootstrap_key(key.record(engine.now())).await.unwrap());
         let router = icp_axum::router(engine.clone());
-        Self { engine, key: key.to_text().expose().to_owned(), router }
+        Self { engine, key: String::new(), router }
     }
 
     /// An API with the organization `acme` and its integration `orders`, which takes `order.*`.
@@ -54,7 +65,12 @@ impl Api {
     }
 
     pub(crate) async fn raw(&self, request: Request<Body>) -> Answer {
-        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+        Answer::read(self.respond(request).await).await
+    }
+
+    /// The answer, of which the body is not read yet.
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     pub(crate) async fn call(

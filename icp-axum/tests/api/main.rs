@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod access;
 mod analytics;
 mod bulk;
 mod deliveries;
@@ -12,6 +13,7 @@ mod letters;
 mod live;
 mod log;
 mod lookups;
+mod matrix;
 mod operations;
 mod ops;
 mod refusals;

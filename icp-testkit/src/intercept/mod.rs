@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use icp_core::Result;
-use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
+use icp_core::access::{AccessStore, Holder};
 use icp_core::analytics::*;
 use icp_core::delivery::*;
 use icp_core::erasure::*;
@@ -86,6 +86,7 @@ through! {
         changes(after: Revision, limit: usize) -> Vec<Record>;
         head() -> Revision;
         audit_log(org: &OrgId, query: &AuditQuery) -> Page<AuditEntry>;
+        audit_head(org: &OrgId) -> Option<AuditHead>;
     }
     NoteStore {
         note(note: icp_core::resource::Note) -> Revision;
@@ -163,8 +164,6 @@ through! {
         rolled_failures(org: &OrgId, query: &RollupQuery, limit: usize) -> Vec<FailureCount>;
     }
     AccessStore {
-        bootstrap_key(key: ApiKeyRecord) -> bool;
-        api_key(id: ApiKeyId) -> Option<ApiKeyRecord>;
         holder(handle: &str) -> Option<Holder>;
     }
     SlotStore {

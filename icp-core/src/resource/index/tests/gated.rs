@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::access::{AccessStore, ApiKeyRecord, Holder};
+use crate::access::{AccessStore, Holder};
 use crate::analytics::{AnalyticsStore, FailureCount, Rollup, RollupBatch, RollupQuery};
 use crate::delivery::health::Meter;
 use crate::delivery::*;
@@ -14,7 +14,8 @@ use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ReplayId, ResourceId, Sess
 use crate::letter::*;
 use crate::replay::*;
 use crate::resource::{
-    AuditEntry, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision, Write,
+    AuditEntry, AuditHead, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision,
+    Write,
 };
 use crate::retention::{Prune, Pruned, RetentionStore};
 use crate::slot::{NewSlot, Slot, SlotExpect, SlotStore};
@@ -122,6 +123,10 @@ impl ResourceStore for GatedStore {
 
     async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
         self.inner.audit_log(org, query).await
+    }
+
+    async fn audit_head(&self, org: &OrgId) -> Result<Option<AuditHead>> {
+        self.inner.audit_head(org).await
     }
 }
 
@@ -334,14 +339,6 @@ impl ErasureStore for GatedStore {
 
 #[async_trait]
 impl AccessStore for GatedStore {
-    async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
-        self.inner.bootstrap_key(key).await
-    }
-
-    async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
-        self.inner.api_key(id).await
-    }
-
     async fn holder(&self, handle: &str) -> Result<Option<Holder>> {
         self.inner.holder(handle).await
     }
