@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use icp_core::analytics::{AnalyticsStore, Grain, RollupBy, RollupQuery};
 use icp_core::delivery::health::LaneRules;
 use icp_core::delivery::*;
 use icp_core::erasure::ErasureStore;
@@ -14,7 +15,7 @@ use icp_core::id::*;
 use icp_core::letter::{Judgement, LetterStore, Verdict};
 use icp_core::replay::{ReplayClaim, ReplayStore};
 use icp_core::resource::{ListQuery, ResourceStore, Revision};
-use icp_core::retention::{Cutoffs, Prune, RetentionStore, What};
+use icp_core::retention::{Cutoffs, Prune, RetentionStore, RollupCutoffs, What};
 use icp_core::store::PageQuery;
 use icp_core::time::Timestamp;
 use sqlx::Database;
@@ -143,6 +144,14 @@ pub(crate) fn fill(dialect: Dialect) -> Vec<String> {
              SELECT {own}, {org}, 3, 0, {past}, '{{}}' FROM {all}"
         ),
         format!("INSERT INTO icp_replay_delivery (job, delivery) SELECT {own}, {own} FROM {all}"),
+        format!(
+            "INSERT INTO icp_rollup (org, grain, begins, integration, delivered) \
+             SELECT {org}, n % 2, {past}, {of_lane}, 1 FROM {all}"
+        ),
+        format!(
+            "INSERT INTO icp_rollup_failure (org, grain, begins, integration, class, failures) \
+             SELECT {org}, n % 2, {past}, {of_lane}, 'status_500', 1 FROM {all}"
+        ),
         format!("INSERT INTO icp_session (id, beat, beaten_at) VALUES ({session}, 1, {now})"),
     ]
 }
@@ -299,6 +308,15 @@ async fn page<D: Database>(store: &SqlStore<D>) {
         store.events(&org, &EventQuery { page, ..EventQuery::default() }).await.unwrap();
     }
     store.resources(&org, "integration", &ListQuery::default()).await.unwrap();
+    for integration in [None, ResourceId::new("crm-7").ok()] {
+        for by in [RollupBy::Time, RollupBy::Integration] {
+            let since = NOW - Duration::from_secs(7_200);
+            let integration = integration.clone();
+            let query = RollupQuery { grain: Grain::Hour, since, until: NOW, integration, by };
+            store.rollups(&org, &query).await.unwrap();
+            store.rolled_failures(&org, &query, 100).await.unwrap();
+        }
+    }
 }
 
 async fn prune<D: Database>(store: &SqlStore<D>) {
@@ -311,6 +329,7 @@ async fn prune<D: Database>(store: &SqlStore<D>) {
         What::Audit { before },
         What::History { before },
         What::Replays { before },
+        What::Rollups(RollupCutoffs { hours: before, days: before }),
         What::Lanes,
     ] {
         let limit = if what == What::Lanes { 1_000 } else { 100 };

@@ -6,10 +6,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use icp_core::Engine;
 use icp_core::access::ApiKey;
 use icp_core::secret::{LocalKeys, SystemEntropy};
 use icp_core::store::MemoryStore;
+use icp_core::{Engine, EngineBuilder};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -34,8 +34,8 @@ impl Api {
         Self::of(Engine::builder(MemoryStore::new())).await
     }
 
-    /// An API over what `builder` makes, with keys and leave to send to this machine.
-    pub(crate) async fn of(builder: icp_core::EngineBuilder) -> Self {
+    /// An API over what `builder` makes, and a key for it.
+    pub(crate) async fn of(builder: EngineBuilder) -> Self {
         let mut api = Self::over(builder);
         let key = ApiKey::generate(api.engine.ids(), &SystemEntropy).unwrap();
         assert!(api.engine.bootstrap_key(&key).await.unwrap());
@@ -48,7 +48,7 @@ impl Api {
         Self::over(Engine::builder(MemoryStore::new()))
     }
 
-    fn over(builder: icp_core::EngineBuilder) -> Self {
+    fn over(builder: EngineBuilder) -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
         let engine = builder.keys(keys).allow_loopback().build().unwrap();
         let router = icp_axum::router(engine.clone());

@@ -16,14 +16,13 @@ async fn no_statement_reads_or_writes_foreign_rows() {
     let url = &walled.scratch.url;
     rows::write(url, "acme", 1).await;
     rows::write(url, "globex", N).await;
-    run(url, "INSERT INTO icp_api_key VALUES ('\\x01', '\\x02', 1)").await;
     run(url, "INSERT INTO icp_slot VALUES ('\\x01', '\\x02', 1, 1)").await;
     let all = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public";
     run(url, &format!("GRANT {all} TO {}", walled.role.name)).await;
     let mut admin = PgConnection::connect(url).await.unwrap();
     let mut conn = PgConnection::connect(&walled.url()).await.unwrap();
     let tables = rows::guarded(&mut admin).await;
-    assert_eq!(tables.len(), 20);
+    assert_eq!(tables.len(), 21);
     for table in &tables {
         let whole = number(&mut admin, format!("SELECT count(*) FROM {table}")).await;
         let acme = rows::of(table, "acme");
@@ -116,7 +115,7 @@ async fn every_table_with_an_organization_has_its_policy() {
         assert_eq!(policies > 0, on, "{name}");
         assert!(on || !org, "{name}");
     }
-    assert_eq!(tables.len(), 23);
+    assert_eq!(tables.len(), 25);
 }
 
 /// A role without a grant is told so, and not that a row is missing.
@@ -127,7 +126,7 @@ async fn what_the_engine_never_does_its_role_may_not() {
     for sql in [
         "UPDATE icp_audit SET actor = 'x'",
         "UPDATE icp_history SET spec = 'x'",
-        "DELETE FROM icp_api_key",
+        "DELETE FROM icp_handle",
         "INSERT INTO icp_migration (version) VALUES (9)",
         "TRUNCATE icp_event",
         "ALTER TABLE icp_event DISABLE ROW LEVEL SECURITY",
