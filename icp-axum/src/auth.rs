@@ -1,12 +1,14 @@
 //! Who calls, and whether it may.
 
-use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header::AUTHORIZATION;
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
-use axum::response::Response;
-use icp_core::access::{Operation, Permission, PermissionSet, Principal, Verdict};
+use axum::response::{IntoResponse, Response};
+use icp_core::access::{Operation, Permission, PermissionSet, Principal, Quota, Standing, Verdict};
 use icp_core::id::OrgId;
 use icp_core::resource::Actor;
 use icp_core::{Code, Engine};
@@ -30,16 +32,59 @@ pub(crate) async fn require(
     next: Next,
 ) -> Result<Response> {
     if request.extensions().get::<Principal>().is_none() {
-        let refused = || {
-            let hint =
-                "send a known api key as `Authorization: Bearer <key>` or `X-API-Key: <key>`";
-            Problem::new(Code::Unauthenticated, hint)
+        let known = match presented(request.headers()) {
+            Some(text) => engine.authenticate(text).await?,
+            None => None,
         };
-        let text = presented(request.headers()).ok_or_else(refused)?;
-        let principal = engine.authenticate(text).await?.ok_or_else(refused)?;
+        let Some(principal) = known else { return Err(refused(&engine, &request)) };
         request.extensions_mut().insert(principal);
     }
-    Ok(next.run(request).await)
+    let principal = request.extensions().get::<Principal>();
+    let Some(quota) = principal.and_then(|principal| engine.take_quota(principal)) else {
+        return Ok(next.run(request).await);
+    };
+    let mut response = if quota.allowed {
+        next.run(request).await
+    } else {
+        let message = format!(
+            "send at most {} requests in {} seconds",
+            quota.limit.requests, quota.limit.seconds
+        );
+        let mut response = Problem::new(Code::RateLimited, message).into_response();
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(quota.retry_after));
+        response
+    };
+    tell(&quota, response.headers_mut());
+    Ok(response)
+}
+
+/// The answer to who does not prove who they are; slower to those who try often from one place.
+fn refused(engine: &Engine, request: &Request) -> Problem {
+    let tries = place(request.extensions()).map(|place| engine.note_failure(&place));
+    if tries.is_some_and(|tries| !tries.allowed) {
+        return Problem::new(Code::RateLimited, "too many tries; wait a minute");
+    }
+    let hint = "send a known api key as `Authorization: Bearer <key>` or `X-API-Key: <key>`";
+    Problem::new(Code::Unauthenticated, hint)
+}
+
+/// Where the request came from, where the server tells; behind a proxy that is the proxy, unless
+/// the host puts the address it trusts in its place.
+pub(crate) fn place(extensions: &Extensions) -> Option<String> {
+    let ConnectInfo(address) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(address.ip().to_string())
+}
+
+/// Tells what is left, as draft-ietf-httpapi-ratelimit-headers has it.
+fn tell(quota: &Quota, headers: &mut HeaderMap) {
+    let Quota { limit, remaining, reset, .. } = quota;
+    let policy = format!("\"principal\";q={};w={}", limit.requests, limit.seconds);
+    let left = format!("\"principal\";r={remaining};t={reset}");
+    for (name, text) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+        if let Ok(text) = HeaderValue::try_from(text) {
+            headers.insert(HeaderName::from_static(name), text);
+        }
+    }
 }
 
 fn presented(headers: &HeaderMap) -> Option<&str> {
@@ -67,10 +112,15 @@ pub(crate) async fn authorize(
     let Some(principal) = request.extensions().get::<Principal>() else {
         return Err(Problem::new(Code::Internal, "the route is not behind the api key"));
     };
+    let mut crossed = None;
     let may = match gate.permit {
         Permit::Open | Permit::Known => PermissionSet::NONE,
         Permit::May(permission) => match params.org_if_named()? {
-            Some(org) => within(&gate.engine, principal, &org, permission).await?,
+            Some(org) => {
+                let standing = within(&gate.engine, principal, &org, permission).await?;
+                crossed = standing.crossing.then_some(org);
+                standing.permissions
+            }
             None => {
                 let may = principal.everywhere();
                 if !may.has(permission) {
@@ -81,6 +131,9 @@ pub(crate) async fn authorize(
         },
     };
     let actor = principal.actor(may, request_id(&request));
+    if let Some(org) = crossed {
+        gate.engine.note_crossing(&org, &actor).await?;
+    }
     request.extensions_mut().insert(Caller(actor));
     Ok(next.run(request).await)
 }
@@ -92,7 +145,7 @@ async fn within(
     principal: &Principal,
     org: &OrgId,
     permission: Permission,
-) -> Result<PermissionSet> {
+) -> Result<Standing> {
     let Some(standing) = principal.standing(org) else {
         let message = format!("there is no organization `{org}`; create it first");
         return Err(Problem::new(Code::OrganizationUnknown, message));
@@ -105,7 +158,7 @@ async fn within(
         let message = "the organization is suspended: its members can look, and change nothing";
         return Err(Problem::new(Code::OrganizationSuspended, message));
     }
-    Ok(standing.permissions)
+    Ok(standing)
 }
 
 fn denied(permission: Permission, place: &str) -> Problem {
@@ -133,8 +186,6 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]

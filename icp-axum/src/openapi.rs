@@ -106,6 +106,9 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
         operation["requestBody"] =
             json!({ "required": !is_optional(&endpoint.id), "content": forms });
     }
+    if let Permit::May(permission) = endpoint.permit {
+        operation["x-permission"] = json!(permission.to_string());
+    }
     if endpoint.permit == Permit::Open {
         operation["security"] = json!([]);
     }

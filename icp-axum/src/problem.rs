@@ -134,7 +134,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::AddressTooLong => StatusCode::URI_TOO_LONG,
-        Code::TestsLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::TestsLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => status_of_kind(code.kind()),
     }
 }

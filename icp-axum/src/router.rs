@@ -19,8 +19,8 @@ use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
-    idempotency, integrations, lanes, letters, live, lookups, openapi, ops, pause, protocol,
-    replays, resources, signing, transfer, trial,
+    idempotency, integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, protocol,
+    replays, resources, sessions, signing, transfer, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -73,6 +73,8 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     let mut all = ops::endpoints();
     all.extend(openapi::endpoints());
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
+    all.extend(keys::endpoints());
+    all.extend(sessions::endpoints());
     all.extend(signing::endpoints());
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());

@@ -91,6 +91,10 @@ codes! {
     Unauthenticated = "unauthenticated", Unauthenticated;
     /// The caller is known, and may not do this.
     PermissionDenied = "permission_denied", Forbidden;
+    /// The caller sends more, or fails more often, than it may.
+    RateLimited = "rate_limited", Unavailable;
+    /// The first principal was made before.
+    BootstrapDone = "bootstrap_done", Conflict;
     /// The password is too short or too long.
     PasswordWeak = "password_weak", Invalid;
     /// There is no such route.

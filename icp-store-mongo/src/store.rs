@@ -161,7 +161,6 @@ impl Store for MongoStore {
     }
 }
 
-pub(crate) const ACCESS: &str = "access";
 pub(crate) const AUDIT: &str = "audit";
 pub(crate) const COMMIT: &str = "commit";
 pub(crate) const DELIVERY: &str = "delivery";

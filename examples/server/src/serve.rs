@@ -72,7 +72,7 @@ async fn begin(engine: &Engine) -> Result<(Option<First>, Running)> {
 /// Makes the first key, where there is none yet.
 async fn bootstrap(engine: &Engine) -> Result<Option<First>> {
     let key = ApiKey::generate(engine.ids(), &SystemEntropy)?;
-    if !engine.bootstrap_key(key.record(engine.now())).await? {
+    if !engine.bootstrap_key(&key).await? {
         return Ok(None);
     }
     let signing = standard::generate_secret(&SystemEntropy)?;

@@ -31,14 +31,21 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn new() -> Self {
+        let mut api = Self::without_key();
+        let key = ApiKey::generate(api.engine.ids(), &SystemEntropy).unwrap();
+        assert!(api.engine.bootstrap_key(&key).await.unwrap());
+        api.key = key.to_text().expose().to_owned();
+        api
+    }
+
+    /// An API that nobody can use yet.
+    pub(crate) fn without_key() -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
         let engine = Engine::builder(MemoryStore::new()).keys(keys).allow_loopback();
         let engine = engine.build().unwrap();
-        let key = ApiKey::generate(engine.ids(), &SystemEntropy).unwrap();
-        assert!(engine.bootstrap_key(key.record(engine.now())).await.unwrap());
         let router = icp_axum::router(engine.clone());
         let document = icp_axum::openapi(engine.resources().kinds());
-        Self { engine, key: key.to_text().expose().to_owned(), router, document }
+        Self { engine, key: String::new(), router, document }
     }
 
     /// An API with the organization `acme` and its integration `orders`, which takes `order.*`.
@@ -52,7 +59,12 @@ impl Api {
     }
 
     pub(crate) async fn raw(&self, request: Request<Body>) -> Answer {
-        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+        Answer::read(self.respond(request).await).await
+    }
+
+    /// The answer, of which the body is not read yet.
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     pub(crate) async fn call(

@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod access;
 mod analytics;
 mod bulk;
 mod deliveries;
@@ -13,6 +14,7 @@ mod idempotency;
 mod letters;
 mod live;
 mod lookups;
+mod matrix;
 mod openapi;
 mod operations;
 mod ops;

@@ -81,14 +81,6 @@ impl Buckets {
         bucket.take(limit, now)
     }
 
-    /// What is left in the bucket of `name`, of which nothing is taken.
-    pub(crate) fn peek(&self, name: &str, limit: RateLimit, now: Duration) -> Quota {
-        let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = Bucket { left: f64::from(limit.requests), at: now };
-        let bucket = buckets.peek(name).copied().unwrap_or(full);
-        bucket.filled(limit, now).quota(limit, bucket.filled(limit, now).left >= 1.0)
-    }
-
     /// Fills the bucket of `name`.
     pub(crate) fn reset(&self, name: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop(name);
@@ -155,8 +147,6 @@ mod tests {
         let one = RateLimit { requests: 1, seconds: 60 };
         let take = |name| buckets.take(name, one, Duration::ZERO).allowed;
         assert!(take("a") && !take("a") && take("b"));
-        assert!(!buckets.peek("a", one, Duration::ZERO).allowed);
-        assert!(buckets.peek("c", one, Duration::ZERO).allowed);
         buckets.reset("a");
         assert!(take("a"));
     }

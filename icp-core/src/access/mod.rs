@@ -9,6 +9,7 @@ mod password;
 mod permission;
 mod principal;
 mod role;
+mod session;
 mod store;
 mod user;
 
@@ -22,11 +23,14 @@ pub use limit::{Quota, RateLimit};
 pub use organization::{
     MAX_UNITS, Organization, OrganizationSpec, OrganizationStatus, Unit, UnitTree,
 };
+pub(crate) use password::Passwords;
 pub use password::{MAX_PASSWORD, MIN_PASSWORD};
-pub(crate) use password::{PasswordHash, Passwords};
 pub use permission::{Area, Operation, Permission, PermissionPattern, PermissionSet};
 pub use principal::{Principal, Standing, Verdict};
 pub use role::{BuiltInRole, Role, RoleSpec};
-pub use store::{AccessStore, ApiKeyRecord, Holder};
+pub(crate) use session::{
+    ACCESS, AccessToken, Acting, Presented, RefreshToken, Session, Subject, slot_of,
+};
+pub use store::{AccessStore, Holder};
 pub use user::{Identity, MAX_EMAIL, UserSpec};
-pub(crate) use user::{User, handle_of_email, handle_of_identity};
+pub(crate) use user::{User, handle_of_email};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::grant::Authority;
+use super::limit::RateLimit;
 use super::permission::{Permission, PermissionSet};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::Actor;
@@ -28,6 +29,8 @@ pub struct Principal {
     name: Arc<str>,
     home: Option<OrgId>,
     grants: Vec<Granted>,
+    limit: Option<RateLimit>,
+    acting_as: Option<Arc<str>>,
 }
 
 /// A set of permissions and where they are good for something.
@@ -66,7 +69,7 @@ impl Principal {
     /// A principal that may do nothing yet, called as audit rows name it.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), home: None, grants: Vec::new() }
+        Self { name: name.into(), home: None, grants: Vec::new(), limit: None, acting_as: None }
     }
 
     /// Makes `org` its own: to use another one is told in the audit log.
@@ -105,6 +108,30 @@ impl Principal {
             granted.permissions = granted.permissions.intersection(permissions);
         }
         self
+    }
+
+    /// Lets it send no more than this.
+    #[must_use]
+    pub fn limited_to(self, limit: RateLimit) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// Has audit rows tell as what it acts, beside who it is.
+    #[must_use]
+    pub fn acting_as(self, role: impl Into<Arc<str>>) -> Self {
+        Self { acting_as: Some(role.into()), ..self }
+    }
+
+    /// What it may send; none where that is not bounded.
+    #[must_use]
+    pub fn limit(&self) -> Option<RateLimit> {
+        self.limit
+    }
+
+    /// As what it acts, where that is not as itself.
+    #[must_use]
+    pub fn acts_as(&self) -> Option<&str> {
+        self.acting_as.as_deref()
     }
 
     /// The name.

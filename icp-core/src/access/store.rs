@@ -4,18 +4,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::Result;
-use crate::id::{ApiKeyId, OrgId, ResourceId};
-use crate::time::Timestamp;
+use crate::id::{OrgId, ResourceId};
 
-/// Keeps API keys, of which only a hash is known, and finds resources by their handles.
+/// Finds resources by their handles.
 #[async_trait]
 pub trait AccessStore: Debug + Send + Sync + 'static {
-    /// Stores the first key, where there is none yet; answers whether it did.
-    async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool>;
-
-    /// A key by its id.
-    async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>>;
-
     /// The resource that is found by `handle`, whichever organization it belongs to; resources
     /// take their handles by [`Effect::Handles`](crate::resource::Effect::Handles).
     ///
@@ -33,15 +26,4 @@ pub struct Holder {
     pub kind: Arc<str>,
     /// Its id within organization and kind.
     pub id: ResourceId,
-}
-
-/// An API key as it is stored.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ApiKeyRecord {
-    /// The id, part of the key's text.
-    pub id: ApiKeyId,
-    /// SHA-256 of the key's random part.
-    pub hash: [u8; 32],
-    /// When it was made.
-    pub created_at: Timestamp,
 }

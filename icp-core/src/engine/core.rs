@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Access;
 use super::batch::{BatchLimits, Batcher};
 use super::config::EngineConfig;
 use super::session::Session;
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     /// What this node has counted for analytics and not written yet.
     pub(crate) tally: Tally,
     pub(crate) duties: Duties,
+    pub(crate) access: Access,
     pub(crate) tests: Gate,
     pub(crate) dry_runs: Gate,
     pub(crate) publisher: Batcher<Incoming, Accepted>,
@@ -151,6 +153,7 @@ impl Core {
                 suspects: Arc::default(),
                 metrics: Metrics::new(),
                 duties: Duties::default(),
+                access: Access::default(),
                 tests: Gate::new("test deliveries", config.tests_per_minute),
                 dry_runs: Gate::new("dry runs", config.dry_runs_per_minute),
                 due: Notify::new(),

@@ -13,12 +13,14 @@ mod dry_run;
 pub(crate) mod duty;
 mod erase;
 mod explain;
+mod keys;
 mod letters;
 mod live;
 mod pause;
 mod replay;
 mod running;
 mod session;
+mod sessions;
 mod sight;
 pub(crate) mod supervise;
 
@@ -31,11 +33,12 @@ use serde::{Deserialize, Serialize};
 pub use builder::EngineBuilder;
 pub use config::EngineConfig;
 pub use explain::{Explained, Explanation};
+pub use keys::{IssuedKey, KEY_OVERLAP, MAX_KEY_OVERLAP};
 pub use running::{Drained, Running};
+pub use sessions::{ACCESS_TOKEN, Impersonation, Login, SESSION_IDLE, SESSION_LIFE, Tokens};
 pub use supervise::DutyState;
 
 use self::core::Core;
-use crate::access::ApiKeyRecord;
 use crate::delivery::{
     Attempt, Audit, Delivery, DeliveryQuery, DeliveryState, Lane, LaneId, LaneStatus, Replay,
 };
@@ -351,15 +354,6 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.core.metrics
-    }
-
-    /// Stores the first API key, where there is none yet; answers whether it did.
-    ///
-    /// # Errors
-    ///
-    /// Those of the store.
-    pub async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
-        self.core.store.bootstrap_key(key).await
     }
 
     /// What events may be.

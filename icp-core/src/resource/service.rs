@@ -4,6 +4,7 @@ mod amend;
 mod batch;
 mod bulk;
 mod duplicate;
+mod found;
 mod pause;
 mod search;
 mod versions;
@@ -122,11 +123,16 @@ impl Resources {
             }
             draft.id.clone().unwrap_or_else(|| ResourceId::generate(&*self.ids))
         };
+        Ok(self.blank(org, kind, Some(id)))
+    }
+
+    /// A record that holds nothing yet.
+    fn blank(&self, org: &OrgId, kind: &dyn Kind, id: Option<ResourceId>) -> Record {
         let now = self.clock.now();
-        Ok(Record {
+        Record {
             org: org.clone(),
             kind: kind.name().into(),
-            id,
+            id: id.unwrap_or_else(|| ResourceId::generate(&*self.ids)),
             name: None,
             labels: BTreeMap::new(),
             spec: Value::Null,
@@ -136,7 +142,7 @@ impl Resources {
             created_at: now,
             updated_at: now,
             deleted: false,
-        })
+        }
     }
 
     /// The present version of a resource.

@@ -253,12 +253,6 @@ CREATE TABLE IF NOT EXISTS icp_audit (
 );
 CREATE INDEX IF NOT EXISTS icp_audit_org ON icp_audit (org, revision);
 
-CREATE TABLE IF NOT EXISTS icp_api_key (
-    id BYTEA NOT NULL PRIMARY KEY,
-    hash BYTEA NOT NULL,
-    created_at BIGINT NOT NULL
-);
-
 CREATE TABLE IF NOT EXISTS icp_handle (
     handle BYTEA NOT NULL PRIMARY KEY,
     org TEXT COLLATE "C" NOT NULL,

@@ -248,12 +248,6 @@ CREATE TABLE icp_audit (
 ) STRICT;
 CREATE INDEX icp_audit_org ON icp_audit (org, revision);
 
-CREATE TABLE icp_api_key (
-    id BLOB NOT NULL PRIMARY KEY,
-    hash BLOB NOT NULL,
-    created_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
 -- By which texts a resource is found, in UTF-8, whichever organization asks.
 CREATE TABLE icp_handle (
     handle BLOB NOT NULL PRIMARY KEY,

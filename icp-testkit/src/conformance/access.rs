@@ -1,32 +1,10 @@
 use std::sync::Arc;
 
 use icp_core::Code;
-use icp_core::access::{ApiKeyRecord, Holder};
-use icp_core::id::ApiKeyId;
+use icp_core::access::Holder;
 use icp_core::resource::{AuditQuery, Change, Effect, Expect, Revision};
 
 use super::world::{World, at, change, deletion, org, race, res, write};
-
-fn key(serial: u8) -> ApiKeyRecord {
-    ApiKeyRecord { id: ApiKeyId::from_bytes([serial; 16]), hash: [serial; 32], created_at: at(0) }
-}
-
-pub(super) async fn first_key_is_stored_once(world: World) {
-    assert!(world.bootstrap_key(key(1)).await.unwrap());
-    assert!(!world.bootstrap_key(key(2)).await.unwrap());
-    assert_eq!(world.api_key(key(1).id).await.unwrap(), Some(key(1)));
-    assert_eq!(world.api_key(key(2).id).await.unwrap(), None);
-}
-
-pub(super) async fn first_key_has_one_winner(world: World) {
-    let store = world.store();
-    let won = race((1..=8).map(|serial| {
-        let store = Arc::clone(&store);
-        async move { store.bootstrap_key(key(serial)).await.unwrap() }
-    }))
-    .await;
-    assert_eq!(won.into_iter().filter(|won| *won).count(), 1);
-}
 
 fn handled(org: &str, id: &str, handles: &[&str]) -> Change {
     let mut change = change(org, id, Expect::Any);

@@ -112,8 +112,6 @@ macro_rules! registry {
 
 registry! {
     access {
-        first_key_is_stored_once,
-        first_key_has_one_winner,
         a_resource_is_found_by_its_handles,
         handles_are_replaced_kept_and_let_go_of,
         a_taken_handle_refuses_the_whole_write,

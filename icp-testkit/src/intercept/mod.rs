@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use icp_core::Result;
-use icp_core::access::{AccessStore, ApiKeyRecord, Holder};
+use icp_core::access::{AccessStore, Holder};
 use icp_core::analytics::*;
 use icp_core::delivery::*;
 use icp_core::erasure::*;
@@ -163,8 +163,6 @@ through! {
         rolled_failures(org: &OrgId, query: &RollupQuery, limit: usize) -> Vec<FailureCount>;
     }
     AccessStore {
-        bootstrap_key(key: ApiKeyRecord) -> bool;
-        api_key(id: ApiKeyId) -> Option<ApiKeyRecord>;
         holder(handle: &str) -> Option<Holder>;
     }
     SlotStore {

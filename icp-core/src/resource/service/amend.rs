@@ -8,7 +8,7 @@ use crate::error::{Result, unwound};
 use crate::id::{IdSource, OrgId, ResourceId};
 use crate::resource::entry::typed;
 use crate::resource::kind::{stored, to_value};
-use crate::resource::{Actor, OrgEntry};
+use crate::resource::{Actor, OrgEntry, Violations};
 use crate::secret::{Previous, SealAll};
 use crate::time::Timestamp;
 
@@ -57,6 +57,33 @@ impl Resources {
         let effects = spec.effects(id);
         let change = Change { record, expect, action: action.to_owned(), effects };
         Ok((Document::of(&**kind, self.write(change, actor).await?)?, answer))
+    }
+
+    /// As [`amend`](Self::amend), for a principal: its author may do all that the principal may.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) where the author may not.
+    pub(crate) async fn amend_principal<S: Spec, T: Send>(
+        &self,
+        org: &OrgId,
+        id: &ResourceId,
+        how: (&str, Expect),
+        actor: &Actor,
+        edit: impl FnOnce(&mut S, &Editing<'_>) -> Result<T> + Send,
+    ) -> Result<(Document, T)> {
+        let within = self.known(org).await?;
+        let grantor = actor.may;
+        self.amend(org, id, how, actor, |spec: &mut S, editing| {
+            let answer = edit(spec, editing)?;
+            let within = within.as_deref();
+            let context = SpecContext { within, grantor, ..editing.context };
+            let mut violations = Violations::at("/spec");
+            spec.validate(&context, &mut violations);
+            violations.into_result()?;
+            Ok(answer)
+        })
+        .await
     }
 
     /// A spec that is not saved, checked and compiled as if it were: for one use.

@@ -47,7 +47,6 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    access: access::Access,
     events: event::Events,
     deliveries: delivery::Deliveries,
     replays: replay::Replays,

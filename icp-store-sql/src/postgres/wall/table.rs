@@ -30,8 +30,7 @@ const ALL: &str = "SELECT, INSERT, UPDATE, DELETE";
 const KEPT: &str = "SELECT, INSERT, UPDATE";
 const NEVER_CHANGED: &str = "SELECT, INSERT, DELETE";
 
-pub(super) const TABLES: [Table; 25] = [
-    table("icp_api_key", Rows::Node, "SELECT, INSERT"),
+pub(super) const TABLES: [Table; 24] = [
     table("icp_attempt", Rows::Of("delivery", "icp_delivery"), ALL),
     table("icp_audit", Rows::Own, NEVER_CHANGED),
     table("icp_delivery", Rows::Own, ALL),

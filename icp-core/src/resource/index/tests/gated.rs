@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::access::{AccessStore, ApiKeyRecord, Holder};
+use crate::access::{AccessStore, Holder};
 use crate::analytics::{AnalyticsStore, FailureCount, Rollup, RollupBatch, RollupQuery};
 use crate::delivery::health::Meter;
 use crate::delivery::*;
@@ -334,14 +334,6 @@ impl ErasureStore for GatedStore {
 
 #[async_trait]
 impl AccessStore for GatedStore {
-    async fn bootstrap_key(&self, key: ApiKeyRecord) -> Result<bool> {
-        self.inner.bootstrap_key(key).await
-    }
-
-    async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyRecord>> {
-        self.inner.api_key(id).await
-    }
-
     async fn holder(&self, handle: &str) -> Result<Option<Holder>> {
         self.inner.holder(handle).await
     }
