@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
