@@ -12,7 +12,7 @@ use crate::extract::{Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
 
-const LIST: &[&str] = &["limit", "cursor", "kind", "id"];
+const LIST: &[&str] = &["limit", "cursor", "kind", "id", "actor", "action", "since", "until"];
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -33,6 +33,10 @@ async fn list(
     let wanted = AuditQuery {
         kind: query.one("kind")?.map(str::to_owned),
         id: query.typed("id")?,
+        actor: query.one("actor")?.map(str::to_owned),
+        action: query.one("action")?.map(str::to_owned),
+        since: query.typed("since")?,
+        until: query.typed("until")?,
         page: PageQuery { after: pager.number()?.map(Revision), limit: pager.limit() },
     };
     let page = engine.resources().audit_log(&params.org()?, &wanted).await?;

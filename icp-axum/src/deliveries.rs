@@ -1,5 +1,7 @@
 //! Deliveries, their attempts, and what can be done with them.
 
+mod export;
+mod log;
 mod view;
 
 use axum::Json;
@@ -8,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use icp_core::access::{Area, Operation};
-use icp_core::delivery::DeliveryQuery;
+use icp_core::delivery::LogSummary;
 use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,21 +18,35 @@ use serde::Deserialize;
 use crate::command::Command;
 use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Location, Params, Query};
-use crate::page::{Listing, Pager};
+use crate::page::Listing;
 use crate::problem::Result;
 use view::AttemptView;
 pub(crate) use view::DeliveryView;
-
-const LIST: &[&str] = &["limit", "cursor", "state", "event", "integration"];
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/deliveries";
     let one = format!("{many}/{{id}}");
     vec![
-        Endpoint::get(may(Area::Deliveries, Operation::Read), many, list)
-            .named("listDeliveries", "Lists deliveries, newest first")
-            .query(LIST)
+        Endpoint::get(may(Area::Deliveries, Operation::Read), many, log::list)
+            .named("listDeliveries", "Lists deliveries, newest first; a page may be short")
+            .query(log::LIST)
             .answers::<Listing<DeliveryView>>(200),
+        Endpoint::get(
+            may(Area::Deliveries, Operation::Read),
+            format!("{many}/summary"),
+            log::summary,
+        )
+        .named("summarizeDeliveries", "Counts the newest deliveries by state and error")
+        .query(log::FILTERS)
+        .answers::<LogSummary>(200),
+        Endpoint::get(
+            may(Area::Deliveries, Operation::Export),
+            format!("{many}/export"),
+            log::export,
+        )
+        .named("exportDeliveries", "Streams deliveries as lines of JSON or as CSV")
+        .query(log::EXPORT)
+        .answers_as::<String>(200, log::EXPORTED),
         Endpoint::get(may(Area::Deliveries, Operation::Read), &one, get)
             .named("getDelivery", "Shows one delivery")
             .answers::<DeliveryView>(200),
@@ -57,26 +73,6 @@ struct Cancel {
 
 impl Input for Cancel {
     const INVALID: Code = Code::BodyMalformed;
-}
-
-async fn list(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<Listing<DeliveryView>>> {
-    let query = query.only(LIST)?;
-    let pager = Pager::of(&query)?;
-    let page = engine.deliveries(&params.org()?, &wanted(&query, &pager)?).await?;
-    Ok(Json(pager.listing(page, |delivery| delivery.id, DeliveryView::from)))
-}
-
-fn wanted(query: &Query, pager: &Pager) -> Result<DeliveryQuery> {
-    Ok(DeliveryQuery {
-        state: query.typed("state")?,
-        event: query.typed("event")?,
-        integration: query.typed("integration")?,
-        page: pager.query()?,
-    })
 }
 
 async fn get(

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use icp_core::access::{Area, Operation};
-use icp_core::engine::Explanation;
+use icp_core::engine::{Explanation, Timeline};
 use icp_core::event::{EventQuery, Published};
 use icp_core::{Code, Engine};
 
@@ -44,6 +44,9 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get(may(Area::Events, Operation::Read), &one, get)
             .named("getEvent", "Shows one event with its body")
             .answers::<EventView>(200),
+        Endpoint::get(may(Area::Traces, Operation::Read), format!("{one}/timeline"), timeline)
+            .named("eventTimeline", "Tells what happened to the event, moment by moment")
+            .answers::<Timeline>(200),
         Endpoint::get(may(Area::Traces, Operation::Read), format!("{one}/explain"), explain)
             .named("explainEvent", "Says why the event went, or did not go, to each integration")
             .answers::<Explanation>(200),
@@ -121,6 +124,15 @@ async fn get(
     query.only(&[])?;
     let event = engine.event(&params.org()?, params.parse("id")?).await?;
     Ok(Json(EventView::from(event)))
+}
+
+async fn timeline(
+    State(engine): State<Engine>,
+    params: Params,
+    query: Query,
+) -> Result<Json<Timeline>> {
+    query.only(&[])?;
+    Ok(Json(engine.timeline(&params.org()?, params.parse("id")?).await?))
 }
 
 async fn explain(

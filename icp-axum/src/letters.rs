@@ -19,7 +19,7 @@ use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Params, Query};
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
-use view::{AbandonItem, Abandonments, LetterView, Summary};
+use view::{AbandonItem, Abandonments, LetterView, Retries, RetryItem, Summary};
 
 const LIST: &[&str] = &["limit", "cursor", "event", "integration"];
 const GROUPS: &[&str] = &["integration"];
@@ -47,6 +47,14 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         .named("abandonDeadLetters", "Gives up to 100 dead letters up")
         .takes::<AbandonMany>()
         .answers::<Abandonments>(200),
+        Endpoint::post(
+            may(Area::DeadLetters, Operation::Execute),
+            format!("{many}/retry"),
+            retry_many,
+        )
+        .named("retryDeadLetters", "Delivers up to 100 dead letters once more")
+        .takes::<RetryMany>()
+        .answers::<Retries>(200),
         Endpoint::get(may(Area::DeadLetters, Operation::Read), &one, get)
             .named("getDeadLetter", "Shows one dead letter with its notes")
             .answers::<LetterView>(200),
@@ -63,6 +71,18 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         .takes::<AbandonOne>()
         .answers::<LetterView>(200),
     ]
+}
+
+/// Dead letters to deliver once more.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RetryMany {
+    /// Which, up to 100.
+    ids: Vec<DeliveryId>,
+}
+
+impl Input for RetryMany {
+    const INVALID: Code = Code::BodyMalformed;
 }
 
 /// A note on a dead letter.
@@ -164,6 +184,15 @@ async fn abandon(command: Command, Body(abandon): Body<AbandonOne>) -> Result<Js
     let mut letters = engine.abandon_letters(&org, &[id], &abandon.note, &actor).await?;
     let lost = || Err(icp_core::Error::new(Code::Internal, "the letter got no answer"));
     Ok(Json(letters.pop().unwrap_or_else(lost)?.into()))
+}
+
+async fn retry_many(command: Command, Body(retry): Body<RetryMany>) -> Result<Response> {
+    let Command { engine, actor, params } = command;
+    let RetryMany { ids } = retry;
+    let made = engine.retry_letters(&params.org()?, &ids, &actor).await?;
+    let items = ids.into_iter().zip(made).map(|(id, made)| RetryItem::of(id, made));
+    let answer = Retries::of(items.collect());
+    Ok((answer.status(), Json(answer)).into_response())
 }
 
 async fn abandon_many(command: Command, Body(abandon): Body<AbandonMany>) -> Result<Response> {

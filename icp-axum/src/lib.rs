@@ -42,6 +42,7 @@ mod resources;
 mod router;
 mod sessions;
 mod signing;
+mod system;
 mod transfer;
 mod trial;
 

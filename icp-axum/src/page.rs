@@ -73,9 +73,13 @@ impl Pager {
         key: impl Fn(&T) -> K,
         view: impl Fn(T) -> V,
     ) -> Listing<V> {
-        let last = page.items.last().filter(|_| page.more);
-        let next = last.map(|last| seal(&key(last).to_string(), self.scope));
-        Listing { items: page.items.into_iter().map(view).collect(), next }
+        let next = page.items.last().filter(|_| page.more).map(key);
+        self.listing_to(page.items.into_iter().map(view).collect(), next)
+    }
+
+    /// The answer of these items, where the next page starts after `next`.
+    pub(crate) fn listing_to<V, K: Display>(&self, items: Vec<V>, next: Option<K>) -> Listing<V> {
+        Listing { items, next: next.map(|next| seal(&next.to_string(), self.scope)) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
     idempotency, integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, protocol,
-    replays, resources, sessions, signing, transfer, trial,
+    replays, resources, sessions, signing, system, transfer, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -93,6 +93,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(transfer::endpoints());
     all.extend(analytics::endpoints());
     all.extend(live::endpoints());
+    all.extend(system::endpoints());
     all
 }
 

@@ -193,7 +193,7 @@ async fn log_out(State(engine): State<Engine>, Body(asked): Body<Refresh>) -> Re
 /// Who calls.
 #[derive(JsonSchema, Serialize)]
 struct Me {
-    /// What audit rows call them, as in `user:ann` or `key:key_01…`.
+    /// What audit rows call them, as in `user:acme/ann` or `key:key_01…`.
     name: String,
     /// Their own organization; `null` for the host's own code.
     organization: Option<OrgId>,

@@ -99,7 +99,7 @@ fn id(text: &str) -> ResourceId {
 }
 
 fn painter() -> Actor {
-    Actor { name: "key:painter".into(), request_id: Some("req-1".into()), may: None }
+    Actor { name: "key:painter".into(), request_id: Some("req-1".into()), ..Actor::host() }
 }
 
 fn red() -> Value {

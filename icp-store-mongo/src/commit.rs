@@ -5,15 +5,16 @@
 //! where it is read, and only after that comes the next one. So whoever reads or writes first
 //! finishes the last document, where that is not done.
 
-use icp_core::resource::Revision;
+use icp_core::id::OrgId;
+use icp_core::resource::{AuditEntry, Revision};
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::batch::{self, Lasts, Miss, Statement};
-use super::effect;
 use super::error::{Failure, contended};
-use super::row::Fields;
+use super::row::{Fields, put};
 use super::store::{AUDIT, COMMIT, MongoStore, RESOURCE, VERSION};
+use super::{effect, note};
 
 /// How often a number is asked for where other writers were quicker.
 const ROUNDS: usize = 1_000;
@@ -65,18 +66,29 @@ pub(crate) async fn append(
     Ok(true)
 }
 
-/// Appends what `make` makes of the last number, again where another writer was quicker.
+/// Writes an audit row, again where another writer was quicker; one that has a name is written once.
 pub(crate) async fn note(
     store: &MongoStore,
-    mut audit: Document,
-    now: Timestamp,
+    org: &OrgId,
+    mut entry: AuditEntry,
+    name: Option<&str>,
 ) -> Result<Revision, Failure> {
     for _ in 0..ROUNDS {
         let last = finish(store).await?;
-        audit.insert("_id", last + 1);
-        let commit = Commit { audits: vec![audit.clone()], ..Commit::default() };
-        if append(store, last, 1, commit, now).await? {
-            return Ok(Revision((last + 1).cast_unsigned()));
+        // Asked each time: who was quicker may have written this very row, and a row that is not
+        // inserted must not be in the chain.
+        if let Some(name) = name
+            && let Some(written) = store.light(AUDIT).find_one(doc! { "src": name }).await?
+        {
+            return Ok(Revision(written.int("_id")?.cast_unsigned()));
+        }
+        entry.revision = Revision((last + 1).cast_unsigned());
+        note::head(store, org).await?.unwrap_or_default().append(org, &mut entry);
+        let mut audit = note::document(org, &entry);
+        put(&mut audit, "src", name);
+        let commit = Commit { audits: vec![audit], ..Commit::default() };
+        if append(store, last, 1, commit, entry.at).await? {
+            return Ok(entry.revision);
         }
     }
     Err(contended().into())
@@ -89,6 +101,7 @@ async fn apply(store: &MongoStore, commit: &Document) -> Result<(), Failure> {
     project(store, &versions, now).await?;
     let audits: Vec<Document> = commit.documents("audits").into_iter().cloned().collect();
     batch::insert(store.light(AUDIT), &audits).await?;
+    note::advance(store, &audits).await?;
     for effect in commit.documents("effects") {
         effect::apply(store, effect).await?;
     }

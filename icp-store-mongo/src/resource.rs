@@ -1,18 +1,16 @@
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::{
-    Actor, AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Record, ResourceStore,
+    AuditEntry, AuditHead, AuditQuery, Change, Effect, Expect, ListQuery, Record, ResourceStore,
     Revision, Write,
 };
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
-use sha2::{Digest, Sha256};
 
 use super::commit::{self, Commit, place};
 use super::error::{Failure, contended, told};
@@ -69,13 +67,22 @@ impl ResourceStore for MongoStore {
     async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
         told("read the audit log", audit_log(self, org, query).await)
     }
+
+    async fn audit_head(&self, org: &OrgId) -> Result<Option<AuditHead>> {
+        let head = async {
+            commit::finish(self).await?;
+            note::head(self, org).await
+        };
+        told("read the audit log", head.await)
+    }
 }
 
 async fn commit_write(store: &MongoStore, write: &Write) -> Result<Vec<Record>, Failure> {
     for _ in 0..ROUNDS {
         let last = commit::finish(store).await?;
         let (present, handles) = present(store, write).await?;
-        let (records, commit) = plan(write, present, handles, last)?;
+        let heads = heads(store, write).await?;
+        let (records, commit) = plan(write, present, handles, heads, last)?;
         if records.is_empty()
             || commit::append(store, last, records.len(), commit, write.now).await?
         {
@@ -102,11 +109,24 @@ async fn present(
     Ok((records, Handles::read(store, write, &found).await?))
 }
 
+/// The chains that the write makes longer.
+async fn heads(store: &MongoStore, write: &Write) -> Result<HashMap<OrgId, AuditHead>, Failure> {
+    let mut heads = HashMap::new();
+    for change in &write.changes {
+        let org = &change.record.org;
+        if !heads.contains_key(org) {
+            heads.insert(org.clone(), note::head(store, org).await?.unwrap_or_default());
+        }
+    }
+    Ok(heads)
+}
+
 /// Works out every change, or what stands in the way of one.
 fn plan(
     write: &Write,
     mut latest: HashMap<String, Record>,
     mut handles: Handles,
+    mut heads: HashMap<OrgId, AuditHead>,
     last: i64,
 ) -> Result<(Vec<Record>, Commit), Failure> {
     let mut records = Vec::with_capacity(write.changes.len());
@@ -124,7 +144,9 @@ fn plan(
         put(&mut version, "handles", Some(held.to_vec()).filter(|held| !held.is_empty()));
         put(&mut version, "prev", before.map(|before| before.revision.0.cast_signed()));
         commit.versions.push(version);
-        commit.audits.push(audit_document(write, change, live, &record));
+        let mut row = AuditEntry::of_change(write, change, live, &record);
+        heads.entry(record.org.clone()).or_default().append(&record.org, &mut row);
+        commit.audits.push(note::document(&record.org, &row));
         let own = |(_, effect): &(usize, &Effect)| !matches!(effect, Effect::Handles { .. });
         for (at, effect) in change.effects.iter().enumerate().filter(own) {
             commit.effects.push(effect::document(effect, &record.org, revision, at)?);
@@ -223,34 +245,6 @@ fn record(found: &Document, revision: &str) -> Result<Record, Failure> {
         created_at: found.time("created_at")?,
         updated_at: found.time("updated_at")?,
         deleted: found.flag("deleted"),
-    })
-}
-
-fn audit_document(
-    write: &Write,
-    change: &Change,
-    live: Option<&Record>,
-    record: &Record,
-) -> Document {
-    let mut row = doc! {
-        "_id": record.revision.0.cast_signed(),
-        "org": record.org.as_str(),
-        "at": ms(write.now),
-        "action": &change.action,
-        "kind": &*record.kind,
-        "id": record.id.as_str(),
-    };
-    note::by(&mut row, &write.actor);
-    put(&mut row, "before", live.map(|live| digest(&live.spec)));
-    put(&mut row, "after", (!record.deleted).then(|| digest(&record.spec)));
-    row
-}
-
-fn digest(spec: &serde_json::Value) -> String {
-    Sha256::digest(spec.to_string()).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a `String` does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
     })
 }
 
@@ -378,9 +372,16 @@ async fn audit_log(
     commit::finish(store).await?;
     let mut filter = doc! { "org": org.as_str() };
     if let Some(after) = query.page.after {
-        filter.insert("_id", doc! { "$lt": after.0.cast_signed() });
+        let after = i64::try_from(after.0).unwrap_or(i64::MAX);
+        filter.insert("_id", doc! { "$lt": after });
     }
+    let mut at = Document::new();
+    put(&mut at, "$gte", query.since.map(ms));
+    put(&mut at, "$lt", query.until.map(ms));
+    put(&mut filter, "at", Some(at).filter(|at| !at.is_empty()));
     put(&mut filter, "kind", query.kind.as_deref());
+    put(&mut filter, "actor", query.actor.as_deref());
+    put(&mut filter, "action", query.action.as_deref());
     put(&mut filter, "id", query.id.as_ref().map(ResourceId::as_str));
     let found: Vec<Document> = store
         .light(AUDIT)
@@ -390,25 +391,6 @@ async fn audit_log(
         .await?
         .try_collect()
         .await?;
-    let items = found.iter().map(entry).collect::<Result<_>>()?;
+    let items = found.iter().map(note::entry).collect::<Result<_>>()?;
     Ok(Page::cut(items, query.page.limit))
-}
-
-fn entry(found: &Document) -> Result<AuditEntry> {
-    let owned = |key: &str| found.maybe_text(key).map(str::to_owned);
-    Ok(AuditEntry {
-        revision: Revision(found.int("_id")?.cast_unsigned()),
-        at: found.time("at")?,
-        actor: Actor {
-            name: found.text("actor")?.to_owned(),
-            request_id: owned("request"),
-            may: None,
-        },
-        action: found.text("action")?.to_owned(),
-        kind: found.text("kind")?.to_owned(),
-        id: found.named("id")?,
-        before: owned("before"),
-        after: owned("after"),
-        note: owned("note"),
-    })
 }

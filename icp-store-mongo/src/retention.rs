@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -14,7 +15,10 @@ use super::batch::{Lasts, Miss, Statement};
 use super::error::{Failure, told};
 use super::row::{Fields, bin, count, ms};
 use super::store::{AUDIT, DELIVERY, EVENT, LANE, MongoStore, REPLAY, ROLLUP, VERSION};
-use super::{analytics, commit, lane, stay, step};
+use super::{analytics, commit, lane, note, stay, step};
+
+/// How long what is left of writes is kept, however long audit rows are.
+const LOG: Duration = Duration::from_secs(86_400);
 
 #[async_trait]
 impl RetentionStore for MongoStore {
@@ -54,9 +58,8 @@ async fn prune_some(store: &MongoStore, prune: &Prune) -> Result<Pruned, Failure
             Pruned { keys: gone, next: again(gone, limit), ..none }
         }
         What::Audit { before } => {
-            let old = doc! { "org": org.as_str(), "at": { "$lt": ms(before) } };
-            let gone = remove(store, AUDIT, old, doc! { "org": 1, "_id": 1 }, limit).await?;
-            commit::prune(store, before).await?;
+            let gone = audit(store, org, before, limit).await?;
+            commit::prune(store, before.max(prune.now - LOG)).await?;
             Pruned { audit: gone, next: again(gone, limit), ..none }
         }
         What::History { before } => {
@@ -70,6 +73,32 @@ async fn prune_some(store: &MongoStore, prune: &Prune) -> Result<Pruned, Failure
         What::Rollups(cutoffs) => analytics::prune(store, prune, &cutoffs, limit).await?,
         _ => none,
     })
+}
+
+/// The oldest rows, without a gap, so that the rest still hangs together. Whoever looks at the
+/// chain knows of their end before it comes.
+async fn audit(
+    store: &MongoStore,
+    org: &OrgId,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64, Failure> {
+    commit::finish(store).await?;
+    let found: Vec<Document> = store
+        .light(AUDIT)
+        .find(doc! { "org": org.as_str() })
+        .sort(doc! { "org": 1, "_id": 1 })
+        .projection(doc! { "at": 1, "number": 1, "chain": 1 })
+        .limit(count(limit))
+        .await?
+        .try_collect()
+        .await?;
+    let is_old = |row: &&Document| row.maybe_int("at").is_some_and(|at| at < ms(before));
+    let old: Vec<&Document> = found.iter().take_while(is_old).collect();
+    let Some(last) = old.last() else { return Ok(0) };
+    note::pruned(store, org, &note::link(last, "_id")?).await?;
+    let ids: Vec<Bson> = old.iter().filter_map(|row| row.get("_id").cloned()).collect();
+    Ok(store.light(AUDIT).delete_many(doc! { "_id": { "$in": ids } }).await?.deleted_count)
 }
 
 /// Where a kind is looked through from its beginning each time: whether to do so again.

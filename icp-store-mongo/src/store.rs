@@ -162,6 +162,7 @@ impl Store for MongoStore {
 }
 
 pub(crate) const AUDIT: &str = "audit";
+pub(crate) const AUDIT_HEAD: &str = "audit_head";
 pub(crate) const COMMIT: &str = "commit";
 pub(crate) const DELIVERY: &str = "delivery";
 pub(crate) const EVENT: &str = "event";

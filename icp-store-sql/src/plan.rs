@@ -121,8 +121,14 @@ pub(crate) fn fill(dialect: Dialect) -> Vec<String> {
              {org}, concat('crm-', n), n, 0 FROM {all}"
         ),
         format!(
-            "INSERT INTO icp_audit (revision, at, actor, action, org, kind, id) \
-             SELECT n, {past}, 'host', 'update', {org}, 'integration', {of_lane} FROM {all}"
+            "INSERT INTO icp_audit (revision, at, actor, action, org, kind, id, number, chain) \
+             SELECT n, {past}, 'host', 'update', {org}, 'integration', {of_lane}, n, '' FROM {all}"
+        ),
+        format!(
+            "INSERT INTO icp_audit_head (org, revision, number, chain, pruned_revision, \
+             pruned_number, pruned_chain) SELECT concat('org-', n - 1), {ROWS}, n, '', 0, 0, '' \
+             FROM {}",
+            rows(ORGS)
         ),
         format!(
             "INSERT INTO icp_letter (delivery, at, actor, code, message) \

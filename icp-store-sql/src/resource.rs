@@ -2,12 +2,11 @@ use async_trait::async_trait;
 use icp_core::error::{Code, Error, Result};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::{
-    Actor, AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Record, ResourceStore,
-    Revision, Write,
+    Actor, AuditEntry, AuditHead, AuditLink, AuditQuery, Change, Effect, Expect, ListQuery, Record,
+    ResourceStore, Revision, Write,
 };
 use icp_core::store::Page;
 use icp_core::time::Timestamp;
-use sha2::{Digest, Sha256};
 use sqlx::Database;
 
 use crate::dialect::Dialect;
@@ -19,7 +18,7 @@ use crate::row::{self, more_than};
 use crate::scope::Scope;
 use crate::statement::{Statement, statement};
 use crate::store::{SqlStore, commit, read};
-use crate::{handle, meter};
+use crate::{handle, meter, note};
 
 const RECORD: &str = "SELECT h.org, h.kind, h.id, h.name, h.labels, h.spec, h.status, h.revision, \
      h.version, h.created_at, h.updated_at, h.deleted FROM ";
@@ -78,6 +77,10 @@ impl<D: Database> ResourceStore for SqlStore<D> {
 
     async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
         read!(self, Scope::Of(org), "read the audit log", |conn| audit_log(conn, org, query).await)
+    }
+
+    async fn audit_head(&self, org: &OrgId) -> Result<Option<AuditHead>> {
+        read!(self, Scope::Of(org), "read the audit log", |conn| note::head(conn, org).await)
     }
 }
 
@@ -196,7 +199,7 @@ async fn head(conn: &mut Conn<'_>) -> Result<Revision, Failure> {
 
 pub(crate) const LAST_REVISION: &str = "SELECT MAX(\
      coalesce((SELECT max(revision) FROM icp_history), 0), \
-     coalesce((SELECT max(revision) FROM icp_audit), 0))";
+     coalesce((SELECT max(revision) FROM icp_audit_head), 0))";
 
 /// Waits for its turn to change what is configured, so that no revision is seen before an earlier
 /// one. Taken before the lock of any lane.
@@ -224,7 +227,8 @@ async fn write_all(conn: &mut Conn<'_>, write: &Write) -> Result<Vec<Record>, Fa
         let record = next(change, before.as_ref(), Revision(revision), write.now)?;
         keep(conn, &record).await?;
         let before = before.filter(|before| !before.deleted);
-        note(conn, &record, before.as_ref(), change, write).await?;
+        let row = AuditEntry::of_change(write, change, before.as_ref(), &record);
+        note::keep(conn, &record.org, row).await?;
         if record.deleted {
             handle::set(conn, &record, &[]).await?;
         }
@@ -312,37 +316,6 @@ async fn keep(conn: &mut Conn<'_>, record: &Record) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn note(
-    conn: &mut Conn<'_>,
-    record: &Record,
-    before: Option<&Record>,
-    change: &Change,
-    write: &Write,
-) -> Result<(), Failure> {
-    statement(
-        "INSERT INTO icp_audit (revision, at, actor, request_id, action, org, kind, id, \
-         spec_before, spec_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(record.revision.0.cast_signed())
-    .bind(write.now.as_millis())
-    .bind(write.actor.name.clone())
-    .bind(write.actor.request_id.clone())
-    .bind(change.action.clone())
-    .bind(record.org.as_str().to_owned())
-    .bind(record.kind.to_string())
-    .bind(record.id.as_str().to_owned())
-    .bind(before.map(fingerprint))
-    .bind((!record.deleted).then(|| fingerprint(record)))
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-fn fingerprint(record: &Record) -> String {
-    let hash = Sha256::digest(record.spec.to_string());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 async fn take_effect(conn: &mut Conn<'_>, record: &Record, effect: &Effect) -> Result<(), Failure> {
     let org = &record.org;
     match effect {
@@ -396,8 +369,8 @@ async fn audit_log(
     query: &AuditQuery,
 ) -> Result<Page<AuditEntry>, Failure> {
     let mut sql = statement(
-        "SELECT revision, at, actor, request_id, action, kind, id, spec_before, spec_after, \
-         note FROM icp_audit WHERE org = ",
+        "SELECT revision, number, chain, at, actor, acting_as, request_id, action, kind, id, \
+         spec_before, spec_after, note FROM icp_audit WHERE org = ",
     );
     sql.push_bind(org.as_str().to_owned());
     if let Some(kind) = &query.kind {
@@ -406,7 +379,19 @@ async fn audit_log(
     if let Some(id) = &query.id {
         sql.push(" AND id = ").push_bind(id.as_str().to_owned());
     }
+    for (column, wanted) in [("actor", &query.actor), ("action", &query.action)] {
+        if let Some(wanted) = wanted {
+            sql.push(&format!(" AND {column} = ")).push_bind(wanted.clone());
+        }
+    }
+    if let Some(since) = query.since {
+        sql.push(" AND at >= ").push_bind(since.as_millis());
+    }
+    if let Some(until) = query.until {
+        sql.push(" AND at < ").push_bind(until.as_millis());
+    }
     if let Some(Revision(after)) = query.page.after {
+        let after = after.min(i64::MAX.unsigned_abs());
         sql.push(" AND revision < ").push_bind(after.cast_signed());
     }
     sql.push(" ORDER BY revision DESC LIMIT ").push_bind(more_than(query.page.limit));
@@ -416,15 +401,23 @@ async fn audit_log(
 }
 
 fn entry(found: &Row) -> Result<AuditEntry, Failure> {
+    let AuditLink { revision, number, chain } = note::link(found, 0)?;
     Ok(AuditEntry {
-        revision: Revision(found.try_get::<i64>(0)?.cast_unsigned()),
-        at: row::time(found, 1)?,
-        actor: Actor { name: found.try_get(2)?, request_id: found.try_get(3)?, may: None },
-        action: found.try_get(4)?,
-        kind: found.try_get(5)?,
-        id: row::resource_id(found, 6)?,
-        before: found.try_get(7)?,
-        after: found.try_get(8)?,
-        note: found.try_get(9)?,
+        revision,
+        number,
+        at: row::time(found, 3)?,
+        actor: Actor {
+            name: found.try_get(4)?,
+            acting_as: found.try_get(5)?,
+            request_id: found.try_get(6)?,
+            may: None,
+        },
+        action: found.try_get(7)?,
+        kind: found.try_get(8)?,
+        id: row::resource_id(found, 9)?,
+        before: found.try_get(10)?,
+        after: found.try_get(11)?,
+        note: found.try_get(12)?,
+        chain,
     })
 }

@@ -10,12 +10,11 @@ use sqlx::Database;
 
 use crate::analytics;
 use crate::error::Failure;
-use crate::lane;
 use crate::link::Conn;
-use crate::row;
 use crate::scope::Scope;
 use crate::statement::{Script, exact, padded, statement, text, values};
 use crate::store::{SqlStore, commit, read};
+use crate::{lane, note, row};
 
 #[async_trait]
 impl<D: Database> RetentionStore for SqlStore<D> {
@@ -239,7 +238,7 @@ async fn keys(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure> {
 
 /// The oldest rows only: they are in the order of their moments.
 pub(crate) const AUDIT: &str =
-    "SELECT revision, at FROM icp_audit WHERE org = ? ORDER BY revision LIMIT ?";
+    "SELECT revision, number, chain, at FROM icp_audit WHERE org = ? ORDER BY revision LIMIT ?";
 pub(crate) const FORGET_AUDIT: &str = "DELETE FROM icp_audit WHERE revision IN (VALUES ";
 
 async fn audit(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<Pruned, Failure> {
@@ -249,10 +248,15 @@ async fn audit(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<
         .fetch_all(&mut *conn)
         .await?;
     let mut old: Vec<i64> = Vec::with_capacity(found.len());
+    // From the oldest on without a gap, so that the rest still hangs together.
     for row in &found {
-        if row::time(row, 1)? < before {
-            old.push(row.try_get(0)?);
+        if row::time(row, 3)? >= before {
+            break;
         }
+        old.push(row.try_get(0)?);
+    }
+    if let Some(last) = old.len().checked_sub(1).and_then(|last| found.get(last)) {
+        note::pruned(conn, &prune.org, note::link(last, 0)?).await?;
     }
     let mut pruned = Pruned::default();
     for chunk in padded(&old) {

@@ -8,6 +8,7 @@ use icp::engine::{Drained, Running};
 use icp::sandbox::Sandbox;
 use icp::secret::SystemEntropy;
 use icp::signing::standard;
+use icp::telemetry::SystemLog;
 use icp::{Code, Engine, Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ use crate::welcome::First;
 use crate::{key_file, store, welcome};
 
 /// Serves until the process is told to stop; answers what the engine brought to an end.
-pub(crate) async fn run(config: &Config) -> Result<Drained> {
+pub(crate) async fn run(config: &Config, log: SystemLog) -> Result<Drained> {
     let stop = stop_signal()?;
     let kept = key_file::load(&config.key_file)?;
     let opened = store::open(config).await?;
@@ -28,6 +29,7 @@ pub(crate) async fn run(config: &Config) -> Result<Drained> {
     };
     let mut builder =
         Engine::builder_on(Arc::clone(&opened.store)).config(config.engine()).keys(keys);
+    builder = builder.system_log(log);
     if config.allow_loopback {
         builder = builder.allow_loopback();
     }

@@ -1,5 +1,6 @@
 //! Where the log goes, and where traces go.
 
+use icp::telemetry::SystemLog;
 use icp::{Code, Error, Result};
 use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
@@ -11,7 +12,10 @@ use crate::config::{Config, LogFormat};
 
 /// What sends traces in the background.
 #[derive(Debug)]
-pub(crate) struct Telemetry;
+pub(crate) struct Telemetry {
+    /// The last lines, for the API.
+    pub(crate) log: SystemLog,
+}
 
 /// Starts the log.
 pub(crate) fn start(config: &Config, _runtime: &Handle) -> Result<Telemetry> {
@@ -24,8 +28,9 @@ pub(crate) fn start(config: &Config, _runtime: &Handle) -> Result<Telemetry> {
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-    Ok(Telemetry)
+    let log = SystemLog::default();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(log.layer()).init();
+    Ok(Telemetry { log })
 }
 
 impl Telemetry {

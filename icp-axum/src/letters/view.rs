@@ -1,4 +1,5 @@
 use axum::http::StatusCode;
+use icp_core::delivery::Delivery;
 use icp_core::id::DeliveryId;
 use icp_core::letter::{
     Abandonment, Category, IntegrationLetters, Letter, LetterGroups, LetterStatus, Note,
@@ -94,6 +95,49 @@ impl Abandonments {
     }
 
     /// 200 where every one is given up, else 207.
+    pub(super) fn status(&self) -> StatusCode {
+        if self.results.iter().all(|item| item.problem.is_none()) {
+            StatusCode::OK
+        } else {
+            StatusCode::MULTI_STATUS
+        }
+    }
+}
+
+/// What became of each dead letter that was to be delivered once more, in order.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct Retries {
+    results: Vec<RetryItem>,
+}
+
+/// What became of one dead letter: `delivery` where it is delivered once more, else `problem`.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct RetryItem {
+    /// Which.
+    id: DeliveryId,
+    /// The new delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<DeliveryView>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+impl RetryItem {
+    pub(super) fn of(id: DeliveryId, made: icp_core::Result<Delivery>) -> Self {
+        match made {
+            Ok(delivery) => Self { id, delivery: Some(delivery.into()), problem: None },
+            Err(error) => Self { id, delivery: None, problem: Some(error.into()) },
+        }
+    }
+}
+
+impl Retries {
+    pub(super) fn of(results: Vec<RetryItem>) -> Self {
+        Self { results }
+    }
+
+    /// 200 where every one is delivered once more, else 207.
     pub(super) fn status(&self) -> StatusCode {
         if self.results.iter().all(|item| item.problem.is_none()) {
             StatusCode::OK

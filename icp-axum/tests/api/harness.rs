@@ -31,7 +31,12 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) async fn new() -> Self {
-        let mut api = Self::without_key();
+        Self::of(Engine::builder(MemoryStore::new())).await
+    }
+
+    /// An API over what `builder` makes, with keys and leave to send to this machine.
+    pub(crate) async fn of(builder: icp_core::EngineBuilder) -> Self {
+        let mut api = Self::over(builder);
         let key = ApiKey::generate(api.engine.ids(), &SystemEntropy).unwrap();
         assert!(api.engine.bootstrap_key(&key).await.unwrap());
         api.key = key.to_text().expose().to_owned();
@@ -40,9 +45,12 @@ impl Api {
 
     /// An API that nobody can use yet.
     pub(crate) fn without_key() -> Self {
+        Self::over(Engine::builder(MemoryStore::new()))
+    }
+
+    fn over(builder: icp_core::EngineBuilder) -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
-        let engine = Engine::builder(MemoryStore::new()).keys(keys).allow_loopback();
-        let engine = engine.build().unwrap();
+        let engine = builder.keys(keys).allow_loopback().build().unwrap();
         let router = icp_axum::router(engine.clone());
         let document = icp_axum::openapi(engine.resources().kinds());
         Self { engine, key: String::new(), router, document }

@@ -178,7 +178,8 @@ impl Principal {
     #[must_use]
     pub fn actor(&self, here: PermissionSet, request_id: Option<String>) -> Actor {
         let may = Some(Authority { here, everywhere: self.everywhere() });
-        Actor { name: self.name.to_string(), request_id, may }
+        let acting_as = self.acts_as().map(str::to_owned);
+        Actor { name: self.name.to_string(), acting_as, request_id, may }
     }
 }
 

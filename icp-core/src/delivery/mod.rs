@@ -6,6 +6,7 @@ pub(crate) mod condition;
 pub(crate) mod dispatch;
 pub mod health;
 mod lane;
+mod log;
 mod prepare;
 pub(crate) mod room;
 pub(crate) mod settle;
@@ -23,6 +24,7 @@ pub use cancel::{
     DeliveryFilter,
 };
 pub use lane::{Lane, LaneId, LaneMode};
+pub use log::{LogEntry, LogPage, LogPlace, LogQuery, LogSummary};
 pub use sight::{LaneBacklog, LaneState, LaneStatus, LaneStore, LaneTotals};
 pub use state::{DeliveryState, EndReason, Next};
 pub use store::{

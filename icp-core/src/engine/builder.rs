@@ -17,6 +17,7 @@ use crate::resource::{Index, KindRegistry, Resources, Services, Spec};
 use crate::secret::{KeyProvider, Sealer};
 use crate::signing::{Profile, Profiles};
 use crate::store::Store;
+use crate::telemetry::SystemLog;
 use crate::time::{Clock, SystemClock};
 use crate::transform::{InPlace, Transformer};
 
@@ -34,6 +35,7 @@ pub struct EngineBuilder {
     transformer: Arc<dyn Transformer>,
     outlet: Option<Transport>,
     kinds: Result<KindRegistry>,
+    system_log: SystemLog,
     #[cfg(feature = "http")]
     development: Option<crate::egress::AddressPolicy>,
 }
@@ -58,6 +60,7 @@ impl EngineBuilder {
             transformer: Arc::new(InPlace),
             outlet: None,
             kinds: builtin_kinds(),
+            system_log: SystemLog::new(1, SystemClock),
             #[cfg(feature = "http")]
             development: None,
         }
@@ -116,6 +119,13 @@ impl EngineBuilder {
     /// `program_http`. Default, with the feature `http`: a guarded client.
     pub fn program_transport(mut self, transport: Transport) -> Self {
         self.outlet = Some(transport);
+        self
+    }
+
+    /// The log of the process, to be looked at through the engine; its layer belongs to the host's
+    /// subscriber. Default: none.
+    pub fn system_log(mut self, log: SystemLog) -> Self {
+        self.system_log = log;
         self
     }
 
@@ -191,6 +201,7 @@ impl EngineBuilder {
             transformer: self.transformer,
             outlet,
             development,
+            system_log: self.system_log,
         });
         Ok(Engine { core })
     }

@@ -28,7 +28,7 @@ use crate::lookup::Lookups;
 use crate::notice::{Failing, Health};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SystemLog};
 use crate::time::{Clock, Timestamp};
 use crate::transform::{Outlet, Transformer};
 use crate::trial::Gate;
@@ -50,6 +50,10 @@ pub(crate) struct Core {
     /// What every organization may reach, where that is not as it is configured.
     development: Option<Arc<AddressPolicy>>,
     pub(crate) session: Session,
+    /// What the process told last.
+    pub(crate) system_log: SystemLog,
+    /// When it was made, by this process's own clock.
+    pub(crate) born: Duration,
     /// Who watches.
     pub(crate) live: Hub,
     /// What this node has counted for analytics and not written yet.
@@ -107,6 +111,7 @@ pub(crate) struct Parts {
     pub(crate) transformer: Arc<dyn Transformer>,
     pub(crate) outlet: Option<Transport>,
     pub(crate) development: Option<Arc<AddressPolicy>>,
+    pub(crate) system_log: SystemLog,
 }
 
 impl Core {
@@ -122,6 +127,7 @@ impl Core {
             transformer,
             outlet,
             development,
+            system_log,
         } = parts;
         Arc::new_cyclic(|core| {
             let limits = BatchLimits {
@@ -146,6 +152,8 @@ impl Core {
             });
             let session = Session::new(ids.as_ref(), clock.as_ref());
             Self {
+                born: clock.monotonic(),
+                system_log,
                 live: Hub::default(),
                 tally: Tally::new(session.id()),
                 session,

@@ -69,6 +69,33 @@ impl Engine {
         self.letter(org, id).await
     }
 
+    /// Delivers up to 100 dead letters once more. One answer for each, in order: the new delivery,
+    /// or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::BatchTooLarge`]; for a single letter those of [`letter`](Self::letter) and
+    /// [`replay`](Self::replay).
+    pub async fn retry_letters(
+        &self,
+        org: &OrgId,
+        ids: &[DeliveryId],
+        actor: &Actor,
+    ) -> Result<Vec<Result<Delivery>>> {
+        if ids.len() > MAX_BULK {
+            let message = format!("{} dead letters at once, at most {MAX_BULK} are", ids.len());
+            return Err(Error::new(Code::BatchTooLarge, message).during("retry"));
+        }
+        let mut made = Vec::with_capacity(ids.len());
+        for id in ids {
+            made.push(match self.letter(org, *id).await {
+                Ok(_) => self.replay(org, *id, actor).await,
+                Err(error) => Err(error),
+            });
+        }
+        Ok(made)
+    }
+
     /// Gives up to 100 dead letters up: their automatic rounds end. One answer for each, in
     /// order; one that cannot be given up does not keep the others from it. They can still be
     /// replayed.

@@ -16,13 +16,16 @@ mod explain;
 mod keys;
 mod letters;
 mod live;
+mod log;
 mod pause;
 mod replay;
 mod running;
 mod session;
 mod sessions;
 mod sight;
+mod status;
 pub(crate) mod supervise;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +39,9 @@ pub use explain::{Explained, Explanation};
 pub use keys::{IssuedKey, KEY_OVERLAP, MAX_KEY_OVERLAP};
 pub use running::{Drained, Running};
 pub use sessions::{ACCESS_TOKEN, Impersonation, Login, SESSION_IDLE, SESSION_LIFE, Tokens};
+pub use status::SystemStatus;
 pub use supervise::DutyState;
+pub use timeline::{Happened, Moment, Passed, Timeline};
 
 use self::core::Core;
 use crate::delivery::{

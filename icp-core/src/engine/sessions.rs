@@ -331,8 +331,11 @@ impl Engine {
         present: SecretString,
         password: SecretString,
     ) -> Result<()> {
-        let name = principal.name().strip_prefix("user:").filter(|_| principal.acts_as().is_none());
-        let (Some(name), Some(org)) = (name, principal.home()) else { return Err(unknown()) };
+        let Some(org) = principal.home().filter(|_| principal.acts_as().is_none()) else {
+            return Err(unknown());
+        };
+        let own = format!("user:{org}/");
+        let name = principal.name().strip_prefix(&own).ok_or_else(unknown)?;
         self.let_try(&format!("password:{org}:{name}"), TRIES)?;
         let id = ResourceId::new(name)?;
         let (_, user) = self.user(org, &id).await?.ok_or_else(unknown)?;
@@ -411,7 +414,7 @@ impl Engine {
         if !user.enabled || over {
             return Ok(None);
         }
-        resolve(Principal::new(format!("user:{id}")), &user.grants, &home).map(Some)
+        resolve(Principal::new(format!("user:{org}/{id}")), &user.grants, &home).map(Some)
     }
 
     async fn user(

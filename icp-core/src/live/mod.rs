@@ -100,6 +100,11 @@ impl Hub {
         self.closing.cancel();
     }
 
+    /// How many streams are open.
+    pub(crate) fn streams(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
     fn admit(&self) -> Result<Seat> {
         let open = Arc::clone(&self.open);
         if open.fetch_add(1, Ordering::AcqRel) >= MOST_STREAMS {

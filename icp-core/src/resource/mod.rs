@@ -1,5 +1,6 @@
 //! What people configure: one mechanism for every kind of resource.
 
+mod audit;
 mod document;
 mod entry;
 #[cfg(test)]
@@ -18,6 +19,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use audit::{
+    AuditBreak, AuditCheck, AuditEntry, AuditFault, AuditHead, AuditLink, AuditQuery, verify_audit,
+};
 pub use document::{Document, Draft};
 pub use entry::{Entry, OrgEntry};
 pub use index::Index;
@@ -29,9 +33,7 @@ pub use service::{
     BulkAction, BulkItem, CopiedKey, Difference, Duplicate, How, MAX_BULK, MAX_STEPS, OnExisting,
     Outcome, Report, Resources, Step, StepResult, Task,
 };
-pub use store::{
-    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write,
-};
+pub use store::{Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write};
 pub(crate) use validate::{Structure, without_value};
 pub use validate::{Violations, escape};
 
@@ -102,6 +104,9 @@ pub struct Record {
 pub struct Actor {
     /// Who, as in `key:key_01…`, `host` or `engine`.
     pub name: String,
+    /// In whose place it acts, where it does: `name` stays who really acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acting_as: Option<String>,
     /// The id of the request that caused it.
     pub request_id: Option<String>,
     /// What it may do, and so the most that it may let others do; `None` for who may do all.
@@ -115,7 +120,7 @@ impl Actor {
     /// The host's own code.
     #[must_use]
     pub fn host() -> Self {
-        Self { name: "host".into(), request_id: None, may: None }
+        Self { name: "host".into(), acting_as: None, request_id: None, may: None }
     }
 
     /// The engine itself.

@@ -1,9 +1,8 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
-use super::{Actor, Record, Revision};
+use super::{Actor, AuditEntry, AuditHead, AuditQuery, Record, Revision};
 use crate::delivery::health::LaneRules;
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
@@ -67,6 +66,13 @@ pub trait ResourceStore: Debug + Send + Sync + 'static {
 
     /// Audit rows of an organization, newest first.
     async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>>;
+
+    /// Where the chain of an organization's audit rows ends, and from where on rows are kept;
+    /// `None` where it never had one.
+    ///
+    /// Every row, of a change or a [note](super::NoteStore), is [appended](AuditHead::append) to
+    /// the chain in the write it tells of. Pruning moves the place from which rows are kept.
+    async fn audit_head(&self, org: &OrgId) -> Result<Option<AuditHead>>;
 }
 
 /// Changes to be made together.
@@ -201,38 +207,4 @@ pub struct ListQuery {
     pub labels: Vec<(String, String)>,
     /// Where the page starts and how long it is.
     pub page: PageQuery<ResourceId>,
-}
-
-/// Which audit rows to list.
-#[derive(Clone, Debug, Default)]
-pub struct AuditQuery {
-    /// Only this kind of resource.
-    pub kind: Option<String>,
-    /// Only this resource.
-    pub id: Option<ResourceId>,
-    /// Where the page starts and how long it is.
-    pub page: PageQuery<Revision>,
-}
-
-/// One row of the audit log: who changed what, when.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
-pub struct AuditEntry {
-    /// The write's revision.
-    pub revision: Revision,
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub actor: Actor,
-    /// What was done.
-    pub action: String,
-    /// To which kind of resource.
-    pub kind: String,
-    /// To which resource.
-    pub id: ResourceId,
-    /// Lower-case hex SHA-256 of the spec before; `None` for a creation.
-    pub before: Option<String>,
-    /// Lower-case hex SHA-256 of the spec after; `None` for a deletion.
-    pub after: Option<String>,
-    /// What the action does not tell, for people.
-    pub note: Option<String>,
 }

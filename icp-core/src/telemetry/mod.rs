@@ -3,9 +3,14 @@
 //! Every engine has a registry of its own, so that two engines in one process do not mix.
 
 pub(crate) mod lane;
+mod log;
+mod process;
+mod redact;
 
 use std::sync::atomic::AtomicU64;
 
+pub use log::{LOG_LINES, LogLevel, LogLine, LogLines, SystemLog};
+pub use process::resident_bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

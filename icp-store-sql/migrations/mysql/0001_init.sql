@@ -259,7 +259,21 @@ CREATE TABLE IF NOT EXISTS icp_audit (
     spec_before TEXT,
     spec_after TEXT,
     note LONGTEXT,
+    acting_as TEXT,
+    number BIGINT NOT NULL,
+    chain VARCHAR(64) NOT NULL,
     KEY icp_audit_org (org, revision)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS icp_audit_head (
+    org VARCHAR(64) NOT NULL PRIMARY KEY,
+    revision BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    chain VARCHAR(64) NOT NULL,
+    pruned_revision BIGINT NOT NULL,
+    pruned_number BIGINT NOT NULL,
+    pruned_chain VARCHAR(64) NOT NULL,
+    KEY icp_audit_head_revision (revision)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS icp_handle (

@@ -249,9 +249,23 @@ CREATE TABLE IF NOT EXISTS icp_audit (
     id TEXT COLLATE "C" NOT NULL,
     spec_before TEXT COLLATE "C",
     spec_after TEXT COLLATE "C",
-    note TEXT COLLATE "C"
+    note TEXT COLLATE "C",
+    acting_as TEXT COLLATE "C",
+    number BIGINT NOT NULL,
+    chain TEXT COLLATE "C" NOT NULL
 );
 CREATE INDEX IF NOT EXISTS icp_audit_org ON icp_audit (org, revision);
+
+CREATE TABLE IF NOT EXISTS icp_audit_head (
+    org TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    revision BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    chain TEXT COLLATE "C" NOT NULL,
+    pruned_revision BIGINT NOT NULL,
+    pruned_number BIGINT NOT NULL,
+    pruned_chain TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX IF NOT EXISTS icp_audit_head_revision ON icp_audit_head (revision);
 
 CREATE TABLE IF NOT EXISTS icp_handle (
     handle BYTEA NOT NULL PRIMARY KEY,

@@ -244,9 +244,24 @@ CREATE TABLE icp_audit (
     id TEXT NOT NULL,
     spec_before TEXT,
     spec_after TEXT,
-    note TEXT
+    note TEXT,
+    acting_as TEXT,
+    number INTEGER NOT NULL,
+    chain TEXT NOT NULL
 ) STRICT;
 CREATE INDEX icp_audit_org ON icp_audit (org, revision);
+
+-- The newest row of each organization, and the last that was pruned.
+CREATE TABLE icp_audit_head (
+    org TEXT NOT NULL PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    chain TEXT NOT NULL,
+    pruned_revision INTEGER NOT NULL,
+    pruned_number INTEGER NOT NULL,
+    pruned_chain TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX icp_audit_head_revision ON icp_audit_head (revision);
 
 -- By which texts a resource is found, in UTF-8, whichever organization asks.
 CREATE TABLE icp_handle (

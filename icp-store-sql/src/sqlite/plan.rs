@@ -17,8 +17,8 @@ use crate::dialect::Dialect;
 use crate::migrate::prepare;
 use crate::statement::{self, Statement, rows};
 use crate::{
-    aside, cancel, claim, delivery, erasure, event, health, ingest, lane, letter, meter, note,
-    outbox, replay, rescue, resource, rest, retention, session, settle, sight,
+    aside, cancel, claim, delivery, erasure, event, handle, health, ingest, lane, letter, meter,
+    note, outbox, replay, rescue, resource, rest, retention, session, settle, sight, slot,
 };
 
 /// What may be walked: the rows handed in, the first of a lane, steps from owner to owner or lane to
@@ -111,6 +111,17 @@ fn statements() -> Vec<String> {
         many(replay::step::LINK, 2),
         many(replay::step::FAN_OUT, 2),
         note::PUT.to_owned(),
+        note::HEAD.to_owned(),
+        note::PUT_HEAD.to_owned(),
+        note::PRUNED.to_owned(),
+        handle::HOLDER.to_owned(),
+        handle::FORGET.to_owned(),
+        slot::ONE.to_owned(),
+        slot::NEW.to_owned(),
+        slot::ANEW.to_owned(),
+        slot::NEXT.to_owned(),
+        slot::OVER.to_owned(),
+        many(slot::SWEEP, 1),
         many(cancel::CANCEL, 1),
         cancel::ready_sql(),
         cancel::leased_sql(),

@@ -98,7 +98,9 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
          INSERT INTO icp_resource VALUES ('integration', '{org}', 'crm', {n}, 0);
          INSERT INTO icp_handle VALUES ({one}, '{org}', 'integration', 'crm');
          INSERT INTO icp_audit VALUES
-             ({n}, {now}, 'host', NULL, 'create', '{org}', 'integration', 'crm');
+             ({n}, {now}, 'host', NULL, 'create', '{org}', 'integration', 'crm', NULL, NULL, NULL,
+                 NULL, 1, 'c');
+         INSERT INTO icp_audit_head VALUES ('{org}', {n}, 1, 'c', 0, 0, '');
          INSERT INTO icp_rollup (org, grain, begins, integration) VALUES ('{org}', 0, {now}, 'crm');
          INSERT INTO icp_rollup_failure VALUES ('{org}', 0, {now}, 'crm', 'status_500', 1);"
     );

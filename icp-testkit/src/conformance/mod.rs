@@ -22,6 +22,7 @@ mod access;
 mod analytics;
 mod audit;
 mod cancel;
+mod chain;
 mod contention;
 mod delivery;
 mod erasure;
@@ -141,6 +142,16 @@ registry! {
         batches_keep_to_their_limit_and_go_on,
         an_order_goes_on_behind_what_was_called_off,
         another_organization_is_not_touched,
+    }
+    chain {
+        rows_of_changes_and_notes_hang_together,
+        each_organization_has_its_own,
+        a_refused_write_leaves_it_as_it_was,
+        racing_writers_make_one,
+        a_look_meanwhile_finds_it_whole,
+        what_is_kept_after_pruning_hangs_together,
+        a_younger_row_that_tells_an_older_time_waits,
+        rows_are_found_by_who_what_and_when,
     }
     contention {
         claims_race_settles_and_every_delivery_is_taken_once,

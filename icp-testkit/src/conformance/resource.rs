@@ -194,7 +194,12 @@ pub(super) async fn operators_list_all_organizations(world: World) {
 
 pub(super) async fn every_write_has_its_audit_row(world: World) {
     let made = make(&world, "acme", "hook", 1).await;
-    let actor = Actor { name: "key:1".into(), request_id: Some("req-1".into()), may: None };
+    let actor = Actor {
+        name: "user:ada".into(),
+        acting_as: Some("user:bob".into()),
+        request_id: Some("req-1".into()),
+        may: None,
+    };
     let mut update = change("acme", "hook", Expect::Any);
     update.record.spec = serde_json::json!({ "url": "https://example.net/" });
     let update = Write { changes: vec![update], actor: actor.clone(), now: at(2) };
@@ -266,7 +271,7 @@ pub(super) async fn notes_stand_in_the_log_and_not_in_the_feed(world: World) {
     let made = make(&world, "acme", "hook", 1).await;
     let note = Note {
         org: org("acme"),
-        actor: Actor { name: "key:key_1".into(), request_id: Some("req-1".into()), may: None },
+        actor: Actor { request_id: Some("req-1".into()), ..Actor::host() },
         action: "cancel_deliveries".into(),
         kind: KIND.into(),
         id: res("hook"),

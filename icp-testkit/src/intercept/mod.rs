@@ -86,6 +86,7 @@ through! {
         changes(after: Revision, limit: usize) -> Vec<Record>;
         head() -> Revision;
         audit_log(org: &OrgId, query: &AuditQuery) -> Page<AuditEntry>;
+        audit_head(org: &OrgId) -> Option<AuditHead>;
     }
     NoteStore {
         note(note: icp_core::resource::Note) -> Revision;

@@ -1,10 +1,8 @@
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 
 use super::handle::Handles;
 use super::{MemoryStore, State};
@@ -12,8 +10,8 @@ use crate::access::Holder;
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{
-    AuditEntry, AuditQuery, Change, Effect, Expect, ListQuery, Note, NoteStore, Record,
-    ResourceStore, Revision, Write,
+    AuditEntry, AuditHead, AuditLink, AuditQuery, Change, Effect, Expect, ListQuery, Note,
+    NoteStore, Record, ResourceStore, Revision, Write,
 };
 use crate::store::Page;
 use crate::time::Timestamp;
@@ -28,6 +26,7 @@ pub(super) struct Resources {
     versions: BTreeMap<Name, Vec<Arc<Record>>>,
     feed: BTreeMap<Revision, Arc<Record>>,
     audit: BTreeMap<(OrgId, Revision), AuditEntry>,
+    heads: BTreeMap<OrgId, AuditHead>,
     /// The last number given to a note.
     noted: Revision,
     handles: Handles,
@@ -45,20 +44,14 @@ impl Resources {
 
     pub(super) fn note(&mut self, note: Note) -> Revision {
         let revision = Revision(self.last_revision().0 + 1);
-        let entry = AuditEntry {
-            revision,
-            at: note.now,
-            actor: note.actor,
-            action: note.action,
-            kind: note.kind,
-            id: note.id,
-            before: None,
-            after: None,
-            note: note.note,
-        };
-        self.audit.insert((note.org, revision), entry);
+        self.append(note.org.clone(), AuditEntry::of_note(&note, revision));
         self.noted = revision;
         revision
+    }
+
+    fn append(&mut self, org: OrgId, mut entry: AuditEntry) {
+        self.heads.entry(org.clone()).or_default().append(&org, &mut entry);
+        self.audit.insert((org, entry.revision), entry);
     }
 
     pub(super) fn next_org(&self, after: Option<&OrgId>) -> Option<OrgId> {
@@ -70,9 +63,10 @@ impl Resources {
         let rows = self.audit.range((org.clone(), Revision::ZERO)..);
         let rows = rows.take_while(|((of, _), row)| of == org && row.at < before).take(limit);
         let gone: Vec<_> = rows.map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| {
-            self.audit.remove(key);
-        });
+        for key in &gone {
+            let Some(removed) = self.audit.remove(key) else { continue };
+            self.heads.entry(org.clone()).or_default().pruned = AuditLink::of(&removed);
+        }
         gone.len()
     }
 
@@ -125,7 +119,7 @@ impl Resources {
             }
             revision = Revision(revision.0 + 1);
             let record = Arc::new(next_version(change, before.as_deref(), revision, write.now));
-            let audit = entry(write, change, live, &record);
+            let audit = AuditEntry::of_change(write, change, live, &record);
             latest.insert(name, Arc::clone(&record));
             planned.push(Planned { record, audit, handles });
         }
@@ -136,7 +130,7 @@ impl Resources {
         if let Some(handles) = handles {
             self.handles.set(name_of(&record), handles);
         }
-        self.audit.insert((record.org.clone(), record.revision), audit);
+        self.append(record.org.clone(), audit);
         self.feed.insert(record.revision, Arc::clone(&record));
         self.versions.entry(name_of(&record)).or_default().push(record);
     }
@@ -231,28 +225,6 @@ fn next_version(
         record.status = before.status.clone();
     }
     record
-}
-
-fn entry(write: &Write, change: &Change, live: Option<&Record>, record: &Record) -> AuditEntry {
-    AuditEntry {
-        revision: record.revision,
-        at: write.now,
-        actor: write.actor.clone(),
-        action: change.action.clone(),
-        kind: record.kind.to_string(),
-        id: record.id.clone(),
-        before: live.map(|live| digest(&live.spec)),
-        after: (!record.deleted).then(|| digest(&record.spec)),
-        note: None,
-    }
-}
-
-fn digest(spec: &serde_json::Value) -> String {
-    Sha256::digest(spec.to_string()).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a `String` does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn name_of(record: &Record) -> Name {
@@ -354,12 +326,15 @@ impl ResourceStore for MemoryStore {
             .range(first..end)
             .rev()
             .map(|(_, entry)| entry)
-            .filter(|entry| query.kind.as_ref().is_none_or(|kind| *kind == entry.kind))
-            .filter(|entry| query.id.as_ref().is_none_or(|id| *id == entry.id))
+            .filter(|entry| query.takes(entry))
             .take(limit + 1)
             .cloned()
             .collect();
         Ok(Page::cut(items, limit))
+    }
+
+    async fn audit_head(&self, org: &OrgId) -> Result<Option<AuditHead>> {
+        Ok(self.lock().resources.heads.get(org).cloned())
     }
 }
 

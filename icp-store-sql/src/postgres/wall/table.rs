@@ -30,9 +30,10 @@ const ALL: &str = "SELECT, INSERT, UPDATE, DELETE";
 const KEPT: &str = "SELECT, INSERT, UPDATE";
 const NEVER_CHANGED: &str = "SELECT, INSERT, DELETE";
 
-pub(super) const TABLES: [Table; 24] = [
+pub(super) const TABLES: [Table; 25] = [
     table("icp_attempt", Rows::Of("delivery", "icp_delivery"), ALL),
     table("icp_audit", Rows::Own, NEVER_CHANGED),
+    table("icp_audit_head", Rows::Own, KEPT),
     table("icp_delivery", Rows::Own, ALL),
     table("icp_erasing", Rows::Of("delivery", "icp_delivery"), NEVER_CHANGED),
     table("icp_event", Rows::Own, ALL),

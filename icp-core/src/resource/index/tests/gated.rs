@@ -14,7 +14,8 @@ use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ReplayId, ResourceId, Sess
 use crate::letter::*;
 use crate::replay::*;
 use crate::resource::{
-    AuditEntry, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision, Write,
+    AuditEntry, AuditHead, AuditQuery, ListQuery, Note, NoteStore, Record, ResourceStore, Revision,
+    Write,
 };
 use crate::retention::{Prune, Pruned, RetentionStore};
 use crate::slot::{NewSlot, Slot, SlotExpect, SlotStore};
@@ -122,6 +123,10 @@ impl ResourceStore for GatedStore {
 
     async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
         self.inner.audit_log(org, query).await
+    }
+
+    async fn audit_head(&self, org: &OrgId) -> Result<Option<AuditHead>> {
+        self.inner.audit_head(org).await
     }
 }
 
