@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, MatchedPath, OriginalUri, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -118,7 +119,7 @@ async fn fingerprint(engine: &Engine, request: Request) -> Result<(Request, Stri
     let whole = Request::from_parts(parts.clone(), body);
     let bytes = Bytes::from_request(whole, engine).await.map_err(refused_body)?;
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
-    let address = uri.path_and_query().map(|address| address.as_str()).unwrap_or_default();
+    let address = uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
     let media = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let print = digest(&[parts.method.as_str().as_bytes(), address.as_bytes(), media, &bytes]);
     Ok((Request::from_parts(parts, Body::from(bytes)), print))

@@ -8,7 +8,7 @@ use axum::http::header::{ETAG, IF_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract::State};
-use icp_core::access::{ApiKeySpec, Area, Operation, OrganizationSpec, UserSpec};
+use icp_core::access::{ApiKeySpec, Operation, OrganizationSpec, UserSpec};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::integration::IntegrationSpec;
 use icp_core::resource::{Difference, Document, Draft, Expect, Kind, Revision, Spec};
@@ -119,7 +119,7 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
                 .answers::<bulk::BulkAnswer>(200),
         );
     }
-    if copied_as_it_is(kind) {
+    if !is_organization && name != IntegrationSpec::KIND {
         routes.push(
             Endpoint::post(write, format!("{one}/duplicate"), duplicate)
                 .named(format!("duplicate{a}"), format!("Makes a copy of the {name}"))
@@ -137,12 +137,6 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
     };
     routes.retain(|endpoint| !left_out.contains(&endpoint.id));
     routes.into_iter().map(|endpoint| endpoint.of_kind(name)).collect()
-}
-
-/// Integrations get signing keys of their own in a copy, and nobody is there twice.
-fn copied_as_it_is(kind: &dyn Kind) -> bool {
-    let is_somebody = matches!(kind.area(), Area::Keys | Area::Users);
-    !is_somebody && ![OrganizationSpec::KIND, IntegrationSpec::KIND].contains(&kind.name())
 }
 
 async fn create(

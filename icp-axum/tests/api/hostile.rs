@@ -1,5 +1,7 @@
 //! What a server must survive: bombs, floods and requests that two readers would read apart.
 
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,6 +103,7 @@ async fn listen(api: &Api) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = api.router.clone();
+    #[expect(clippy::disallowed_methods, reason = "the server ends with the test's runtime")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
 }

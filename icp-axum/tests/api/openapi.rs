@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
@@ -23,7 +25,7 @@ async fn every_operation_names_its_answers_one_by_one() {
         assert!(!answers.contains_key("default"), "{method} {path}");
         assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
         let open = operation["security"] == serde_json::json!([]);
-        assert_eq!(answers.contains_key("401"), !open, "{method} {path}");
+        assert_eq!(answers.contains_key("401"), !open || method != "GET", "{method} {path}");
         assert_eq!(answers.contains_key("404"), path.contains('{'), "{method} {path}");
         for parameter in operation["parameters"].as_array().unwrap() {
             assert!(parameter["schema"]["type"].is_string(), "{method} {path}: {parameter}");

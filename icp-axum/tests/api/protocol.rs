@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use std::io::{Read, Write};
 use std::time::Duration;
 

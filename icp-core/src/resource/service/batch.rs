@@ -127,7 +127,7 @@ impl<'a> By<'a> {
 /// What a step comes to.
 enum Planned {
     Write(Box<Change>),
-    Keep(ResourceId, Outcome),
+    Keep(ResourceId, Box<Outcome>),
 }
 
 impl StepResult {
@@ -199,7 +199,7 @@ impl Resources {
     ) -> Result<(ResourceId, Outcome)> {
         loop {
             let change = match self.plan(org, step, By { actor, beside: None }).await? {
-                Planned::Keep(id, outcome) => return Ok((id, outcome)),
+                Planned::Keep(id, outcome) => return Ok((id, *outcome)),
                 Planned::Write(change) => change,
             };
             let create = change.expect == Expect::Absent;
@@ -265,7 +265,7 @@ impl Resources {
                     other => other,
                 };
                 let (id, outcome) = match planned {
-                    Ok(Planned::Keep(id, outcome)) => (Some(id), Ok(outcome)),
+                    Ok(Planned::Keep(id, outcome)) => (Some(id), Ok(*outcome)),
                     Ok(Planned::Write(change)) => {
                         if let Some(beside) = &mut beside {
                             beside.foresee(change.record.clone(), &self.index);
@@ -319,7 +319,7 @@ impl Resources {
                         self.plan_version(kind, present, draft, by).await
                     }
                     (Some(present), OnExisting::Skip) => {
-                        Ok(Planned::Keep(present.id, Outcome::Skipped))
+                        Ok(Planned::Keep(present.id, Box::new(Outcome::Skipped)))
                     }
                     (Some(present), OnExisting::Fail) => Err(exists(kind, &present.id)),
                 }
@@ -373,7 +373,7 @@ impl Resources {
         let mut spec = kind.mask(&present.spec)?;
         if spec.get("enabled") == Some(&Value::Bool(true)) {
             let document = Document::of(kind, present)?;
-            return Ok(Planned::Keep(id.clone(), Outcome::Unchanged(Some(document))));
+            return Ok(Planned::Keep(id.clone(), Box::new(Outcome::Unchanged(Some(document)))));
         }
         merge(&mut spec, &json!({ "enabled": true }));
         let (name, labels) = (present.name.clone(), present.labels.clone());
@@ -392,7 +392,7 @@ impl Resources {
             Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
             _ => {
                 let document = Document::of(kind, record)?;
-                return Ok(Planned::Keep(id.clone(), Outcome::Unchanged(Some(document))));
+                return Ok(Planned::Keep(id.clone(), Box::new(Outcome::Unchanged(Some(document)))));
             }
         }
         let effects = kind.effects(id, &record.spec)?;
