@@ -1,5 +1,6 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
+mod audit;
 mod bulk;
 mod deliveries;
 mod dry_runs;

@@ -1,6 +1,7 @@
 //! The engine: what a host holds, starts and stops.
 
 mod access;
+mod audit;
 mod batch;
 mod builder;
 mod cancel;
