@@ -236,7 +236,10 @@ async fn a_session_goes_on_by_a_token_that_is_good_once() {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (access, refresh) = (text(&begun["access_token"]), text(&begun["refresh_token"]));
     let me = api.as_holder(&access, "GET", "/api/v1/auth/me", Value::Null).await.expect(200);
-    assert_eq!((&me["name"], &me["organization"]), (&json!(format!("user:acme/{id}")), &json!("acme")));
+    assert_eq!(
+        (&me["name"], &me["organization"]),
+        (&json!(format!("user:acme/{id}")), &json!("acme"))
+    );
     assert!(me["permissions"].as_array().unwrap().contains(&json!("logs:read")));
     let body = |token: &str| json!({ "refresh_token": token });
     let next = text(&api.auth("refresh", body(&refresh)).await.expect(200)["refresh_token"]);

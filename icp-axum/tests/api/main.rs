@@ -2,6 +2,7 @@
 
 mod access;
 mod analytics;
+mod audit;
 mod bulk;
 mod deliveries;
 mod dry_runs;

@@ -2,6 +2,7 @@
 
 mod access;
 mod analytics;
+mod audit;
 mod batch;
 mod builder;
 mod cancel;

@@ -30,8 +30,8 @@ pub use note::{Note, NoteStore};
 pub use search::{Filter, Found, MAX_FILTERS, Position, Search, Sort, SortBy, select};
 pub(crate) use service::Editing;
 pub use service::{
-    BulkAction, BulkItem, CopiedKey, Difference, Duplicate, How, MAX_BULK, MAX_STEPS, OnExisting,
-    Outcome, Report, Resources, Step, StepResult, Task,
+    AuditDetail, BulkAction, BulkItem, CopiedKey, Difference, Duplicate, How, MAX_BULK, MAX_STEPS,
+    OnExisting, Outcome, Report, Resources, Step, StepResult, Task,
 };
 pub use store::{Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write};
 pub(crate) use validate::{Structure, without_value};

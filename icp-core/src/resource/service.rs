@@ -1,6 +1,7 @@
 //! Configuration as people use it: documents by kind, checked, sealed and masked.
 
 mod amend;
+mod audit;
 mod batch;
 mod bulk;
 mod duplicate;
@@ -9,6 +10,7 @@ mod pause;
 mod search;
 mod versions;
 
+pub use audit::AuditDetail;
 pub use batch::{How, MAX_STEPS, OnExisting, Outcome, Report, Step, StepResult, Task};
 pub use bulk::{BulkAction, BulkItem, MAX_BULK};
 pub use duplicate::{CopiedKey, Duplicate};

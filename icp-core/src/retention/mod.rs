@@ -31,7 +31,7 @@ pub struct Retention {
     pub deliveries: Duration,
     /// Dead letters with their attempts and notes, from their end. Default 90 days.
     pub dead_letters: Duration,
-    /// Rows of the audit log. Default 365 days.
+    /// Rows of the audit log, the oldest first. Default for ever, which is [`Duration::MAX`].
     pub audit: Duration,
     /// Versions of resources, from when a newer one took their place. Default 365 days. The
     /// present version stays, also that of a deletion.
@@ -47,7 +47,7 @@ impl Default for Retention {
             events: DAY * 30,
             deliveries: DAY * 30,
             dead_letters: DAY * 90,
-            audit: DAY * 365,
+            audit: Duration::MAX,
             history: DAY * 365,
             analytics: DAY * 400,
         }
@@ -176,7 +176,7 @@ mod tests {
         let spec = RetentionSpec { events_days: Some(7), ..RetentionSpec::default() };
         let kept = spec.over(&Retention::default());
         assert_eq!((kept.events, kept.deliveries), (DAY * 7, DAY * 30));
-        assert_eq!(kept.dead_letters, DAY * 90);
+        assert_eq!((kept.dead_letters, kept.audit), (DAY * 90, Duration::MAX));
         let now = Timestamp::EPOCH + DAY * 1_000;
         assert_eq!(kept.cutoffs(now).events, Timestamp::EPOCH + DAY * 993);
     }
