@@ -14,7 +14,7 @@ const UNSUPPORTED: [&str; 4] =
     ["duplicateIntegration", "rotateSigningKey", "publishEvent", "publishEvents"];
 
 /// Operations of many parts, each of which may end by itself in another way.
-const MIXED: [&str; 3] = ["publishEvents", "abandonDeadLetters", ""];
+const MIXED: [&str; 3] = ["publishEvents", "abandonDeadLetters", "retryDeadLetters"];
 
 /// Every failure that the operation can answer with, in order.
 pub(super) fn failures(endpoint: &Endpoint) -> Vec<u16> {
