@@ -11,7 +11,7 @@ const ALWAYS: [u16; 6] = [400, 414, 415, 431, 500, 503];
 
 /// Operations that not every build, store or signing profile can do.
 const UNSUPPORTED: [&str; 4] =
-    ["duplicateIntegration", "rotateSigningKey", "publishEvent", "publishEvents"];
+    ["duplicateIntegration", "rotateSigningSecret", "publishEvent", "publishEvents"];
 
 /// Operations of many parts, each of which may end by itself in another way.
 const MIXED: [&str; 3] = ["publishEvents", "abandonDeadLetters", "retryDeadLetters"];

@@ -1,5 +1,7 @@
 //! Principals: keys, users, sessions, roles; and what they may not do.
 
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};

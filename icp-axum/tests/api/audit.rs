@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
-
 use icp_core::resource::{Actor, Expect};
 use serde_json::{Value, json};
 

@@ -1,3 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 use std::time::Duration;
 
 use axum::body::Body;

@@ -1,3 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 use serde_json::{Value, json};
 
 use crate::harness::Api;

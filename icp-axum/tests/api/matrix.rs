@@ -1,6 +1,8 @@
 //! Every route, for every role: in their own organization, in another, unknown, and suspended.
 //! The cases are made from the API's own table, so that a new route is in them by itself.
 
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;

@@ -4,7 +4,7 @@ use icp_core::Code;
 use icp_core::access::Holder;
 use icp_core::resource::{AuditQuery, Change, Effect, Expect, Revision};
 
-use super::world::{World, at, change, deletion, org, race, res, write};
+use super::world::{World, change, deletion, org, race, res, write};
 
 fn handled(org: &str, id: &str, handles: &[&str]) -> Change {
     let mut change = change(org, id, Expect::Any);

@@ -12,7 +12,7 @@ use icp_core::analytics::*;
 use icp_core::delivery::*;
 use icp_core::erasure::*;
 use icp_core::event::*;
-use icp_core::id::{ApiKeyId, DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
+use icp_core::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
 use icp_core::letter::*;
 use icp_core::replay::*;
 use icp_core::resource::*;

@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_oldest_place() {
         use AuditFault::{Changed, CutOff, MissingBefore};
-        let cases: [(&str, fn(&mut Vec<AuditEntry>), (u64, AuditFault)); 9] = [
+        type Case = (&'static str, fn(&mut Vec<AuditEntry>), (u64, AuditFault));
+        let cases: [Case; 9] = [
             ("changed", |rows| rows[2].action = "x".into(), (6, Changed)),
             ("two changed", |rows| (rows[1].note, rows[3].note) = (None, None), (4, Changed)),
             ("first changed", |rows| rows[0].note = None, (2, Changed)),

@@ -403,7 +403,7 @@ impl DeliveryStore for MemoryStore {
         let made = state.deliveries.rows.contains_key(&replay.id);
         let delivery = state.deliveries.replay(&replay)?;
         if let Some(note) = replay.note().filter(|_| !made) {
-            state.resources.note(note?);
+            state.resources.note(&note?);
         }
         Ok(delivery)
     }
@@ -412,7 +412,7 @@ impl DeliveryStore for MemoryStore {
         let state = &mut *self.lock();
         let note = cancel.note()?;
         let delivery = state.deliveries.cancel(cancel)?;
-        state.resources.note(note);
+        state.resources.note(&note);
         Ok(delivery)
     }
 

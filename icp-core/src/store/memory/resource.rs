@@ -42,9 +42,9 @@ impl Resources {
         self.head().max(self.noted)
     }
 
-    pub(super) fn note(&mut self, note: Note) -> Revision {
+    pub(super) fn note(&mut self, note: &Note) -> Revision {
         let revision = Revision(self.last_revision().0 + 1);
-        self.append(note.org.clone(), AuditEntry::of_note(&note, revision));
+        self.append(note.org.clone(), AuditEntry::of_note(note, revision));
         self.noted = revision;
         revision
     }
@@ -341,6 +341,6 @@ impl ResourceStore for MemoryStore {
 #[async_trait]
 impl NoteStore for MemoryStore {
     async fn note(&self, note: Note) -> Result<Revision> {
-        Ok(self.lock().resources.note(note))
+        Ok(self.lock().resources.note(&note))
     }
 }

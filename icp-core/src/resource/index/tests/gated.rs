@@ -10,7 +10,7 @@ use crate::delivery::*;
 use crate::erasure::{Erase, Erased, ErasureStore};
 use crate::error::Result;
 use crate::event::{Event, EventQuery, EventStore, EventSummary, Ingest, Ingested, OutboxEntry};
-use crate::id::{ApiKeyId, DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
+use crate::id::{DeliveryId, EventId, OrgId, ReplayId, ResourceId, SessionId};
 use crate::letter::*;
 use crate::replay::*;
 use crate::resource::{
