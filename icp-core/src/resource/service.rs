@@ -520,7 +520,7 @@ impl Resources {
     /// Makes all changes, or none.
     async fn write_all(&self, mut changes: Vec<Change>, actor: &Actor) -> Result<Vec<Record>> {
         for change in &mut changes {
-            self.hold(change)?;
+            self.hold(change);
             change.effects.iter().try_for_each(Effect::check)?;
         }
         let write = Write { changes, actor: actor.clone(), now: self.clock.now() };
@@ -530,14 +530,15 @@ impl Resources {
     }
 
     /// Has a resource found by its handles; one that is deleted loses them by itself.
-    fn hold(&self, change: &mut Change) -> Result<()> {
+    /// What is noted of one whose spec cannot be read leaves them as they are.
+    fn hold(&self, change: &mut Change) {
         if change.record.deleted {
-            return Ok(());
+            return;
         }
-        if let Some(handles) = self.kinds.get(&change.record.kind)?.handles(&change.record)? {
+        let kind = self.kinds.get(&change.record.kind);
+        if let Ok(Some(handles)) = kind.and_then(|kind| kind.handles(&change.record)) {
             change.effects.push(Effect::Handles { handles });
         }
-        Ok(())
     }
 }
 
