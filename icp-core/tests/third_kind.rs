@@ -439,5 +439,8 @@ fn the_kind_describes_itself() {
     assert_eq!((kind.name(), kind.plural()), ("color", "colors"));
     assert_eq!(kind.schema()["properties"]["gloss"]["maximum"], 100);
     let names: Vec<_> = engine.resources().kinds().iter().map(|kind| kind.name()).collect();
-    assert_eq!(names, ["color", "event_type", "integration", "lookup", "organization"]);
+    assert_eq!(
+        names,
+        ["api_key", "color", "event_type", "integration", "lookup", "organization", "role", "user"]
+    );
 }
