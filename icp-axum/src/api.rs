@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
@@ -10,6 +9,7 @@ use axum::http::header::{
 };
 use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version};
 use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
 use icp_core::{Code, Engine, Error};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
@@ -39,13 +39,14 @@ pub struct Api {
     engine: Engine,
     origins: Vec<String>,
     hsts: Option<Duration>,
+    first: FirstUser,
 }
 
 impl Api {
     /// The API of `engine`, for callers that are no browsers at other origins.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine, origins: Vec::new(), hsts: None }
+        Self { engine, origins: Vec::new(), hsts: None, first: FirstUser::ByTheHost }
     }
 
     /// Lets pages of these origins call the API, as in `https://console.example.com`. Default
@@ -68,6 +69,16 @@ impl Api {
         self
     }
 
+    /// Lets whoever asks first make the first user, who may do everything, by
+    /// `POST /api/v1/auth/bootstrap`. Default off: until somebody did, everybody who reaches the
+    /// API can. A host makes the first principal by itself with
+    /// [`Engine::bootstrap_key`] or [`Engine::bootstrap_user`].
+    #[must_use]
+    pub fn first_user_by_request(mut self) -> Self {
+        self.first = FirstUser::ByRequest;
+        self
+    }
+
     /// The router, to be served as it is or nested in a router of the host.
     ///
     /// # Errors
@@ -76,18 +87,28 @@ impl Api {
     pub fn build(self) -> Result<Router, Error> {
         let origins = self.origins.iter().map(|origin| origin_of(origin));
         let origins: Vec<_> = origins.collect::<Result<_, _>>()?;
-        let router = assemble(self.engine, self.hsts);
+        let router = assemble(self.engine, self.hsts, self.first);
         Ok(if origins.is_empty() { router } else { router.layer(cors(origins)) })
     }
 }
 
 /// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
 pub fn router(engine: Engine) -> Router {
-    assemble(engine, None)
+    assemble(engine, None, FirstUser::ByTheHost)
 }
 
-fn assemble(engine: Engine, hsts: Option<Duration>) -> Router {
+/// Who makes the first user.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum FirstUser {
+    /// The host, or nobody.
+    ByTheHost,
+    /// Whoever asks first.
+    ByRequest,
+}
+
+fn assemble(engine: Engine, hsts: Option<Duration>, first: FirstUser) -> Router {
     crate::router::router(engine)
+        .layer(Extension(first))
         .layer(MapRequestBodyLayer::new(Body::new))
         // What it cannot unpack was refused before.
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))

@@ -15,11 +15,14 @@ use icp_core::{Code, Engine};
 use tower_http::request_id::RequestId;
 
 use crate::endpoint::Permit;
-use crate::extract::Params;
+use crate::extract::{Params, header};
 use crate::problem::{Problem, Result};
 
 /// The other header field that may carry a key.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// May name the organization beside the path, which is what counts.
+const X_TENANT_ID: &str = "x-tenant-id";
 
 const MAX_REQUEST_ID: usize = 128;
 
@@ -112,6 +115,14 @@ pub(crate) async fn authorize(
     let Some(principal) = request.extensions().get::<Principal>() else {
         return Err(Problem::new(Code::Internal, "the route is not behind the api key"));
     };
+    let named = header(request.headers(), X_TENANT_ID)?;
+    if let (Some(named), Some(org)) = (named, params.org_if_named()?)
+        && named != org.as_str()
+    {
+        let hint =
+            format!("`{X_TENANT_ID}` names another organization than the path; leave it out");
+        return Err(Problem::new(Code::HeaderInvalid, hint));
+    }
     let mut crossed = None;
     let may = match gate.permit {
         Permit::Open | Permit::Known => PermissionSet::NONE,

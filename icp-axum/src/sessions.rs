@@ -14,18 +14,19 @@ use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::FirstUser;
 use crate::auth::{Caller, place};
 use crate::command::Command;
 use crate::endpoint::{Endpoint, Permit, may};
 use crate::extract::{Body, Input};
-use crate::problem::Result;
+use crate::problem::{Problem, Result};
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let auth = "/api/v1/auth";
     let impersonation = may(Area::Users, Operation::Configure);
     vec![
         Endpoint::post(Permit::Open, format!("{auth}/bootstrap"), bootstrap)
-            .named("bootstrap", "Makes the first user, who may do everything; once")
+            .named("bootstrap", "Makes the first user, who may do everything; once, and where the host lets requests do so")
             .takes::<Bootstrap>()
             .answers_nothing(204),
         Endpoint::post(Permit::Open, format!("{auth}/login"), log_in)
@@ -100,8 +101,13 @@ impl From<Password> for SecretString {
 
 async fn bootstrap(
     State(engine): State<Engine>,
+    Extension(first): Extension<FirstUser>,
     Body(asked): Body<Bootstrap>,
 ) -> Result<StatusCode> {
+    if first == FirstUser::ByTheHost {
+        let message = "the host of this API makes the first principal by itself; ask who runs it";
+        return Err(Problem::new(Code::PermissionDenied, message));
+    }
     engine.bootstrap_user(&asked.email, asked.password.into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

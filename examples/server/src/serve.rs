@@ -1,6 +1,7 @@
 //! The server from its start to its stop.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use icp::access::ApiKey;
@@ -94,9 +95,9 @@ async fn serve(
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
     let following = engine.clone();
-    let server = axum::serve(listener, icp::axum::router(engine))
-        .with_graceful_shutdown(stopped)
-        .into_future();
+    // Who fails to log in is slowed down by where they come from.
+    let service = icp::axum::router(engine).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stopped).into_future();
     let deadline = async {
         stop.await;
         tracing::info!("the server stops");

@@ -27,7 +27,7 @@ pub(super) fn failures(endpoint: &Endpoint) -> Vec<u16> {
     let method = &endpoint.method;
     // Who is let in by an open route proves who they are there.
     when(endpoint.permit != Permit::Open || method != Method::GET, &[401, 429]);
-    when(matches!(endpoint.permit, Permit::May(_)), &[403]);
+    when(matches!(endpoint.permit, Permit::May(_)) || endpoint.id == "bootstrap", &[403]);
     when(endpoint.path.contains('{'), &[404]);
     when(*method == Method::GET, &[406]);
     when(method != Method::GET || endpoint.id == "getDeadLetter", &[409]);

@@ -5,6 +5,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use crate::harness::{Answer, Api};
 
@@ -385,4 +386,39 @@ async fn the_last_use_of_a_key_is_known() {
     }
     let foreign = format!("/api/v1/organizations/other/api-keys/{id}/last-use");
     api.get(&foreign).await.problem(404, "resource_not_found");
+}
+
+#[tokio::test]
+async fn no_request_makes_the_first_user_unless_the_host_says_so() {
+    let api = Api::without_key();
+    let router = icp_axum::router(api.engine.clone());
+    let body = json!({ "email": "op@example.com", "password": PASSWORD }).to_string();
+    let request =
+        Request::post("/api/v1/auth/bootstrap").header("content-type", "application/json");
+    let answer = router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 403);
+    api.auth("login", json!({ "email": "op@example.com", "password": PASSWORD }))
+        .await
+        .problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn the_header_field_for_the_organization_does_not_lead_elsewhere() {
+    let api = acme().await;
+    let path = format!("{ACME}/integrations");
+    api.call("GET", &path, &[("x-tenant-id", "acme")], "").await.expect(200);
+    let other = api.call("GET", &path, &[("x-tenant-id", "other")], "").await;
+    other.problem(400, "header_invalid");
+    api.call("GET", &format!("{path}?tenantId=acme"), &[], "").await.problem(400, "query_invalid");
+    let body = json!({ "id": "x", "spec": {}, "tenantId": "acme" });
+    api.post(&format!("{ACME}/lookups"), body).await.problem(400, "resource_invalid");
+}
+
+#[tokio::test]
+async fn the_operators_cannot_be_suspended() {
+    let api = acme().await;
+    let patch = [("content-type", "application/merge-patch+json")];
+    let suspend = json!({ "spec": { "status": "suspended" } }).to_string();
+    let refused = api.call("PATCH", "/api/v1/organizations/_operators", &patch, &suspend).await;
+    refused.problem(400, "resource_invalid");
 }

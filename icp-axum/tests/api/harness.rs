@@ -51,7 +51,7 @@ impl Api {
     fn over(builder: EngineBuilder) -> Self {
         let keys = LocalKeys::generate("k1", &SystemEntropy).unwrap();
         let engine = builder.keys(keys).allow_loopback().build().unwrap();
-        let router = icp_axum::router(engine.clone());
+        let router = icp_axum::Api::new(engine.clone()).first_user_by_request().build().unwrap();
         let document = icp_axum::openapi(engine.resources().kinds());
         Self { engine, key: String::new(), router, document }
     }

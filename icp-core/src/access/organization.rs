@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::grant::OPERATORS;
 use super::permission::Area;
 use crate::egress::{AddressPolicy, PolicySpec};
 use crate::error::Result;
@@ -85,7 +86,11 @@ impl Spec for OrganizationSpec {
     const PLURAL: &'static str = "organizations";
     const AREA: Area = Area::Settings;
 
-    fn validate(&self, _: &SpecContext<'_>, violations: &mut Violations) {
+    fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations) {
+        if context.org.as_str() == OPERATORS && self.status == OrganizationStatus::Suspended {
+            let message = "the operators' own organization stays active: nobody could undo it";
+            violations.add("/status", "operators", message);
+        }
         if !(1..=100).contains(&self.weight) {
             violations.add("/weight", "out_of_range", "use 1 to 100");
         }
