@@ -15,7 +15,8 @@ const NAMES: [&str; 10] = [
 ];
 
 /// What secrets begin with, wherever they stand, and how long they are at least: names begin so too.
-const MARKS: [(&str, usize); 4] = [("whsec_", 7), ("whsk_", 6), ("icp_", 40), ("eyJ", 20)];
+const MARKS: [(&str, usize); 6] =
+    [("whsec_", 7), ("whsk_", 6), ("icp_", 40), ("ics_", 40), ("icr_", 40), ("eyJ", 20)];
 
 /// Words after which a secret follows.
 const SCHEMES: [&str; 2] = ["bearer", "basic"];
