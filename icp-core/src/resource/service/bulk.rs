@@ -40,7 +40,7 @@ impl Resources {
     ///
     /// # Errors
     ///
-    /// [`Code::ResourceInvalid`] for no ids or too many; nothing was done. All else is told
+    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) for no ids or too many; nothing was done. All else is told
     /// item by item.
     ///
     /// # Cancellation
