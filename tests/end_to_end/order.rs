@@ -164,6 +164,11 @@ async fn by_key_nothing_is_overtaken_or_left_out() {
         let last = engine(&backend, &ledger);
         let running = last.start().await.unwrap();
         taken.wait_for(|taken| *taken == total).await.unwrap();
+        // Of the last one its sender may not know yet that it was taken.
+        let mut beat = tokio::time::interval(std::time::Duration::from_millis(5));
+        while !last.counts().await.unwrap().contains(&(DeliveryState::Delivered, total)) {
+            beat.tick().await;
+        }
         (running, rescued + rescues(&last))
     };
     let ((), (running, rescued)) = tokio::join!(publish, work);

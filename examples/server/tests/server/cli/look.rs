@@ -8,7 +8,7 @@ async fn get_shows_one_or_all_in_three_forms() {
     let stage = Stage::set().await;
     stage.server.set_up(&stage.key, "http://127.0.0.1:9/hooks").await;
     let table = stage.run(&["get", "organizations"]).await.well();
-    assert!(table.starts_with("ID    NAME") && table.contains("\nacme  -"), "{table}");
+    assert!(table.starts_with("ID          NAME") && table.contains("\nacme        -"), "{table}");
     let text = stage.run(&["get", "integration", "--org", "acme", "-o", "json"]).await.well();
     let all: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&all[0]["id"], &all[0]["version"]), (&json!("orders"), &json!(1)));
