@@ -95,7 +95,7 @@ async fn a_migration_cut_short_is_finished_by_the_next_start() {
     let database = Database::create().await;
     MySqlStore::connect(&database.url).await.unwrap();
     let mut host = MySqlConnection::connect(&database.url).await.unwrap();
-    host.execute("DROP TABLE icp_api_key, icp_audit").await.unwrap();
+    host.execute("DROP TABLE icp_handle, icp_audit").await.unwrap();
     host.execute("UPDATE icp_migration SET applied_at = NULL").await.unwrap();
     let closed = MySqlStore::builder(&database.url).migrate(false).open().await.unwrap_err();
     assert_eq!(closed.code(), Code::StoreOutdated);

@@ -108,7 +108,7 @@ pub(crate) async fn write(url: &str, org: &str, n: u128) {
 }
 
 /// The tables whose rows are of no organization.
-pub(crate) const OF_NODE: [&str; 2] = ["icp_api_key", "icp_slot"];
+pub(crate) const OF_NODE: [&str; 1] = ["icp_slot"];
 
 /// Which rows of `table` are of `org`, as a condition.
 pub(crate) fn of(table: &str, org: &str) -> String {
