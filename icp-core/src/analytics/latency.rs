@@ -4,7 +4,7 @@ use super::LATENCIES;
 
 /// The upper bounds of all buckets but the last, in milliseconds; each is within its bucket.
 ///
-/// Neighbours are less than a factor of two apart, so that a percentile is told to within a
+/// Neighbours are at most a factor of two apart, so that a percentile is told to within a
 /// fraction of itself, and the same everywhere, so that buckets of nodes and hours add up.
 pub const LATENCY_BOUNDS: [u64; LATENCIES - 1] = [
     1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 1_500, 2_000,
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_grow_by_less_than_a_factor_of_two_or_so() {
+    fn bounds_grow_by_a_factor_of_two_at_most() {
         for pair in LATENCY_BOUNDS.windows(2) {
             assert!(pair[0] < pair[1] && pair[1] <= pair[0] * 2, "{pair:?}");
         }

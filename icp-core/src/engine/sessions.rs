@@ -1,23 +1,20 @@
-//! Sessions: logging in, going on, ending; and acting as somebody else.
+//! Sessions: logging in, going on, ending.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
 
 use super::Engine;
-use super::access::{draft, present, unknown};
+use super::access::{present, unknown};
 use crate::access::{
-    ACCESS, AccessToken, Acting, BuiltInRole, OPERATORS, Presented, Principal, RateLimit,
-    RefreshToken, Session, Subject, User, UserSpec, handle_of_email, resolve, slot_of,
+    ACCESS, AccessToken, BuiltInRole, OPERATORS, Presented, Principal, RateLimit, RefreshToken,
+    Session, Subject, User, UserSpec, handle_of_email, resolve, slot_of,
 };
-use crate::error::{Code, Error, Result, Violation};
+use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
-use crate::resource::{Actor, Document, Expect, Note, Spec};
-use crate::secret::{
-    Entropy, SealContext, SealedBytes, Secret, SecretBytes, SecretString, SystemEntropy,
-};
+use crate::resource::{Actor, Note, Spec};
+use crate::secret::{Entropy, SealContext, SealedBytes, SecretBytes, SecretString, SystemEntropy};
 use crate::slot::{NewSlot, SlotExpect};
 use crate::time::Timestamp;
 
@@ -34,7 +31,7 @@ pub const SESSION_LIFE: Duration = Duration::from_secs(30 * 86_400);
 const SEEN_ALIVE: Duration = Duration::from_secs(30);
 
 /// How often a user may fail to log in, before they are locked out until some of it is back.
-const TRIES: RateLimit = RateLimit { requests: 10, seconds: 900 };
+pub(super) const TRIES: RateLimit = RateLimit { requests: 10, seconds: 900 };
 /// The same for everybody who comes from one place.
 const TRIES_FROM: RateLimit = RateLimit { requests: 100, seconds: 900 };
 
@@ -63,17 +60,6 @@ pub struct Login<'a> {
     pub password: SecretString,
     /// Where the request came from, as an address, to slow down who tries many users.
     pub from: Option<&'a str>,
-}
-
-/// Who takes which role, and why.
-#[derive(Clone, Debug)]
-pub struct Impersonation<'a> {
-    /// The organization.
-    pub org: &'a OrgId,
-    /// The built-in role.
-    pub role: BuiltInRole,
-    /// Why, for the audit log.
-    pub reason: &'a str,
 }
 
 impl Engine {
@@ -112,7 +98,7 @@ impl Engine {
         self.begin(login.org, id).await
     }
 
-    fn let_try(&self, name: &str, limit: RateLimit) -> Result<()> {
+    pub(super) fn let_try(&self, name: &str, limit: RateLimit) -> Result<()> {
         let quota = self.core.access.buckets.take(name, limit, self.core.clock.monotonic());
         if quota.allowed {
             return Ok(());
@@ -241,136 +227,6 @@ impl Engine {
         Ok((tokens, principal))
     }
 
-    /// Lets `principal` act in a role of an organization for 15 minutes, which the audit log of
-    /// the organization tells.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::PermissionDenied`] where the role may do what the principal may not do everywhere,
-    /// or the principal acts as somebody else already; [`Code::OrganizationUnknown`],
-    /// [`Code::ResourceInvalid`] without a reason, and those of the store.
-    pub async fn impersonate(
-        &self,
-        principal: &Principal,
-        wanted: Impersonation<'_>,
-        actor: &Actor,
-    ) -> Result<Tokens> {
-        let Impersonation { org, role, reason } = wanted;
-        let given = role.permissions().difference(principal.everywhere());
-        if !given.is_empty() || principal.acts_as().is_some() {
-            let message = "only who may do it all everywhere, and acts as themselves, can act so";
-            return Err(Error::new(Code::PermissionDenied, message));
-        }
-        if !(1..=500).contains(&reason.trim().chars().count()) {
-            let found = Violation::new("/reason", "length", "say why, in 1 to 500 characters");
-            return Err(Error::violations(Code::ResourceInvalid, vec![found]));
-        }
-        if present(&self.core, org).await?.is_none() {
-            let message = format!("there is no organization `{org}`; create it first");
-            return Err(Error::new(Code::OrganizationUnknown, message));
-        }
-        let now = self.now();
-        let note = Note {
-            org: org.clone(),
-            actor: actor.clone(),
-            action: "impersonate".into(),
-            kind: "organization".into(),
-            id: ResourceId::new(org.as_str())?,
-            note: Some(format!("as {}: {}", role.as_str(), reason.trim())),
-            now,
-        };
-        self.core.store.note(note).await?;
-        let acting = Acting { org: org.clone(), role: role.as_str().to_owned() };
-        let token = AccessToken {
-            session: None,
-            principal: Subject::Named(principal.name().to_owned()),
-            began_at: now,
-            expires_at: now + ACCESS_TOKEN,
-            acting: Some(acting),
-        };
-        Ok(Tokens {
-            access: self.seal_token(&token)?,
-            access_for: ACCESS_TOKEN,
-            refresh: None,
-            refresh_for: Duration::ZERO,
-        })
-    }
-
-    /// Sets the password of a user, and ends the sessions they have.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::PasswordWeak`]; [`Code::ResourceInvalid`] where the user may do more than the
-    /// author; [`Code::ResourceNotFound`], [`Code::Overloaded`], and those of the store.
-    pub async fn set_password(
-        &self,
-        org: &OrgId,
-        user: &ResourceId,
-        password: SecretString,
-        actor: &Actor,
-    ) -> Result<Document> {
-        let hash = self.core.access.passwords.hash(password).await?.into_text();
-        let how = ("set_password", Expect::Present);
-        let resources = self.resources();
-        let edit = |spec: &mut UserSpec, editing: &crate::resource::Editing<'_>| {
-            spec.password = Some(Secret::plain(hash));
-            spec.sessions_since = Some(editing.now);
-            Ok(())
-        };
-        Ok(resources.amend_principal(org, user, how, actor, edit).await?.0)
-    }
-
-    /// As [`set_password`](Self::set_password), by the user, who proves to know the present one.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::Unauthenticated`] where `present` is another, or the principal is no user.
-    pub async fn change_password(
-        &self,
-        principal: &Principal,
-        present: SecretString,
-        password: SecretString,
-    ) -> Result<()> {
-        let Some(org) = principal.home().filter(|_| principal.acts_as().is_none()) else {
-            return Err(unknown());
-        };
-        let own = format!("user:{org}/");
-        let name = principal.name().strip_prefix(&own).ok_or_else(unknown)?;
-        self.let_try(&format!("password:{org}:{name}"), TRIES)?;
-        let id = ResourceId::new(name)?;
-        let (_, user) = self.user(org, &id).await?.ok_or_else(unknown)?;
-        if !self.core.access.passwords.verify(user.password.clone(), present).await? {
-            return Err(unknown());
-        }
-        let actor = Actor { name: principal.name().to_owned(), ..Actor::host() };
-        self.set_password(org, &id, password, &actor).await.map(drop)
-    }
-
-    /// Makes the operators' organization and its first user, who may do everything.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::BootstrapDone`] where that was done before, [`Code::PasswordWeak`],
-    /// [`Code::ResourceInvalid`], and those of the store.
-    pub async fn bootstrap_user(&self, email: &str, password: SecretString) -> Result<()> {
-        let done = || {
-            let message = "there is a first principal already; log in, or use its key";
-            Error::new(Code::BootstrapDone, message)
-        };
-        // Hashing costs, so that who comes too late is told before.
-        if present(&self.core, &OrgId::new(OPERATORS)?).await?.is_some() {
-            return Err(done());
-        }
-        let hash = self.core.access.passwords.hash(password).await?.into_text();
-        let spec = json!({
-            "email": email,
-            "grants": [{ "role": BuiltInRole::SuperAdmin.as_str(), "organization": "*" }],
-            "password": hash.expose(),
-        });
-        let made = self.bootstrap(UserSpec::KIND, draft(None, "First user", spec)).await?;
-        if made { Ok(()) } else { Err(done()) }
-    }
-
     /// The holder of an access token, its prefix left out.
     pub(super) async fn session_principal(&self, token: &str) -> Result<Option<Principal>> {
         let Ok(bytes) = URL_SAFE_NO_PAD.decode(token) else { return Ok(None) };
@@ -417,7 +273,7 @@ impl Engine {
         resolve(Principal::new(format!("user:{org}/{id}")), &user.grants, &home).map(Some)
     }
 
-    async fn user(
+    pub(super) async fn user(
         &self,
         org: &OrgId,
         id: &ResourceId,
@@ -428,7 +284,7 @@ impl Engine {
         Ok(Some((entry, user)))
     }
 
-    fn seal_token(&self, token: &AccessToken) -> Result<SecretString> {
+    pub(super) fn seal_token(&self, token: &AccessToken) -> Result<SecretString> {
         let plain = serde_json::to_vec(token).map_err(|fault| {
             Error::new(Code::Internal, "a token cannot be written").caused_by(fault)
         })?;

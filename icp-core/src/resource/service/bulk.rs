@@ -40,8 +40,8 @@ impl Resources {
     ///
     /// # Errors
     ///
-    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) for no ids or too many; nothing was done. All else is told
-    /// item by item.
+    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) for no ids or too many; nothing was
+    /// done. All else is told item by item.
     ///
     /// # Cancellation
     ///
