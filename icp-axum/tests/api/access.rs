@@ -378,12 +378,12 @@ async fn the_last_use_of_a_key_is_known() {
     let path = format!("{ACME}/api-keys/{id}/last-use");
     assert_eq!(api.get(&path).await.expect(200)["last_used_at"], Value::Null);
     api.as_holder(&key, "GET", &format!("{ACME}/integrations"), Value::Null).await.expect(200);
-    loop {
-        if api.get(&path).await.expect(200)["last_used_at"].is_string() {
-            break;
+    let noted = async {
+        while api.get(&path).await.expect(200)["last_used_at"].is_null() {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), noted).await.unwrap();
     let foreign = format!("/api/v1/organizations/other/api-keys/{id}/last-use");
     api.get(&foreign).await.problem(404, "resource_not_found");
 }
