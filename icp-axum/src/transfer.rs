@@ -1,5 +1,6 @@
 //! The resources of an organization as a file, and a file as resources.
 
+mod apply;
 mod file;
 mod import;
 
@@ -47,6 +48,10 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .takes::<Rows>()
             .csv_too()
             .answers::<import::ImportAnswer>(200),
+        Endpoint::post(write, format!("{org}/apply"), apply::apply)
+            .named("applyResources", "Makes changes of several kinds in one write, or none of them")
+            .takes::<apply::Plan>()
+            .answers::<apply::PlanAnswer>(200),
     ]
 }
 

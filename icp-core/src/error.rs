@@ -159,6 +159,8 @@ codes! {
     BulkRefused = "bulk_refused", Invalid;
     /// Not every row of an import can be taken; each fault is listed, and nothing was changed.
     ImportRefused = "import_refused", Invalid;
+    /// Not every step of a plan can be taken; each fault is listed, and nothing was changed.
+    ApplyRefused = "apply_refused", Invalid;
     /// There is no audit row of this revision in the organization, or it is kept no more.
     AuditEntryNotFound = "audit_entry_not_found", NotFound;
     /// The resource has another revision than the caller expected.

@@ -112,7 +112,7 @@ impl Bulk {
             BulkAction::Disable => self.ids.into_iter().map(Task::Disable).collect(),
             BulkAction::Delete => self.ids.into_iter().map(Task::Delete).collect(),
         };
-        let step = |task| Step { kind: kind.to_owned(), task };
+        let step = |task| Step::new(kind, task);
         Ok((tasks.into_iter().map(step).collect(), name))
     }
 }

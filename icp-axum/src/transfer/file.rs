@@ -36,9 +36,11 @@ pub(crate) struct Row {
     id: Option<ResourceId>,
     /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(default)]
     name: Option<String>,
     /// Free labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     labels: BTreeMap<String, String>,
     /// The spec, its secrets masked.
     spec: Value,

@@ -114,7 +114,7 @@ fn steps(rows: Vec<Given>, existing: OnExisting) -> (Vec<Step>, Vec<(usize, Erro
     for (index, row) in rows.into_iter().enumerate() {
         match row {
             Ok((kind, document)) => {
-                steps.push(Step { kind, task: Task::Import(document, existing) });
+                steps.push(Step::new(kind, Task::Import(document, existing)));
             }
             Err(error) => broken.push((index, error)),
         }

@@ -160,3 +160,73 @@ async fn a_long_file_is_written_page_by_page() {
     let csv = api.get(&format!("{EXPORT}?kind=event_type&format=csv")).await;
     assert_eq!(csv.text.lines().count(), 201);
 }
+
+const APPLY: &str = "/api/v1/organizations/acme/apply";
+
+/// A step that replaces `orders` with a version of this name.
+fn renamed(name: &str, revision: &Value) -> Value {
+    let mut draft = orders();
+    draft["name"] = name.into();
+    draft["spec"]["auth"]["token"] = icp_core::secret::MASK.into();
+    json!({"kind": "integration", "action": "replace", "document": draft, "revision": revision})
+}
+
+#[tokio::test]
+async fn a_plan_of_several_kinds_is_one_write() {
+    let api = with_names().await;
+    let one = format!("{ORG}/integrations/orders");
+    let revision = api.get(&one).await.expect(200)["revision"].clone();
+    let table = json!({"id": "more", "spec": {"entries": [{"key": "a", "value": "b"}]}});
+    // The table `names` is not used any more by what the second step makes of `orders`.
+    let steps = json!([
+        {"kind": "lookup", "action": "create", "document": table},
+        renamed("Changed", &revision),
+        {"kind": "lookup", "action": "delete", "id": "names"},
+    ]);
+    let checked = json!({"steps": steps, "validate_only": true});
+    assert_eq!(api.post(APPLY, checked).await.expect(200)["applied"], false);
+    assert_eq!(api.get(&one).await.expect(200)["revision"], revision);
+
+    let done = api.post(APPLY, json!({"steps": steps})).await.expect(200);
+    assert_eq!(done["applied"], true);
+    assert_eq!(done["documents"][0]["id"], "more");
+    assert_eq!(done["documents"][1]["name"], "Changed");
+    assert_eq!(done["documents"][2], Value::Null);
+    api.get(&format!("{ORG}/lookups/names")).await.problem(404, "resource_not_found");
+}
+
+#[tokio::test]
+async fn a_plan_is_refused_whole_where_one_step_is() {
+    let api = with_names().await;
+    let one = format!("{ORG}/integrations/orders");
+    let before = api.get(&one).await.expect(200);
+    let stale = json!(before["revision"].as_u64().unwrap() - 1);
+    let entry = json!({"id": "more", "spec": {"entries": []}});
+    let refused = json!({"steps": [
+        {"kind": "lookup", "action": "create", "document": entry},
+        renamed("Changed", &stale),
+        {"kind": "lookup", "action": "delete", "id": "none", "revision": 1},
+    ]});
+    let problem = api.post(APPLY, refused).await.problem(400, "apply_refused");
+    let found = problem["violations"].as_array().unwrap();
+    let places: Vec<_> =
+        found.iter().map(|v| (v["pointer"].as_str().unwrap(), &v["code"])).collect();
+    let expected =
+        [("/steps/1", &json!("revision_conflict")), ("/steps/2", &json!("resource_not_found"))];
+    assert_eq!(places, expected);
+    assert_eq!(api.get(&one).await.expect(200), before);
+    api.get(&format!("{ORG}/lookups/more")).await.problem(404, "resource_not_found");
+
+    for (body, pointer) in [
+        (json!({"steps": []}), "/steps"),
+        (json!({"steps": [{"kind": "lookup", "action": "delete"}]}), "/steps/0/id"),
+        (
+            json!({"steps": [{"kind": "lookup", "action": "create", "id": "a"}]}),
+            "/steps/0/document",
+        ),
+        (json!({"steps": [{"kind": "lookup", "action": "explode"}]}), "/steps/0/action"),
+    ] {
+        let problem = api.post(APPLY, body).await.problem(400, "resource_invalid");
+        assert_eq!(problem["violations"][0]["pointer"], pointer);
+    }
+}

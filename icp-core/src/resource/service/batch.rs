@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::document::merge;
 use crate::resource::{
-    Actor, Change, Document, Draft, Effect, Expect, Kind, OrgEntry, Record, Violations,
+    Actor, Change, Document, Draft, Effect, Expect, Kind, OrgEntry, Record, Revision, Violations,
 };
 
 /// The most steps of one batch.
@@ -29,6 +29,9 @@ pub struct Step {
     pub kind: String,
     /// What is done.
     pub task: Task,
+    /// The revision that the resource must have, where that counts; the step is refused with
+    /// [`Code::RevisionConflict`] where it has another by now.
+    pub expect: Option<Revision>,
 }
 
 /// What is done to one of many resources.
@@ -128,6 +131,31 @@ impl<'a> By<'a> {
 enum Planned {
     Write(Box<Change>),
     Keep(ResourceId, Box<Outcome>),
+}
+
+impl Step {
+    /// A step that asks for no revision.
+    pub fn new(kind: impl Into<String>, task: Task) -> Self {
+        Self { kind: kind.into(), task, expect: None }
+    }
+
+    /// Only where the resource has this revision.
+    #[must_use]
+    pub fn if_revision(mut self, revision: Revision) -> Self {
+        self.expect = Some(revision);
+        self
+    }
+
+    /// Refuses what is there where another revision of it is expected.
+    fn hold_to_revision(&self, present: Option<&Record>) -> Result<()> {
+        match (self.expect, present) {
+            (Some(expected), Some(record)) if record.revision != expected => {
+                let message = format!("the resource has revision {} by now", record.revision);
+                Err(Error::new(Code::RevisionConflict, message))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl StepResult {
@@ -294,25 +322,30 @@ impl Resources {
             return Err(refused("/kind", "organization", message));
         }
         permit(kind, &step.task, by.actor)?;
+        let named = step.task.id();
+        let present = match &named {
+            Some(id) => self.store.resource(org, kind.name(), id).await?,
+            None => None,
+        };
+        step.hold_to_revision(present.as_ref())?;
+        let there = |present: Option<Record>| {
+            let unnamed = || refused("/id", "required", "name the resource");
+            present.ok_or_else(|| named.as_ref().map_or_else(unnamed, |id| missing(kind, id)))
+        };
         match &step.task {
             Task::Create(document) => {
-                self.plan_creation(org, kind, Draft::read(document)?, by).await
+                let draft = Draft::read(document)?;
+                match present {
+                    Some(present) => Err(exists(kind, &present.id)),
+                    None => self.plan_creation(org, kind, draft, by).await,
+                }
             }
             Task::Replace(document) => {
                 let draft = Draft::read(document)?;
-                let Some(id) = &draft.id else {
-                    return Err(refused("/id", "required", "name the resource to be replaced"));
-                };
-                let present = self.store.resource(org, kind.name(), id).await?;
-                let present = present.ok_or_else(|| missing(kind, id))?;
-                self.plan_version(kind, present, draft, by).await
+                self.plan_version(kind, there(present)?, draft, by).await
             }
             Task::Import(document, existing) => {
                 let draft = Draft::read(document)?;
-                let present = match &draft.id {
-                    Some(id) => self.store.resource(org, kind.name(), id).await?,
-                    None => None,
-                };
                 match (present, existing) {
                     (None, _) => self.plan_creation(org, kind, draft, by).await,
                     (Some(present), OnExisting::Update) => {
@@ -324,12 +357,9 @@ impl Resources {
                     (Some(present), OnExisting::Fail) => Err(exists(kind, &present.id)),
                 }
             }
-            Task::Enable(id) => self.plan_enabling(org, kind, id, by).await,
-            Task::Disable(id) => self.plan_disabling(org, kind, id).await,
-            Task::Delete(id) => {
-                let present = self.store.resource(org, kind.name(), id).await?;
-                Ok(deletion(kind, present.ok_or_else(|| missing(kind, id))?))
-            }
+            Task::Enable(_) => self.plan_enabling(kind, there(present), by).await,
+            Task::Disable(_) => plan_disabling(kind, there(present)),
+            Task::Delete(_) => Ok(deletion(kind, there(present)?)),
         }
     }
 
@@ -341,9 +371,6 @@ impl Resources {
         by: By<'_>,
     ) -> Result<Planned> {
         let record = self.fresh(org, kind, &draft).await?;
-        if self.store.resource(org, kind.name(), &record.id).await?.is_some() {
-            return Err(exists(kind, &record.id));
-        }
         let change = self.prepare(kind, record, draft, None, by.expecting(Expect::Absent)).await?;
         Ok(Planned::Write(Box::new(change)))
     }
@@ -364,50 +391,19 @@ impl Resources {
 
     async fn plan_enabling(
         &self,
-        org: &OrgId,
         kind: &dyn Kind,
-        id: &ResourceId,
+        present: Result<Record>,
         by: By<'_>,
     ) -> Result<Planned> {
-        let present = self.switchable(org, kind, id).await?;
+        let present = switchable(kind, present)?;
         let mut spec = kind.mask(&present.spec)?;
         if spec.get("enabled") == Some(&Value::Bool(true)) {
-            let document = Document::of(kind, present)?;
-            return Ok(Planned::Keep(id.clone(), Box::new(Outcome::Unchanged(Some(document)))));
+            return unchanged(kind, present);
         }
         merge(&mut spec, &json!({ "enabled": true }));
         let (name, labels) = (present.name.clone(), present.labels.clone());
         let draft = Draft { id: None, name, labels, spec };
         self.plan_version(kind, present, draft, by).await
-    }
-
-    async fn plan_disabling(
-        &self,
-        org: &OrgId,
-        kind: &dyn Kind,
-        id: &ResourceId,
-    ) -> Result<Planned> {
-        let mut record = self.switchable(org, kind, id).await?;
-        match record.spec.get_mut("enabled") {
-            Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
-            _ => {
-                let document = Document::of(kind, record)?;
-                return Ok(Planned::Keep(id.clone(), Box::new(Outcome::Unchanged(Some(document)))));
-            }
-        }
-        let effects = kind.effects(id, &record.spec)?;
-        let expect = Expect::Revision(record.revision);
-        let change = Change { record, expect, action: "update".into(), effects };
-        Ok(Planned::Write(Box::new(change)))
-    }
-
-    async fn switchable(&self, org: &OrgId, kind: &dyn Kind, id: &ResourceId) -> Result<Record> {
-        if kind.schema().pointer("/properties/enabled").is_none() {
-            let message = format!("a {} is not switched on or off", kind.name());
-            return Err(refused("", "not_switchable", message));
-        }
-        let present = self.store.resource(org, kind.name(), id).await?;
-        present.ok_or_else(|| missing(kind, id))
     }
 
     fn outcome(&self, record: Record, created: bool) -> Result<Outcome> {
@@ -453,6 +449,32 @@ fn permit(kind: &dyn Kind, task: &Task, actor: &Actor) -> Result<()> {
     }
     let message = format!("ask for a role that has `{permission}` in this organization");
     Err(Error::new(Code::PermissionDenied, message))
+}
+
+fn plan_disabling(kind: &dyn Kind, present: Result<Record>) -> Result<Planned> {
+    let mut record = switchable(kind, present)?;
+    match record.spec.get_mut("enabled") {
+        Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
+        _ => return unchanged(kind, record),
+    }
+    let effects = kind.effects(&record.id, &record.spec)?;
+    let expect = Expect::Revision(record.revision);
+    let change = Change { record, expect, action: "update".into(), effects };
+    Ok(Planned::Write(Box::new(change)))
+}
+
+/// What is there, where its kind can be switched on and off.
+fn switchable(kind: &dyn Kind, present: Result<Record>) -> Result<Record> {
+    if kind.schema().pointer("/properties/enabled").is_none() {
+        let message = format!("a {} is not switched on or off", kind.name());
+        return Err(refused("", "not_switchable", message));
+    }
+    present
+}
+
+fn unchanged(kind: &dyn Kind, record: Record) -> Result<Planned> {
+    let (id, document) = (record.id.clone(), Document::of(kind, record)?);
+    Ok(Planned::Keep(id, Box::new(Outcome::Unchanged(Some(document)))))
 }
 
 /// The deletion of what is there.

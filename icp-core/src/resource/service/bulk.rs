@@ -64,8 +64,7 @@ impl Resources {
             BulkAction::Delete => Task::Delete(id.clone()),
         };
         let kind = IntegrationSpec::KIND;
-        let steps: Vec<_> =
-            ids.iter().map(|id| Step { kind: kind.into(), task: task(id) }).collect();
+        let steps: Vec<_> = ids.iter().map(|id| Step::new(kind, task(id))).collect();
         let report = self.batch(org, &steps, How::EachAlone, actor).await?;
         let results = report.results.into_iter().zip(ids);
         Ok(results.map(|(result, id)| BulkItem::of(id.clone(), result)).collect())
