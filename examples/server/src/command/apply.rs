@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
+use icp::resource::MAX_STEPS;
 use serde_json::{Value, json};
 
 use crate::client::{Call, Client, Remote};
@@ -90,19 +91,100 @@ async fn stored(client: &Client, manifests: &[Manifest], kinds: &Kinds) -> Resul
     Ok(stored)
 }
 
-/// All steps or none: where one is refused, those before it are undone.
+/// All steps or none. Those of one organization are one write; where one is refused, the writes
+/// before it are undone.
 async fn whole(client: &Client, kinds: &Kinds, steps: &[Step]) -> Result<()> {
     let mut taken: Vec<Taken<'_>> = Vec::new();
-    for step in steps {
-        match take(client, kinds, step).await {
-            Ok(revision) => taken.push(Taken { step, revision }),
-            Err(failure) => {
-                output::print(&format!("failed {}\n", step.address()))?;
-                return Err(undo(client, kinds, &taken, failure).await);
+    for group in groups(steps) {
+        match take_group(client, kinds, &group).await {
+            Ok(revisions) => {
+                let group = group.into_iter().zip(revisions);
+                taken.extend(group.map(|(step, revision)| Taken { step, revision }));
             }
+            Err(failure) => return Err(undo(client, kinds, &taken, failure).await),
         }
     }
     output::print(&format!("done: {}\n", counted(steps)))
+}
+
+/// The steps that change anything, parted into what one write can hold: an organization, or
+/// resources of one.
+fn groups(steps: &[Step]) -> Vec<Vec<&Step>> {
+    let mut groups: Vec<Vec<&Step>> = Vec::new();
+    for step in steps.iter().filter(|step| step.action != Action::Keep) {
+        let fits = |group: &&mut Vec<&Step>| {
+            group.len() < MAX_STEPS
+                && group.iter().all(|one| one.kind != ORGANIZATION && one.org == step.org)
+        };
+        match groups.iter_mut().rev().find(fits) {
+            Some(group) if step.kind != ORGANIZATION => group.push(step),
+            _ => groups.push(vec![step]),
+        }
+    }
+    groups
+}
+
+/// Takes the steps of a group, all or none; answers the revisions that they made.
+async fn take_group(client: &Client, kinds: &Kinds, group: &[&Step]) -> Result<Vec<Option<u64>>> {
+    let org = match group {
+        [step] if step.kind == ORGANIZATION => {
+            let revision = take(client, kinds, step).await;
+            return Ok(vec![revision.map_err(|failure| placed(failure, group, |_| Some(0)))?]);
+        }
+        [step, ..] => step.org.as_str(),
+        [] => return Ok(Vec::new()),
+    };
+    let plan = json!({ "steps": group.iter().map(|step| planned(step)).collect::<Vec<_>>() });
+    let answer = client.send(Call::post(&["organizations", org, "apply"], &plan)).await;
+    let answer = answer.map_err(|failure| placed(failure, group, place))?;
+    let documents = answer["documents"].as_array().into_iter().flatten();
+    Ok(documents.map(|document| document["revision"].as_u64()).collect())
+}
+
+/// A step as the server takes it.
+fn planned(step: &Step) -> Value {
+    let (action, draft, before) = match &step.action {
+        Action::Create { draft } => ("create", Some(draft), None),
+        Action::Replace { draft, before } => ("replace", Some(draft), Some(before)),
+        Action::Delete { before } => ("delete", None, Some(before)),
+        Action::Keep => return Value::Null,
+    };
+    let mut plan = json!({ "kind": step.kind, "action": action });
+    match draft {
+        Some(draft) => {
+            plan["document"] = draft.clone();
+            plan["document"]["id"] = step.id.as_str().into();
+        }
+        None => plan["id"] = step.id.as_str().into(),
+    }
+    if let Some(before) = before {
+        plan["revision"] = before["revision"].clone();
+    }
+    plan
+}
+
+/// Names the resource in each rule that a refusal tells of.
+fn placed(
+    failure: Failure,
+    group: &[&Step],
+    place: impl Fn(&mut String) -> Option<usize>,
+) -> Failure {
+    let Failure::Refused(mut refusal) = failure else { return failure };
+    for violation in &mut refusal.violations {
+        if let Some(step) = place(&mut violation.pointer).and_then(|index| group.get(index)) {
+            violation.pointer = format!("{} {}", step.address(), violation.pointer);
+        }
+    }
+    Failure::Refused(refusal)
+}
+
+/// The step that a pointer into a plan leads to, and the rest of the pointer in its place.
+fn place(pointer: &mut String) -> Option<usize> {
+    let path = pointer.strip_prefix("/steps/")?;
+    let (index, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+    let index = index.parse().ok()?;
+    *pointer = rest.strip_prefix("/document").unwrap_or(rest).to_owned();
+    Some(index)
 }
 
 /// Every step for itself; what was refused is told at the end.
@@ -154,7 +236,7 @@ async fn undo(client: &Client, kinds: &Kinds, taken: &[Taken<'_>], cause: Failur
             left.push(format!("  {}: {failure}", step.address()));
         }
     }
-    let changed = taken.iter().filter(|taken| taken.step.action != Action::Keep).count();
+    let changed = taken.len();
     if left.is_empty() {
         output::note(&format!("nothing is changed: {changed} steps were undone"));
         return cause;
