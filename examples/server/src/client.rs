@@ -3,17 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
+use futures_util::stream::{BoxStream, StreamExt};
 use icp::secret::SecretString;
 use icp::{Code, Error};
 use reqwest::header::{CONTENT_TYPE, IF_MATCH};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
+use sse_stream::SseByteStream;
 use url::Url;
 
 use crate::failure::{Failure, Refusal, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a stream goes on; the server ends it before.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(3_600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most that a page of the API holds.
 const PAGE: &str = "1000";
@@ -36,6 +41,9 @@ pub(crate) struct Client {
     url: Url,
     key: SecretString,
 }
+
+/// Server-sent events, as they come.
+pub(crate) type Events = SseByteStream<BoxStream<'static, reqwest::Result<Bytes>>>;
 
 /// One call.
 #[derive(Debug)]
@@ -82,6 +90,8 @@ pub(crate) fn http() -> Result<reqwest::Client, Error> {
         .tls_backend_preconfigured(tls)
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(TIMEOUT)
+        // What is streamed says at least every 15 s that it is alive.
+        .read_timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("icp-server/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -170,6 +180,22 @@ impl Client {
         }
         items.truncate(enough.unwrap_or(usize::MAX));
         Ok(items)
+    }
+
+    /// Opens a stream of server-sent events; goes on after the event `last`, where there is one.
+    pub(crate) async fn follow(&self, path: &[&str], last: Option<&str>) -> Result<Events> {
+        let request = self.request(&Call::get(path))?.timeout(STREAM_TIMEOUT);
+        let request = match last {
+            Some(last) => request.header("last-event-id", last),
+            None => request,
+        };
+        let answer = request.send().await.map_err(|fault| self.unreachable(&fault))?;
+        let status = answer.status();
+        if !status.is_success() {
+            let body = answer.bytes().await.map_err(|fault| self.unreachable(&fault))?;
+            return Err(Failure::Refused(Refusal::read(status.as_u16(), &body)));
+        }
+        Ok(SseByteStream::new(answer.bytes_stream().boxed()))
     }
 
     fn request(&self, call: &Call<'_>) -> Result<RequestBuilder> {

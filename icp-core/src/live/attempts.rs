@@ -54,6 +54,8 @@ pub struct LiveAttempt {
     pub outcome: AttemptOutcome,
     /// The HTTP status, where an answer came.
     pub status: Option<u16>,
+    /// What went wrong, for people.
+    pub message: Option<String>,
     /// Where that left the delivery.
     pub state: DeliveryState,
     /// The organization, which the reader knows.
@@ -82,6 +84,7 @@ impl LiveAttempt {
             took_us: attempt.timings.total,
             outcome: attempt.outcome.clone(),
             status: attempt.status,
+            message: attempt.message.clone(),
             state,
             org: Some(org.clone()),
         }

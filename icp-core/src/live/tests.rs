@@ -24,6 +24,7 @@ fn attempt(org: &str, n: u8) -> Arc<LiveAttempt> {
         took_us: 5_000,
         outcome: crate::delivery::AttemptOutcome::Delivered,
         status: Some(200),
+        message: None,
         state: crate::delivery::DeliveryState::Delivered,
         org: Some(OrgId::new(org).unwrap()),
     })

@@ -43,7 +43,7 @@ async fn arguments_that_are_none_are_refused() {
         (&["apply"], "--file"),
         (&["apply", "-f", "-", "-l", "a:b"], "--prune"),
         (&["apply", "-f", "-", "--prune", "-l", "ab"], "key:value"),
-        (&["tail", "--org", "x", "--interval", "0"], "--interval"),
+        (&["tail"], "--org"),
         (&["get", "organizations", "--url", "ftp://x"], "http://"),
         (&["completions", "tcsh"], "tcsh"),
         (&["aplly"], "apply"),
