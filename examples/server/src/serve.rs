@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::welcome::First;
-use crate::{key_file, store, welcome};
+use crate::{key_file, store, telemetry, welcome};
 
 /// Serves until the process is told to stop; answers what the engine brought to an end.
 pub(crate) async fn run(config: &Config, log: SystemLog) -> Result<Drained> {
@@ -30,7 +30,7 @@ pub(crate) async fn run(config: &Config, log: SystemLog) -> Result<Drained> {
     };
     let mut builder =
         Engine::builder_on(Arc::clone(&opened.store)).config(config.engine()).keys(keys);
-    builder = builder.system_log(log);
+    builder = builder.system_log(log).span_parent(telemetry::join);
     if config.allow_loopback {
         builder = builder.allow_loopback();
     }

@@ -1,18 +1,24 @@
 //! Where the log goes, and where traces go.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use icp::event::TraceContext;
 use icp::telemetry::SystemLog;
 use icp::{Code, Error, Result};
 use opentelemetry::KeyValue;
+use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Handle;
+use tracing::Span;
 use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -80,6 +86,15 @@ impl Telemetry {
         // What could not be sent was told where it was tried.
         let _ = self.traces.map(|provider| provider.shutdown_with_timeout(FLUSH));
     }
+}
+
+/// Makes an attempt a part of the trace that its event was published in.
+pub(crate) fn join(span: &Span, context: &TraceContext) {
+    let mut fields = HashMap::from([("traceparent".to_owned(), context.parent())]);
+    let state = context.state().map(|state| ("tracestate".to_owned(), state.to_owned()));
+    fields.extend(state);
+    // Nothing is refused but where no traces are sent, or the span is not one of them.
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&fields));
 }
 
 fn provider(url: &Url, config: &Config, runtime: &Handle) -> Result<SdkTracerProvider> {

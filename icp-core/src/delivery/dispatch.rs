@@ -87,6 +87,9 @@ async fn whatever(core: &Core, work: &Work) -> Settlement {
 async fn outcome(core: &Core, work: &Work) -> Settlement {
     let progress = attempt::Progress::default();
     let span = span(work);
+    if let (Some(parent), Some(context)) = (&core.span_parent, &work.event.trace) {
+        parent.set(&span, context);
+    }
     let run = attempt::run(core, work, &progress).instrument(span.clone());
     let attempt = AssertUnwindSafe(run).catch_unwind();
     let attempt = tokio::time::timeout(core.config.attempt_deadline, attempt);

@@ -9,6 +9,7 @@ use super::core::{Core, Parts};
 use crate::access::{ApiKeySpec, OrganizationSpec, RoleSpec, UserSpec};
 use crate::egress::Transport;
 use crate::error::{Code, Error, Result};
+use crate::event::TraceContext;
 use crate::event_type::EventTypeSpec;
 use crate::id::{ClockIds, IdSource};
 use crate::integration::{Connector, Connectors, IntegrationSpec};
@@ -17,7 +18,7 @@ use crate::resource::{Index, KindRegistry, Resources, Services, Spec};
 use crate::secret::{KeyProvider, Sealer};
 use crate::signing::{Profile, Profiles};
 use crate::store::Store;
-use crate::telemetry::SystemLog;
+use crate::telemetry::{SpanParent, SystemLog};
 use crate::time::{Clock, SystemClock};
 use crate::transform::{InPlace, Transformer};
 
@@ -36,6 +37,7 @@ pub struct EngineBuilder {
     outlet: Option<Transport>,
     kinds: Result<KindRegistry>,
     system_log: SystemLog,
+    span_parent: Option<SpanParent>,
     #[cfg(feature = "http")]
     development: Option<crate::egress::AddressPolicy>,
 }
@@ -61,6 +63,7 @@ impl EngineBuilder {
             outlet: None,
             kinds: builtin_kinds(),
             system_log: SystemLog::new(1, SystemClock),
+            span_parent: None,
             #[cfg(feature = "http")]
             development: None,
         }
@@ -126,6 +129,18 @@ impl EngineBuilder {
     /// subscriber. Default: none.
     pub fn system_log(mut self, log: SystemLog) -> Self {
         self.system_log = log;
+        self
+    }
+
+    /// Joins attempts to the trace of whoever published: called with the span of an attempt, before
+    /// it is entered, and the trace context that the event was published with. With
+    /// `tracing-opentelemetry` it calls `set_parent`. It must not block. Default: the span is a
+    /// root, and `icp.trace.parent` names the context.
+    pub fn span_parent(
+        mut self,
+        set: impl Fn(&tracing::Span, &TraceContext) + Send + Sync + 'static,
+    ) -> Self {
+        self.span_parent = Some(SpanParent::new(set));
         self
     }
 
@@ -202,6 +217,7 @@ impl EngineBuilder {
             outlet,
             development,
             system_log: self.system_log,
+            span_parent: self.span_parent,
         });
         Ok(Engine { core })
     }

@@ -28,7 +28,7 @@ use crate::lookup::Lookups;
 use crate::notice::{Failing, Health};
 use crate::resource::{Index, OrgEntry, Resources, Spec};
 use crate::store::Store;
-use crate::telemetry::{Metrics, SystemLog};
+use crate::telemetry::{Metrics, SpanParent, SystemLog};
 use crate::time::{Clock, Timestamp};
 use crate::transform::{Outlet, Transformer};
 use crate::trial::Gate;
@@ -52,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) session: Session,
     /// What the process told last.
     pub(crate) system_log: SystemLog,
+    pub(crate) span_parent: Option<SpanParent>,
     /// When it was made, by this process's own clock.
     pub(crate) born: Duration,
     /// Who watches.
@@ -112,6 +113,7 @@ pub(crate) struct Parts {
     pub(crate) outlet: Option<Transport>,
     pub(crate) development: Option<Arc<AddressPolicy>>,
     pub(crate) system_log: SystemLog,
+    pub(crate) span_parent: Option<SpanParent>,
 }
 
 impl Core {
@@ -128,6 +130,7 @@ impl Core {
             outlet,
             development,
             system_log,
+            span_parent,
         } = parts;
         Arc::new_cyclic(|core| {
             let limits = BatchLimits {
@@ -154,6 +157,7 @@ impl Core {
             Self {
                 born: clock.monotonic(),
                 system_log,
+                span_parent,
                 live: Hub::default(),
                 tally: Tally::new(session.id()),
                 session,

@@ -6,6 +6,7 @@ mod family;
 pub(crate) mod lane;
 mod log;
 mod organization;
+mod parent;
 mod process;
 mod redact;
 
@@ -21,6 +22,7 @@ use prometheus_client::registry::Registry;
 use self::family::Families;
 pub use self::family::{MetricFamily, MetricKind};
 use self::organization::Organizations;
+pub(crate) use self::parent::SpanParent;
 
 /// The content type of [`Metrics::render`] and of an engine's lane metrics.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -17,6 +17,13 @@ use crate::harness::{Folder, Receiver, Server, http};
 
 const LOOPBACK: (&str, &str) = ("ICP_ALLOW_LOOPBACK", "true");
 
+/// The span that an event is published in.
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A collector of traces, and where it is.
 async fn collector() -> (String, mpsc::UnboundedReceiver<ExportTraceServiceRequest>) {
     let (sender, arrivals) = mpsc::unbounded_channel();
@@ -50,6 +57,11 @@ async fn a_collector_is_sent_the_spans_of_a_delivery() {
     server.set_up(&key, &receiver.url).await;
     let event = server.publish(&key, json!({"card": "4111"})).await;
     receiver.next().await;
+    let url = format!("{}/api/v1/organizations/acme/events", server.url);
+    let joined = http().post(url).bearer_auth(&key).header("traceparent", PARENT);
+    let joined = joined.json(&json!({"type": "order.paid", "data": {}})).send().await.unwrap();
+    let joined: serde_json::Value = joined.error_for_status().unwrap().json().await.unwrap();
+    receiver.next().await;
     // The stop sends what is left.
     server.stop().await;
     let mut spans: Vec<Span> = Vec::new();
@@ -61,12 +73,22 @@ async fn a_collector_is_sent_the_spans_of_a_delivery() {
         }
     }
     let named = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
-    let attempt = named("attempt");
-    assert_eq!(text(&attempt.attributes, "icp.event.id"), event);
+    let attempt_of = |event: &str| {
+        let is_it = |span: &&Span| {
+            span.name == "attempt" && text(&span.attributes, "icp.event.id") == event
+        };
+        spans.iter().find(is_it).unwrap()
+    };
+    let attempt = attempt_of(&event);
+    assert!(attempt.parent_span_id.is_empty());
+    let joined = attempt_of(joined["id"].as_str().unwrap());
+    assert_eq!(hex(&joined.trace_id), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(hex(&joined.parent_span_id), "b7ad6b7169203331");
     assert_eq!(text(&attempt.attributes, "icp.attempt.outcome"), "delivered");
-    let egress = named("egress");
-    assert_eq!(egress.parent_span_id, attempt.span_id);
-    assert_eq!(egress.trace_id, attempt.trace_id);
+    for attempt in [attempt, joined] {
+        let egress = |span: &&Span| span.name == "egress" && span.parent_span_id == attempt.span_id;
+        assert_eq!(spans.iter().find(egress).unwrap().trace_id, attempt.trace_id);
+    }
     for name in ["ingest", "settle", "request"] {
         assert!(named(name).end_time_unix_nano > 0);
     }
