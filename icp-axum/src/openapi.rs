@@ -5,6 +5,8 @@ mod examples;
 mod page;
 mod parameters;
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse, Response};
@@ -151,28 +153,61 @@ fn spec_name(kind: &str) -> String {
     format!("spec.{kind}")
 }
 
-/// Moves the schema of a kind in, its own definitions beside those of the others.
+/// Moves the schema of a kind in, its own definitions beside those of the others. One that is
+/// called as another that is there takes the kind into its name.
 fn add_spec(components: &mut Map<String, Value>, kind: &str, mut schema: Value) {
-    rebase(&mut schema);
     let Value::Object(fields) = &mut schema else { return };
     fields.remove("$schema");
-    if let Some(Value::Object(definitions)) = fields.remove("$defs") {
-        components.extend(definitions);
+    let definitions = match fields.remove("$defs") {
+        Some(Value::Object(definitions)) => definitions,
+        _ => Map::new(),
+    };
+    let taken = taken(components, &definitions);
+    let name = |name: &str| match taken.contains(name) {
+        true => format!("{kind}.{name}"),
+        false => name.to_owned(),
+    };
+    for (own, mut definition) in definitions {
+        rebase(&mut definition, &name);
+        components.insert(name(&own), definition);
     }
+    rebase(&mut schema, &name);
     components.insert(spec_name(kind), schema);
 }
 
-fn rebase(schema: &mut Value) {
+/// Which of `definitions` cannot keep their names: another is called so, or what they refer to
+/// cannot keep its name.
+fn taken(components: &Map<String, Value>, definitions: &Map<String, Value>) -> BTreeSet<String> {
+    let mut taken = BTreeSet::new();
+    loop {
+        let name = |name: &str| match taken.contains(name) {
+            true => String::new(),
+            false => name.to_owned(),
+        };
+        let clashes = definitions.iter().filter(|(own, definition)| {
+            let mut definition = Value::clone(definition);
+            rebase(&mut definition, &name);
+            components.get(*own).is_some_and(|other| *other != definition)
+        });
+        let clashes: BTreeSet<_> = clashes.map(|(own, _)| own.clone()).collect();
+        if clashes == taken {
+            return taken;
+        }
+        taken = clashes;
+    }
+}
+
+fn rebase(schema: &mut Value, name: &impl Fn(&str) -> String) {
     match schema {
         Value::Object(fields) => {
             if let Some(Value::String(target)) = fields.get_mut("$ref")
-                && let Some(name) = target.strip_prefix("#/$defs/")
+                && let Some(own) = target.strip_prefix("#/$defs/")
             {
-                *target = format!("#{SCHEMAS}/{name}");
+                *target = format!("#{SCHEMAS}/{}", name(own));
             }
-            fields.values_mut().for_each(rebase);
+            fields.values_mut().for_each(|field| rebase(field, name));
         }
-        Value::Array(items) => items.iter_mut().for_each(rebase),
+        Value::Array(items) => items.iter_mut().for_each(|item| rebase(item, name)),
         _ => {}
     }
 }
