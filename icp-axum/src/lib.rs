@@ -45,6 +45,7 @@ mod signing;
 mod system;
 mod transfer;
 mod trial;
+mod units;
 
 pub use api::{Api, router};
 pub use openapi::document as openapi;

@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
     idempotency, integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, protocol,
-    replays, resources, sessions, signing, system, transfer, trial,
+    replays, resources, sessions, signing, system, transfer, trial, units,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,7 +45,7 @@ pub(crate) fn router(engine: Engine) -> Router {
             open = open.route(&endpoint.path, endpoint.handler);
             continue;
         }
-        let gate = auth::Gate { engine: engine.clone(), permit };
+        let gate = auth::Gate { engine: engine.clone(), permit, by_unit: endpoint.by_unit };
         let handler = endpoint.handler.layer(from_fn_with_state(gate, auth::authorize));
         guarded = guarded.route(&endpoint.path, handler);
     }
@@ -73,6 +73,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     let mut all = ops::endpoints();
     all.extend(openapi::endpoints());
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
+    all.extend(units::endpoints());
     all.extend(keys::endpoints());
     all.extend(sessions::endpoints());
     all.extend(signing::endpoints());

@@ -29,4 +29,5 @@ mod signing;
 mod system;
 mod transfer;
 mod trial;
+mod units;
 mod versions;

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Around, ORGANIZATION, Resources, amend, pause};
-use crate::access::{Operation, Permission};
+use super::{Around, By, ORGANIZATION, Resources, amend, pause, reach};
+use crate::access::{Authority, Operation, Permission};
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::document::merge;
@@ -109,13 +109,6 @@ pub enum Outcome {
     Skipped,
     /// It is gone.
     Deleted,
-}
-
-/// Who makes a change, and beside which others.
-#[derive(Clone, Copy)]
-struct By<'a> {
-    actor: &'a Actor,
-    beside: Option<&'a OrgEntry>,
 }
 
 impl<'a> By<'a> {
@@ -293,7 +286,7 @@ impl Resources {
             let message = "organizations are made and changed one by one, by their own routes";
             return Err(refused("/kind", "organization", message));
         }
-        permit(kind, &step.task, by.actor)?;
+        self.permit(kind, &step.task, by.actor)?;
         match &step.task {
             Task::Create(document) => {
                 self.plan_creation(org, kind, Draft::read(document)?, by).await
@@ -303,14 +296,14 @@ impl Resources {
                 let Some(id) = &draft.id else {
                     return Err(refused("/id", "required", "name the resource to be replaced"));
                 };
-                let present = self.store.resource(org, kind.name(), id).await?;
+                let present = self.seen(org, kind, id).await?;
                 let present = present.ok_or_else(|| missing(kind, id))?;
                 self.plan_version(kind, present, draft, by).await
             }
             Task::Import(document, existing) => {
                 let draft = Draft::read(document)?;
                 let present = match &draft.id {
-                    Some(id) => self.store.resource(org, kind.name(), id).await?,
+                    Some(id) => self.seen(org, kind, id).await?,
                     None => None,
                 };
                 match (present, existing) {
@@ -325,10 +318,13 @@ impl Resources {
                 }
             }
             Task::Enable(id) => self.plan_enabling(org, kind, id, by).await,
-            Task::Disable(id) => self.plan_disabling(org, kind, id).await,
+            Task::Disable(id) => self.plan_disabling(org, kind, id, by).await,
             Task::Delete(id) => {
-                let present = self.store.resource(org, kind.name(), id).await?;
-                Ok(deletion(kind, present.ok_or_else(|| missing(kind, id))?))
+                let present = self.seen(org, kind, id).await?;
+                let present = present.ok_or_else(|| missing(kind, id))?;
+                self.permit_deletion(kind, &present, by.actor)?;
+                self.guard(kind, &present, by).await?;
+                Ok(deletion(kind, present))
             }
         }
     }
@@ -386,8 +382,10 @@ impl Resources {
         org: &OrgId,
         kind: &dyn Kind,
         id: &ResourceId,
+        by: By<'_>,
     ) -> Result<Planned> {
         let mut record = self.switchable(org, kind, id).await?;
+        self.guard(kind, &record, by).await?;
         match record.spec.get_mut("enabled") {
             Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
             _ => {
@@ -406,8 +404,32 @@ impl Resources {
             let message = format!("a {} is not switched on or off", kind.name());
             return Err(refused("", "not_switchable", message));
         }
-        let present = self.store.resource(org, kind.name(), id).await?;
+        let present = self.seen(org, kind, id).await?;
         present.ok_or_else(|| missing(kind, id))
+    }
+
+    /// A batch may be about several kinds, each with permissions of its own. Where the author
+    /// reaches some units only, their resources are those it may write.
+    fn permit(&self, kind: &dyn Kind, task: &Task, actor: &Actor) -> Result<()> {
+        let operation = match task {
+            Task::Delete(_) => Operation::Delete,
+            _ => Operation::Write,
+        };
+        let permission = Permission::new(kind.area(), operation);
+        let has = |authority: &Authority| {
+            let in_units = authority.in_units.iter().any(|(_, may)| may.has(permission));
+            authority.here.has(permission) || (in_units && !self.reach.is_whole())
+        };
+        if actor.may.as_ref().is_none_or(has) { Ok(()) } else { Err(denied(permission)) }
+    }
+
+    /// Who may write in a unit may not delete there by that.
+    fn permit_deletion(&self, kind: &dyn Kind, present: &Record, actor: &Actor) -> Result<()> {
+        let permission = Permission::new(kind.area(), Operation::Delete);
+        let unit = reach::unit(kind, &present.spec);
+        let has =
+            |authority: &Authority| authority.has(permission, unit.as_ref(), self.reach.tree());
+        if actor.may.as_ref().is_none_or(has) { Ok(()) } else { Err(denied(permission)) }
     }
 
     fn outcome(&self, record: Record, created: bool) -> Result<Outcome> {
@@ -441,18 +463,9 @@ impl Planned {
     }
 }
 
-/// A batch may be about several kinds, each with permissions of its own.
-fn permit(kind: &dyn Kind, task: &Task, actor: &Actor) -> Result<()> {
-    let operation = match task {
-        Task::Delete(_) => Operation::Delete,
-        _ => Operation::Write,
-    };
-    let permission = Permission::new(kind.area(), operation);
-    if actor.may.is_none_or(|authority| authority.here.has(permission)) {
-        return Ok(());
-    }
+fn denied(permission: Permission) -> Error {
     let message = format!("ask for a role that has `{permission}` in this organization");
-    Err(Error::new(Code::PermissionDenied, message))
+    Error::new(Code::PermissionDenied, message)
 }
 
 /// The deletion of what is there.
