@@ -11,6 +11,7 @@
 //! OpenAPI 3.1 document of the routes is at `/api/v1/openapi.json`.
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod analytics;
 mod api;
 mod audit;
