@@ -18,6 +18,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::map_request_body::MapRequestBodyLayer;
 use url::Url;
 
+use crate::aliases::{ALIASES, Alias};
 use crate::protocol::{self, Speech};
 
 /// Answers that are shorter are not worth packing, in bytes.
@@ -40,13 +41,14 @@ pub struct Api {
     origins: Vec<String>,
     hsts: Option<Duration>,
     first: FirstUser,
+    aliases: &'static [Alias],
 }
 
 impl Api {
     /// The API of `engine`, for callers that are no browsers at other origins.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine, origins: Vec::new(), hsts: None, first: FirstUser::ByTheHost }
+        Self { engine, origins: Vec::new(), hsts: None, first: FirstUser::ByTheHost, aliases: &[] }
     }
 
     /// Lets pages of these origins call the API, as in `https://console.example.com`. Default
@@ -79,6 +81,15 @@ impl Api {
         self
     }
 
+    /// Serves the paths of earlier products beside the API's own, as in `/api/v1/events/push`.
+    /// Default off. Each leads to the operation that it stood for, with its permission, bodies and
+    /// answers; the guide on the paths of earlier products lists them.
+    #[must_use]
+    pub fn earlier_paths(mut self) -> Self {
+        self.aliases = ALIASES;
+        self
+    }
+
     /// The router, to be served as it is or nested in a router of the host.
     ///
     /// # Errors
@@ -87,14 +98,14 @@ impl Api {
     pub fn build(self) -> Result<Router, Error> {
         let origins = self.origins.iter().map(|origin| origin_of(origin));
         let origins: Vec<_> = origins.collect::<Result<_, _>>()?;
-        let router = assemble(self.engine, self.hsts, self.first);
+        let router = assemble(self.engine, self.hsts, self.first, self.aliases);
         Ok(if origins.is_empty() { router } else { router.layer(cors(origins)) })
     }
 }
 
 /// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
 pub fn router(engine: Engine) -> Router {
-    assemble(engine, None, FirstUser::ByTheHost)
+    assemble(engine, None, FirstUser::ByTheHost, &[])
 }
 
 /// Who makes the first user.
@@ -106,8 +117,8 @@ pub(crate) enum FirstUser {
     ByRequest,
 }
 
-fn assemble(engine: Engine, hsts: Option<Duration>, first: FirstUser) -> Router {
-    crate::router::router(engine)
+fn assemble(engine: Engine, hsts: Option<Duration>, first: FirstUser, aliases: &[Alias]) -> Router {
+    crate::router::router(engine, aliases)
         .layer(Extension(first))
         .layer(MapRequestBodyLayer::new(Body::new))
         // What it cannot unpack was refused before.

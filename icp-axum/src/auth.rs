@@ -8,7 +8,8 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use icp_core::access::{Operation, Permission, PermissionSet, Principal, Quota, Standing, Verdict};
+use icp_core::access::{Operation, Permission, Principal, Quota, Reach, Standing, Verdict};
+use icp_core::engine::Within;
 use icp_core::id::OrgId;
 use icp_core::resource::Actor;
 use icp_core::{Code, Engine};
@@ -22,7 +23,7 @@ use crate::problem::{Problem, Result};
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// May name the organization beside the path, which is what counts.
-const X_TENANT_ID: &str = "x-tenant-id";
+pub(crate) const X_TENANT_ID: &str = "x-tenant-id";
 
 const MAX_REQUEST_ID: usize = 128;
 
@@ -103,6 +104,8 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
 pub(crate) struct Gate {
     pub(crate) engine: Engine,
     pub(crate) permit: Permit,
+    /// Whether it is for those as well who may do so in some units only.
+    pub(crate) by_unit: bool,
 }
 
 /// Lets requests pass whose sender may do what the route is for.
@@ -124,52 +127,58 @@ pub(crate) async fn authorize(
         return Err(Problem::new(Code::HeaderInvalid, hint));
     }
     let mut crossed = None;
-    let may = match gate.permit {
-        Permit::Open | Permit::Known => PermissionSet::NONE,
+    let mut reach = Reach::WHOLE;
+    let standing = match gate.permit {
+        Permit::Open | Permit::Known => Standing::default(),
         Permit::May(permission) => match params.org_if_named()? {
             Some(org) => {
-                let standing = within(&gate.engine, principal, &org, permission).await?;
+                let (standing, so_far) = within(&gate, principal, &org, permission).await?;
                 crossed = standing.crossing.then_some(org);
-                standing.permissions
+                reach = so_far;
+                standing
             }
             None => {
-                let may = principal.everywhere();
-                if !may.has(permission) {
+                let permissions = principal.everywhere();
+                if !permissions.has(permission) {
                     return Err(denied(permission, "in every organization"));
                 }
-                may
+                Standing { permissions, ..Standing::default() }
             }
         },
     };
-    let actor = principal.actor(may, request_id(&request));
+    let actor = principal.actor(&standing, request_id(&request));
     if let Some(org) = crossed {
         gate.engine.note_crossing(&org, &actor).await?;
     }
     request.extensions_mut().insert(Caller(actor));
+    request.extensions_mut().insert(reach);
     Ok(next.run(request).await)
 }
 
-/// What the principal may do in the organization, where that includes `permission`. An
-/// organization that it has no business in is not told from one that is not there.
+/// What the principal may do in the organization, where that includes `permission`, and how far it
+/// reaches with it. An organization that it has no business in is not told from one that is not
+/// there.
 async fn within(
-    engine: &Engine,
+    Gate { engine, by_unit, .. }: &Gate,
     principal: &Principal,
     org: &OrgId,
     permission: Permission,
-) -> Result<Standing> {
+) -> Result<(Standing, Reach)> {
     let Some(standing) = principal.standing(org) else {
         let message = format!("there is no organization `{org}`; create it first");
         return Err(Problem::new(Code::OrganizationUnknown, message));
     };
-    if standing.verdict(permission) != Verdict::Allowed {
-        return Err(denied(permission, "in this organization"));
-    }
+    let reach = match standing.verdict(permission) {
+        Verdict::Allowed => Reach::WHOLE,
+        Verdict::AllowedIn(units) if *by_unit => engine.reach(org, units).await?,
+        _ => return Err(denied(permission, "in this organization")),
+    };
     let looks = matches!(permission.operation, Operation::Read | Operation::Export);
     if !looks && principal.home() == Some(org) && engine.is_suspended(org).await? {
         let message = "the organization is suspended: its members can look, and change nothing";
         return Err(Problem::new(Code::OrganizationSuspended, message));
     }
-    Ok(standing)
+    Ok((standing, reach))
 }
 
 fn denied(permission: Permission, place: &str) -> Problem {
@@ -192,6 +201,21 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let unknown = || Problem::new(Code::Internal, "the route is not behind the api key");
         parts.extensions.get::<Self>().cloned().ok_or_else(unknown)
+    }
+}
+
+/// The organization in the path, as far as the caller reaches in it.
+#[derive(Debug)]
+pub(crate) struct Reached(pub(crate) Within);
+
+impl FromRequestParts<Engine> for Reached {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
+        let params = Params::from_request_parts(parts, engine).await?;
+        let unknown = || Problem::new(Code::Internal, "the route is not behind the api key");
+        let reach = parts.extensions.get::<Reach>().cloned().ok_or_else(unknown)?;
+        Ok(Self(engine.within(params.org()?, reach)))
     }
 }
 

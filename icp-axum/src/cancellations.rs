@@ -58,7 +58,7 @@ async fn preview(
 }
 
 async fn cancel(command: Command, Body(cancel): Body<CancelMany>) -> Result<Json<CancelledMany>> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let reason = cancel.reason.unwrap_or_else(|| format!("called off by {}", actor.name));
     Ok(Json(engine.cancel_many(&params.org()?, &cancel.filter, &reason, &actor).await?))
 }

@@ -5,16 +5,16 @@ mod log;
 mod view;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use icp_core::Code;
 use icp_core::access::{Area, Operation};
 use icp_core::delivery::LogSummary;
-use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::auth::Reached;
 use crate::command::Command;
 use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Location, Params, Query};
@@ -26,7 +26,7 @@ pub(crate) use view::DeliveryView;
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/deliveries";
     let one = format!("{many}/{{id}}");
-    vec![
+    let all = [
         Endpoint::get(may(Area::Deliveries, Operation::Read), many, log::list)
             .named("listDeliveries", "Lists deliveries, newest first; a page may be short")
             .query(log::LIST)
@@ -60,7 +60,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .named("cancelDelivery", "Calls off a delivery that is not under way")
             .takes::<Cancel>()
             .answers::<DeliveryView>(200),
-    ]
+    ];
+    all.into_iter().map(Endpoint::by_unit).collect()
 }
 
 /// Why a delivery is called off. The body may be left out.
@@ -75,37 +76,33 @@ impl Input for Cancel {
     const INVALID: Code = Code::BodyMalformed;
 }
 
-async fn get(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<DeliveryView>> {
+async fn get(Reached(within): Reached, params: Params, query: Query) -> Result<Json<DeliveryView>> {
     query.only(&[])?;
-    Ok(Json(engine.delivery(&params.org()?, params.parse("id")?).await?.into()))
+    Ok(Json(within.delivery(params.parse("id")?).await?.into()))
 }
 
 async fn attempts(
-    State(engine): State<Engine>,
+    Reached(within): Reached,
     params: Params,
     query: Query,
 ) -> Result<Json<Listing<AttemptView>>> {
     query.only(&[])?;
-    let attempts = engine.attempts(&params.org()?, params.parse("id")?).await?;
+    let attempts = within.attempts(params.parse("id")?).await?;
     let items = attempts.into_iter().map(AttemptView::from).collect();
     Ok(Json(Listing { items, next: None }))
 }
 
 async fn replay(command: Command, requested: Location) -> Result<Response> {
-    let Command { engine, actor, params } = command;
-    let delivery = engine.replay(&params.org()?, params.parse("id")?, &actor).await?;
+    let id = command.params.parse("id")?;
+    let delivery = command.within()?.replay(id, &command.actor).await?;
     let location = (LOCATION, requested.beside(2, delivery.id));
     Ok((StatusCode::CREATED, [location], Json(DeliveryView::from(delivery))).into_response())
 }
 
 async fn cancel(command: Command, cancel: Option<Body<Cancel>>) -> Result<Json<DeliveryView>> {
-    let Command { engine, actor, params } = command;
+    let Command { actor, params, .. } = &command;
     let reason = cancel.and_then(|Body(cancel)| cancel.reason);
     let reason = reason.unwrap_or_else(|| format!("called off by {}", actor.name));
-    let cancelled = engine.cancel(&params.org()?, params.parse("id")?, &reason, &actor).await?;
+    let cancelled = command.within()?.cancel(params.parse("id")?, &reason, actor).await?;
     Ok(Json(cancelled.into()))
 }

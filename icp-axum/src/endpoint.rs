@@ -38,6 +38,9 @@ pub(crate) const fn may(area: Area, operation: Operation) -> Permit {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) permit: Permit,
+    /// Whether who has the permission in some units of the organization is let in as well, to what
+    /// is of these units.
+    pub(crate) by_unit: bool,
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) id: String,
@@ -85,6 +88,7 @@ impl Endpoint {
     fn new(permit: Permit, method: Method, path: String, handler: MethodRouter<Engine>) -> Self {
         Self {
             permit,
+            by_unit: false,
             method,
             path,
             id: String::new(),
@@ -152,6 +156,12 @@ impl Endpoint {
     pub(crate) fn csv_too(mut self) -> Self {
         self.csv = true;
         self
+    }
+
+    /// Lets those in as well who have the permission in some units of the organization: its handler
+    /// asks how far they reach.
+    pub(crate) fn by_unit(self) -> Self {
+        Self { by_unit: true, ..self }
     }
 
     /// Makes it a route of a kind of resource.

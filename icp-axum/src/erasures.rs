@@ -58,7 +58,7 @@ async fn erase(
     requested: Location,
     Body(request): Body<Request>,
 ) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let org = params.org()?;
     let receipt = match (request.events, request.subject) {
         (Some(events), None) => engine.erase_events(&org, events, &actor).await?,

@@ -4,14 +4,14 @@ mod envelope;
 mod view;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use icp_core::Code;
 use icp_core::access::{Area, Operation};
 use icp_core::engine::{Explanation, Timeline};
 use icp_core::event::{EventQuery, Published};
-use icp_core::{Code, Engine};
 
+use crate::auth::Reached;
 use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Params, Query, header};
 use crate::page::{Listing, Pager};
@@ -20,13 +20,13 @@ use envelope::{Batch, IDEMPOTENCY_KEY};
 pub(crate) use envelope::{Envelope, Sender};
 use view::{BatchAnswer, BatchItem, EventSummaryView, EventView};
 
-const LIST: &[&str] = &["limit", "cursor", "type", "since", "until"];
+const LIST: &[&str] = &["limit", "cursor", "type", "idempotency_key", "since", "until"];
 const MAX_BATCH: usize = 1_000;
 
 pub(crate) fn endpoints() -> Vec<Endpoint> {
     let many = "/api/v1/organizations/{org}/events";
     let one = format!("{many}/{{id}}");
-    vec![
+    let all = [
         Endpoint::post(may(Area::Events, Operation::Write), many, publish)
             .named("publishEvent", "Publishes one event; once answered, it is stored")
             .headers(&["Idempotency-Key", "traceparent", "tracestate"])
@@ -50,31 +50,28 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get(may(Area::Traces, Operation::Read), format!("{one}/explain"), explain)
             .named("explainEvent", "Says why the event went, or did not go, to each integration")
             .answers::<Explanation>(200),
-    ]
+    ];
+    all.into_iter().map(Endpoint::by_unit).collect()
 }
 
 async fn publish(
-    State(engine): State<Engine>,
-    params: Params,
+    Reached(within): Reached,
     query: Query,
     headers: HeaderMap,
     Body(envelope): Body<Envelope>,
 ) -> Result<(StatusCode, Json<Published>)> {
     query.only(&[])?;
-    let org = params.org()?;
-    let event = envelope.event(&org, &Sender::of(&headers)?, "")?;
-    Ok((StatusCode::ACCEPTED, Json(engine.publish(event).await?)))
+    let event = envelope.event(within.org(), &Sender::of(&headers)?, "")?;
+    Ok((StatusCode::ACCEPTED, Json(within.publish(event).await?)))
 }
 
 async fn publish_batch(
-    State(engine): State<Engine>,
-    params: Params,
+    Reached(within): Reached,
     query: Query,
     headers: HeaderMap,
     Body(batch): Body<Batch>,
 ) -> Result<Response> {
     query.only(&[])?;
-    let org = params.org()?;
     if header(&headers, IDEMPOTENCY_KEY)?.is_some() {
         let hint = "give each event of a batch an `idempotency_key` of its own";
         return Err(Problem::new(Code::HeaderInvalid, hint));
@@ -83,9 +80,9 @@ async fn publish_batch(
         let hint = format!("the batch has {} events; send at most {MAX_BATCH}", batch.len());
         return Err(Problem::new(Code::BatchTooLarge, hint));
     }
-    let read = batch.events(&org, &Sender::of(&headers)?);
+    let read = batch.events(within.org(), &Sender::of(&headers)?);
     let good = read.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
-    let mut published = engine.publish_batch(good).await.into_iter();
+    let mut published = within.publish_batch(good).await.into_iter();
     let results = read.into_iter().map(|event| {
         let answer = match event {
             Ok(_) => published.next().unwrap_or_else(|| {
@@ -99,47 +96,41 @@ async fn publish_batch(
     Ok((answer.status(), Json(answer)).into_response())
 }
 
-async fn list(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<Listing<EventSummaryView>>> {
+async fn list(Reached(within): Reached, query: Query) -> Result<Json<Listing<EventSummaryView>>> {
     let query = query.only(LIST)?;
     let pager = Pager::of(&query)?;
     let wanted = EventQuery {
         event_type: query.typed("type")?,
+        idempotency_key: query.one("idempotency_key")?.map(str::to_owned),
         since: query.typed("since")?,
         until: query.typed("until")?,
         page: pager.query()?,
     };
-    let page = engine.events(&params.org()?, &wanted).await?;
-    Ok(Json(pager.listing(page, |event| event.id, EventSummaryView::from)))
+    let page = within.events(&wanted).await?;
+    let items = page.items.into_iter().map(EventSummaryView::from).collect();
+    Ok(Json(pager.listing_to(items, page.next)))
 }
 
-async fn get(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<EventView>> {
+async fn get(Reached(within): Reached, params: Params, query: Query) -> Result<Json<EventView>> {
     query.only(&[])?;
-    let event = engine.event(&params.org()?, params.parse("id")?).await?;
+    let event = within.event(params.parse("id")?).await?;
     Ok(Json(EventView::from(event)))
 }
 
 async fn timeline(
-    State(engine): State<Engine>,
+    Reached(within): Reached,
     params: Params,
     query: Query,
 ) -> Result<Json<Timeline>> {
     query.only(&[])?;
-    Ok(Json(engine.timeline(&params.org()?, params.parse("id")?).await?))
+    Ok(Json(within.timeline(params.parse("id")?).await?))
 }
 
 async fn explain(
-    State(engine): State<Engine>,
+    Reached(within): Reached,
     params: Params,
     query: Query,
 ) -> Result<Json<Explanation>> {
     query.only(&[])?;
-    Ok(Json(engine.explain(&params.org()?, params.parse("id")?).await?))
+    Ok(Json(within.explain(params.parse("id")?).await?))
 }

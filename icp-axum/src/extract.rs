@@ -54,6 +54,10 @@ impl Params {
     }
 }
 
+/// The organization of a request whose path names none.
+#[derive(Clone, Debug)]
+pub(crate) struct ImpliedOrg(pub(crate) OrgId);
+
 impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
 
@@ -61,7 +65,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
         let raw = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
             Problem::new(Code::IdInvalid, "the path is not utf-8 once its escapes are decoded")
         })?;
-        Ok(Self(raw.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()))
+        let named = raw.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let implied = parts.extensions.get::<ImpliedOrg>();
+        let implied = implied.map(|ImpliedOrg(org)| ("org".to_owned(), org.to_string()));
+        Ok(Self(named.chain(implied).collect()))
     }
 }
 

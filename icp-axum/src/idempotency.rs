@@ -39,7 +39,7 @@ const MAX_ANSWER: usize = 512 << 10;
 const FIELDS: [HeaderName; 3] = [CONTENT_TYPE, ETAG, LOCATION];
 
 /// Routes that mean something of their own by the key.
-const OWN: [&str; 2] = ["/events", "/events/batch"];
+const OWN: [&str; 3] = ["/events", "/events/batch", "/events/push"];
 
 /// What is known of a key.
 #[derive(Debug, Deserialize, Serialize)]

@@ -22,6 +22,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             format!("{org}/integrations/{{id}}/duplicate"),
             duplicate,
         )
+        .by_unit()
         .named("duplicateIntegration", "Makes a copy with a signing secret of its own")
         .answers::<DuplicateView>(201),
     ]
@@ -72,9 +73,9 @@ impl From<Duplicate> for DuplicateView {
 }
 
 async fn duplicate(command: Command, requested: Location) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let (within, Command { actor, params, .. }) = (command.within()?, command);
     let (org, id) = (params.org()?, params.parse("id")?);
-    let copy = engine.resources().duplicate(&org, &id, &actor).await?;
+    let copy = within.resources().duplicate(&org, &id, &actor).await?;
     let location = (LOCATION, requested.beside(2, &copy.document.id));
     let answer = (StatusCode::CREATED, [location], Json(DuplicateView::from(copy)));
     let mut response = answer.into_response();

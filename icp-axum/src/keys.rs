@@ -62,7 +62,7 @@ async fn create(
     requested: Location,
     Body(draft): Body<Draft>,
 ) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let issued = engine.create_key(&params.org()?, draft, &actor).await?;
     let location = [(LOCATION, requested.of(&issued.document.id))];
     Ok((StatusCode::CREATED, location, KeyView::answer(&issued)).into_response())
@@ -87,7 +87,7 @@ async fn rotate(
     headers: HeaderMap,
     Body(asked): Body<Rotate>,
 ) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let overlap = asked.overlap_seconds.map_or(KEY_OVERLAP, Duration::from_secs);
     let (org, id) = (params.org()?, params.parse("id")?);
     let issued = engine.rotate_key(&org, id, overlap, expected(&headers)?, &actor).await?;

@@ -7,13 +7,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use icp_core::access::{Area, Operation};
-use icp_core::delivery::DeliveryQuery;
+use icp_core::engine::LetterQuery;
 use icp_core::id::DeliveryId;
 use icp_core::letter::LetterGroups;
 use icp_core::{Code, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::auth::Reached;
 use crate::command::Command;
 use crate::endpoint::{Endpoint, may};
 use crate::extract::{Body, Input, Params, Query};
@@ -29,6 +30,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let one = format!("{many}/{{id}}");
     vec![
         Endpoint::get(may(Area::DeadLetters, Operation::Read), many, list)
+            .by_unit()
             .named("listDeadLetters", "Lists deliveries that ended as dead letters, newest first")
             .query(LIST)
             .answers::<Listing<LetterView>>(200),
@@ -44,6 +46,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             format!("{many}/abandon"),
             abandon_many,
         )
+        .by_unit()
         .named("abandonDeadLetters", "Gives up to 100 dead letters up")
         .takes::<AbandonMany>()
         .answers::<Abandonments>(200),
@@ -52,13 +55,16 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             format!("{many}/retry"),
             retry_many,
         )
+        .by_unit()
         .named("retryDeadLetters", "Delivers up to 100 dead letters once more")
         .takes::<RetryMany>()
         .answers::<Retries>(200),
         Endpoint::get(may(Area::DeadLetters, Operation::Read), &one, get)
+            .by_unit()
             .named("getDeadLetter", "Shows one dead letter with its notes")
             .answers::<LetterView>(200),
         Endpoint::post(may(Area::DeadLetters, Operation::Execute), format!("{one}/notes"), note)
+            .by_unit()
             .named("noteDeadLetter", "Notes something on a dead letter")
             .takes::<NewNote>()
             .answers::<LetterView>(201),
@@ -67,6 +73,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             format!("{one}/abandon"),
             abandon,
         )
+        .by_unit()
         .named("abandonDeadLetter", "Gives one dead letter up")
         .takes::<AbandonOne>()
         .answers::<LetterView>(200),
@@ -123,21 +130,19 @@ impl Input for AbandonMany {
     const INVALID: Code = Code::NoteInvalid;
 }
 
-async fn list(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<Listing<LetterView>>> {
+async fn list(Reached(within): Reached, query: Query) -> Result<Json<Listing<LetterView>>> {
     let query = query.only(LIST)?;
     let pager = Pager::of(&query)?;
-    let wanted = DeliveryQuery {
-        state: None,
+    let page = pager.query()?;
+    let wanted = LetterQuery {
         event: query.typed("event")?,
         integration: query.typed("integration")?,
-        page: pager.query()?,
+        after: page.after,
+        limit: page.limit,
     };
-    let page = engine.letters(&params.org()?, &wanted).await?;
-    Ok(Json(pager.listing(page, |letter| letter.delivery.id, LetterView::from)))
+    let page = within.letters(&wanted).await?;
+    let items = page.items.into_iter().map(LetterView::from).collect();
+    Ok(Json(pager.listing_to(items, page.next)))
 }
 
 async fn groups(
@@ -159,46 +164,38 @@ async fn summary(
     Ok(Json(engine.letter_groups(&params.org()?, None).await?.into()))
 }
 
-async fn get(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<LetterView>> {
+async fn get(Reached(within): Reached, params: Params, query: Query) -> Result<Json<LetterView>> {
     query.only(&[])?;
-    Ok(Json(engine.letter(&params.org()?, params.parse("id")?).await?.into()))
+    Ok(Json(within.letter(params.parse("id")?).await?.into()))
 }
 
 async fn note(
     command: Command,
     Body(note): Body<NewNote>,
 ) -> Result<(StatusCode, Json<LetterView>)> {
-    let Command { engine, actor, params } = command;
-    let (org, id) = (params.org()?, params.parse("id")?);
-    let letter = engine.note_letter(&org, id, &note.text, &actor).await?;
+    let id = command.params.parse("id")?;
+    let letter = command.within()?.note_letter(id, &note.text, &command.actor).await?;
     Ok((StatusCode::CREATED, Json(letter.into())))
 }
 
 async fn abandon(command: Command, Body(abandon): Body<AbandonOne>) -> Result<Json<LetterView>> {
-    let Command { engine, actor, params } = command;
-    let (org, id) = (params.org()?, params.parse("id")?);
-    let mut letters = engine.abandon_letters(&org, &[id], &abandon.note, &actor).await?;
+    let (within, id) = (command.within()?, command.params.parse("id")?);
+    let mut letters = within.abandon_letters(&[id], &abandon.note, &command.actor).await?;
     let lost = || Err(icp_core::Error::new(Code::Internal, "the letter got no answer"));
     Ok(Json(letters.pop().unwrap_or_else(lost)?.into()))
 }
 
 async fn retry_many(command: Command, Body(retry): Body<RetryMany>) -> Result<Response> {
-    let Command { engine, actor, params } = command;
     let RetryMany { ids } = retry;
-    let made = engine.retry_letters(&params.org()?, &ids, &actor).await?;
+    let made = command.within()?.retry_letters(&ids, &command.actor).await?;
     let items = ids.into_iter().zip(made).map(|(id, made)| RetryItem::of(id, made));
     let answer = Retries::of(items.collect());
     Ok((answer.status(), Json(answer)).into_response())
 }
 
 async fn abandon_many(command: Command, Body(abandon): Body<AbandonMany>) -> Result<Response> {
-    let Command { engine, actor, params } = command;
     let AbandonMany { ids, note } = abandon;
-    let letters = engine.abandon_letters(&params.org()?, &ids, &note, &actor).await?;
+    let letters = command.within()?.abandon_letters(&ids, &note, &command.actor).await?;
     let items = ids.into_iter().zip(letters).map(|(id, letter)| AbandonItem::of(id, letter));
     let answer = Abandonments::of(items.collect());
     Ok((answer.status(), Json(answer)).into_response())

@@ -11,6 +11,7 @@
 //! OpenAPI 3.1 document of the routes is at `/api/v1/openapi.json`.
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod analytics;
 mod api;
 mod audit;
@@ -45,6 +46,7 @@ mod signing;
 mod system;
 mod transfer;
 mod trial;
+mod units;
 
 pub use api::{Api, router};
 pub use openapi::document as openapi;

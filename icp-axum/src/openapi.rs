@@ -111,6 +111,9 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator, problem: &Value
     if let Permit::May(permission) = endpoint.permit {
         operation["x-permission"] = json!(permission.to_string());
     }
+    if endpoint.by_unit {
+        operation["x-by-unit"] = json!(true);
+    }
     if endpoint.permit == Permit::Open {
         operation["security"] = json!([]);
     }

@@ -23,6 +23,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             format!("{one}/pause"),
             integration,
         )
+        .by_unit()
         .named("pauseIntegration", "Holds the deliveries of the integration back")
         .takes::<Pause>()
         .answers::<Document>(200)
@@ -32,6 +33,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             format!("{one}/resume"),
             resume_integration,
         )
+        .by_unit()
         .named("resumeIntegration", "Lets the deliveries of the integration go on")
         .answers::<Document>(200)
         .of_kind(IntegrationSpec::KIND),
@@ -69,22 +71,22 @@ impl Input for Pause {
 }
 
 async fn integration(command: Command, Body(pause): Body<Pause>) -> Result<Json<Document>> {
-    let Command { engine, actor, params } = command;
-    let (org, id) = (params.org()?, params.parse("id")?);
-    Ok(Json(engine.pause_integration(&org, &id, &pause.reason, &actor).await?))
+    let id = command.params.parse("id")?;
+    let within = command.within()?;
+    Ok(Json(within.pause_integration(&id, &pause.reason, &command.actor).await?))
 }
 
 async fn resume_integration(command: Command) -> Result<Json<Document>> {
-    let Command { engine, actor, params } = command;
-    Ok(Json(engine.resume_integration(&params.org()?, &params.parse("id")?, &actor).await?))
+    let id = command.params.parse("id")?;
+    Ok(Json(command.within()?.resume_integration(&id, &command.actor).await?))
 }
 
 async fn organization(command: Command, Body(pause): Body<Pause>) -> Result<Json<Document>> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     Ok(Json(engine.pause_organization(&params.org()?, &pause.reason, &actor).await?))
 }
 
 async fn resume_organization(command: Command) -> Result<Json<Document>> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     Ok(Json(engine.resume_organization(&params.org()?, &actor).await?))
 }

@@ -70,7 +70,7 @@ async fn start(
     requested: Location,
     Body(request): Body<ReplayRequest>,
 ) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let job = engine.start_replay(&params.org()?, request, actor).await?;
     let location = (LOCATION, requested.of(job.id));
     let view = Json(ReplayView::new(job, engine.now()));
@@ -135,7 +135,7 @@ async fn cancel(command: Command) -> Result<Json<ReplayView>> {
 }
 
 async fn change(command: Command, change: ReplayChange) -> Result<Json<ReplayView>> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let job = engine.change_replay(&params.org()?, params.parse("id")?, change, &actor).await?;
     Ok(Json(ReplayView::new(job, engine.now())))
 }

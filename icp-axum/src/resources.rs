@@ -8,7 +8,7 @@ use axum::http::header::{ETAG, IF_MATCH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract::State};
-use icp_core::access::{ApiKeySpec, Operation, OrganizationSpec, UserSpec};
+use icp_core::access::{ApiKeySpec, Operation, OrganizationSpec, Reach, UserSpec};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::integration::IntegrationSpec;
 use icp_core::resource::{Difference, Document, Draft, Expect, Kind, Revision, Spec};
@@ -18,7 +18,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::list::Fields;
-use crate::auth::Caller;
 use crate::command::Command;
 use crate::endpoint::{Endpoint, KindRoute, may};
 use crate::extract::{
@@ -136,19 +135,17 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
         _ => &[],
     };
     routes.retain(|endpoint| !left_out.contains(&endpoint.id));
-    routes.into_iter().map(|endpoint| endpoint.of_kind(name)).collect()
+    let routes = routes.into_iter().map(|endpoint| endpoint.of_kind(name));
+    if kind.in_units() { routes.map(Endpoint::by_unit).collect() } else { routes.collect() }
 }
 
 async fn create(
-    State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     requested: Requested,
     Body(draft): Body<Draft>,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let (resources, Command { engine, actor, params, .. }) = (command.reached(), command);
     let org = if kind.name == OrganizationSpec::KIND {
         match &draft.id {
             Some(id) => OrgId::new(id.as_str())?,
@@ -157,7 +154,7 @@ async fn create(
     } else {
         params.org()?
     };
-    let document = engine.resources().create(&org, kind.name, draft, &actor).await?;
+    let document = resources.create(&org, kind.name, draft, &actor).await?;
     let location = (LOCATION, requested.of(&document.id));
     Ok((StatusCode::CREATED, [location], versioned(document)).into_response())
 }
@@ -175,13 +172,14 @@ async fn organizations(
 async fn get(
     State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
+    Extension(reach): Extension<Reach>,
     params: Params,
     query: Query,
 ) -> Result<Response> {
     let query = query.only(SHOW)?;
     let (org, id) = target(&params, kind)?;
     let fields = Fields::of(&query)?;
-    let document = engine.resources().get(&org, kind.name, &id).await?;
+    let document = engine.resources().within(reach).get(&org, kind.name, &id).await?;
     let tag = etag(&document);
     Ok(([(ETAG, tag)], Json(fields.of_document(&document)?)).into_response())
 }
@@ -208,60 +206,49 @@ async fn duplicate(
     requested: Requested,
     body: Option<Body<Duplicate>>,
 ) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let (within, Command { actor, params, .. }) = (command.within()?, command);
     let (org, id) = target(&params, kind)?;
     let called = body.map(|Body(copy)| (copy.id, copy.name)).unwrap_or_default();
-    let copy = engine.resources().copy(&org, kind.name, &id, called, &actor).await?;
+    let copy = within.resources().copy(&org, kind.name, &id, called, &actor).await?;
     let location = (LOCATION, requested.beside(2, &copy.id));
     Ok((StatusCode::CREATED, [location], versioned(copy)).into_response())
 }
 
 async fn replace(
-    State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     headers: HeaderMap,
     Body(draft): Body<Draft>,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let (resources, Command { actor, params, .. }) = (command.reached(), command);
     let (org, id) = target(&params, kind)?;
     let expect = expected(&headers)?;
-    let resources = engine.resources();
     let written = resources.replace(&org, kind.name, &id, draft, expect, &actor).await;
     Ok(versioned(written.map_err(|error| guarded(error, expect))?))
 }
 
 async fn merge(
-    State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     headers: HeaderMap,
     PatchBody(patch): PatchBody,
 ) -> Result<Response> {
-    query.only(&[])?;
+    let (resources, Command { actor, params, .. }) = (command.reached(), command);
     let (org, id) = target(&params, kind)?;
     let expect = expected(&headers)?;
-    let resources = engine.resources();
     let written = resources.merge_patch(&org, kind.name, &id, &patch, expect, &actor).await;
     Ok(versioned(written.map_err(|error| guarded(error, expect))?))
 }
 
 async fn remove(
-    State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
-    Caller(actor): Caller,
-    params: Params,
-    query: Query,
+    command: Command,
     headers: HeaderMap,
 ) -> Result<StatusCode> {
-    query.only(&[])?;
+    let (resources, Command { actor, params, .. }) = (command.reached(), command);
     let (org, id) = target(&params, kind)?;
     let expect = expected(&headers)?;
-    let deleted = engine.resources().delete(&org, kind.name, &id, expect, &actor).await;
+    let deleted = resources.delete(&org, kind.name, &id, expect, &actor).await;
     deleted.map_err(|error| guarded(error, expect))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -15,12 +15,13 @@ use tower_http::request_id::{
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
 
+use crate::aliases::Alias;
 use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
     idempotency, integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, protocol,
-    replays, resources, sessions, signing, system, transfer, trial,
+    replays, resources, sessions, signing, system, transfer, trial, units,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,23 +31,36 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SLACK: usize = 4 << 20;
 
 /// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
-pub(crate) fn router(engine: Engine) -> Router {
+pub(crate) fn router(engine: Engine, aliases: &[Alias]) -> Router {
     let (mut open, mut guarded) = (Router::new(), Router::new());
     let all = endpoints(engine.resources().kinds());
+    let of = |endpoint: &Endpoint| {
+        let id = endpoint.id.clone();
+        aliases.iter().filter(move |alias| alias.operation == id)
+    };
     let named = |is_open: bool| {
         let routes = all.iter().filter(move |one| (one.permit == Permit::Open) == is_open);
-        routes.map(|one| (one.path.as_str(), &one.method))
+        routes.flat_map(|one| {
+            let others = of(one).map(|alias| (alias.path, alias.method));
+            std::iter::once((one.path.as_str(), &one.method)).chain(others)
+        })
     };
     open = protocol::with_options(open, named(true));
     guarded = protocol::with_options(guarded, named(false));
     for endpoint in all {
         let permit = endpoint.permit;
         if permit == Permit::Open {
+            for alias in of(&endpoint) {
+                open = open.route(alias.path, alias.handler(&endpoint, endpoint.handler.clone()));
+            }
             open = open.route(&endpoint.path, endpoint.handler);
             continue;
         }
-        let gate = auth::Gate { engine: engine.clone(), permit };
-        let handler = endpoint.handler.layer(from_fn_with_state(gate, auth::authorize));
+        let gate = auth::Gate { engine: engine.clone(), permit, by_unit: endpoint.by_unit };
+        let handler = endpoint.handler.clone().layer(from_fn_with_state(gate, auth::authorize));
+        for alias in of(&endpoint) {
+            guarded = guarded.route(alias.path, alias.handler(&endpoint, handler.clone()));
+        }
         guarded = guarded.route(&endpoint.path, handler);
     }
     // Base 64 makes four bytes of three.
@@ -73,6 +87,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     let mut all = ops::endpoints();
     all.extend(openapi::endpoints());
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
+    all.extend(units::endpoints());
     all.extend(keys::endpoints());
     all.extend(sessions::endpoints());
     all.extend(signing::endpoints());
@@ -154,6 +169,22 @@ mod tests {
             assert!(!endpoint.id.is_empty() && !endpoint.summary.is_empty());
             assert_eq!(operation["requestBody"].is_object(), endpoint.takes.is_some());
             assert_eq!(operation["security"].is_array(), endpoint.permit == Permit::Open);
+        }
+    }
+
+    #[test]
+    fn every_alias_leads_to_an_operation_of_its_method_and_parameters() {
+        let parameters = |path: &str| {
+            let named = path.split('/').filter(|part| part.starts_with('{') && *part != "{org}");
+            named.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let engine = Engine::builder(icp_core::store::MemoryStore::new()).build().unwrap();
+        let all = endpoints(engine.resources().kinds());
+        for alias in crate::aliases::ALIASES {
+            let found = all.iter().find(|one| one.id == alias.operation);
+            let found = found.unwrap_or_else(|| panic!("there is no `{}`", alias.operation));
+            assert_eq!(found.method, *alias.method, "{}", alias.path);
+            assert_eq!(parameters(&found.path), parameters(alias.path), "{}", alias.path);
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::http::{Extensions, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use icp_core::access::{Area, BuiltInRole, OPERATORS, Operation, PermissionSet, Principal};
 use icp_core::engine::{Impersonation, Login, Tokens};
-use icp_core::id::OrgId;
+use icp_core::id::{OrgId, ResourceId};
 use icp_core::resource::Document;
 use icp_core::secret::SecretString;
 use icp_core::{Code, Engine};
@@ -208,8 +208,20 @@ struct Me {
     acting_as: Option<String>,
     /// What they may do in their own organization.
     permissions: Vec<String>,
+    /// What they may do in units of their own organization, and in the units below each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    units: Vec<InUnit>,
     /// What they may do in every organization.
     permissions_everywhere: Vec<String>,
+}
+
+/// What somebody may do in a unit.
+#[derive(JsonSchema, Serialize)]
+struct InUnit {
+    /// The unit.
+    unit: ResourceId,
+    /// What they may do there.
+    permissions: Vec<String>,
 }
 
 async fn me(Extension(principal): Extension<Principal>) -> Json<Me> {
@@ -220,6 +232,11 @@ async fn me(Extension(principal): Extension<Principal>) -> Json<Me> {
         organization: home,
         acting_as: principal.acts_as().map(str::to_owned),
         permissions: texts(here.permissions),
+        units: here
+            .in_units
+            .into_iter()
+            .map(|(unit, may)| InUnit { unit, permissions: texts(may) })
+            .collect(),
         permissions_everywhere: texts(principal.everywhere()),
     })
 }
@@ -297,7 +314,7 @@ struct NewPassword {
 }
 
 async fn set_password(command: Command, Body(asked): Body<NewPassword>) -> Result<Json<Document>> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let (org, id) = (params.org()?, params.parse("id")?);
     Ok(Json(engine.set_password(&org, &id, asked.password.into(), &actor).await?))
 }

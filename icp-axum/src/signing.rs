@@ -23,6 +23,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let one = "/api/v1/organizations/{org}/integrations/{id}/signing";
     vec![
         Endpoint::post(may(Area::Integrations, Operation::Write), format!("{one}/rotate"), rotate)
+            .by_unit()
             .named(
                 "rotateSigningSecret",
                 "Makes a new signing secret, shown once; those before sign until they expire",
@@ -31,6 +32,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             .takes::<Rotate>()
             .answers::<Rotated>(200),
         Endpoint::post(may(Area::Integrations, Operation::Write), format!("{one}/remove"), remove)
+            .by_unit()
             .named("removeSigningSecret", "Removes a signing secret before it expires")
             .headers(GUARD)
             .takes::<Remove>()
@@ -102,7 +104,7 @@ async fn rotate(
     headers: HeaderMap,
     rotate: Option<Body<Rotate>>,
 ) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let (within, Command { actor, params, .. }) = (command.within()?, command);
     let Rotate { signature, overlap_seconds } = rotate.map(|Body(b)| b).unwrap_or_default();
     let mut rotation = Rotation::default();
     rotation.signature = signature;
@@ -111,7 +113,7 @@ async fn rotate(
     }
     let (org, id) = (params.org()?, params.parse("id")?);
     let expect = expected(&headers)?;
-    let rotated = engine.resources().rotate_secret(&org, &id, &rotation, expect, &actor).await;
+    let rotated = within.resources().rotate_secret(&org, &id, &rotation, expect, &actor).await;
     let rotated = rotated.map_err(|error| guarded(error, expect))?;
     let tag = format!("\"{}\"", rotated.document.revision);
     let mut response = ([(ETAG, tag)], Json(Rotated::from(rotated))).into_response();
@@ -124,11 +126,11 @@ async fn remove(
     headers: HeaderMap,
     Body(Remove { signature, key }): Body<Remove>,
 ) -> Result<Response> {
-    let Command { engine, actor, params } = command;
+    let (within, Command { actor, params, .. }) = (command.within()?, command);
     let mut removal = Removal::key(key);
     removal.signature = signature;
     let (org, id) = (params.org()?, params.parse("id")?);
     let expect = expected(&headers)?;
-    let removed = engine.resources().remove_secret(&org, &id, &removal, expect, &actor).await;
+    let removed = within.resources().remove_secret(&org, &id, &removal, expect, &actor).await;
     Ok(versioned(removed.map_err(|error| guarded(error, expect))?))
 }

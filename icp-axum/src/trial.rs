@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::auth::Reached;
 use crate::endpoint::{Endpoint, may};
 use crate::events::{Envelope, Sender};
 use crate::extract::{Body, Input, Params, Query};
@@ -27,6 +28,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
     let one = format!("{org}/integrations/{{id}}");
     vec![
         Endpoint::post(may(Area::Integrations, Operation::Execute), format!("{one}/test"), test)
+            .by_unit()
             .named("testIntegration", "Sends one event that is not stored, and shows what happened")
             .takes::<TestInput>()
             .answers::<TestView>(200),
@@ -47,6 +49,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         .takes::<DraftInput>()
         .answers::<CurlCommand>(200),
         Endpoint::post(may(Area::Integrations, Operation::Execute), format!("{one}/curl"), curl)
+            .by_unit()
             .named("getIntegrationCurl", "Shows the request of a test as a command for a shell")
             .takes::<TestInput>()
             .answers::<CurlCommand>(200),
@@ -55,6 +58,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
             format!("{org}/deliveries/{{id}}/attempts/{{number}}/curl"),
             attempt_curl,
         )
+        .by_unit()
         .named("getAttemptCurl", "Shows an attempt as a command for a shell")
         .query(ATTEMPT)
         .answers::<CurlCommand>(200),
@@ -104,16 +108,15 @@ fn sample(org: &OrgId, given: Option<Envelope>, even_unmatched: bool) -> Result<
 }
 
 async fn test(
-    State(engine): State<Engine>,
+    Reached(within): Reached,
     params: Params,
     query: Query,
     input: Option<Body<TestInput>>,
 ) -> Result<Json<TestView>> {
     query.only(&[])?;
-    let (org, of) = (params.org()?, TestOf::Saved(params.parse("id")?));
     let input = input.map(|Body(input)| input).unwrap_or_default();
-    let sample = sample(&org, input.sample, input.even_unmatched)?;
-    Ok(Json(engine.test_delivery(&org, of, sample).await?.into()))
+    let sample = sample(within.org(), input.sample, input.even_unmatched)?;
+    Ok(Json(within.test_saved(params.parse("id")?, sample).await?.into()))
 }
 
 async fn test_draft(
@@ -141,27 +144,26 @@ async fn draft_curl(
 }
 
 async fn curl(
-    State(engine): State<Engine>,
+    Reached(within): Reached,
     params: Params,
     query: Query,
     input: Option<Body<TestInput>>,
 ) -> Result<Json<CurlCommand>> {
     query.only(&[])?;
-    let (org, of) = (params.org()?, TestOf::Saved(params.parse("id")?));
     let input = input.map(|Body(input)| input).unwrap_or_default();
-    let sample = sample(&org, input.sample, input.even_unmatched)?;
-    Ok(Json(engine.integration_curl(&org, of, sample).await?))
+    let sample = sample(within.org(), input.sample, input.even_unmatched)?;
+    Ok(Json(within.saved_curl(params.parse("id")?, sample).await?))
 }
 
 async fn attempt_curl(
-    State(engine): State<Engine>,
+    Reached(within): Reached,
     params: Params,
     query: Query,
 ) -> Result<Json<CurlCommand>> {
     let query = query.only(ATTEMPT)?;
     let Number(number) = params.parse("number")?;
     let epoch = query.typed("epoch")?.map(|Number(epoch)| epoch);
-    Ok(Json(engine.attempt_curl(&params.org()?, params.parse("id")?, number, epoch).await?))
+    Ok(Json(within.attempt_curl(params.parse("id")?, number, epoch).await?))
 }
 
 /// The number of an attempt, or its epoch.

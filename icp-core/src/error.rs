@@ -91,6 +91,8 @@ codes! {
     Unauthenticated = "unauthenticated", Unauthenticated;
     /// The caller is known, and may not do this.
     PermissionDenied = "permission_denied", Forbidden;
+    /// The principal or role may do more than the caller, who may not change it.
+    PrincipalStronger = "principal_stronger", Forbidden;
     /// The caller sends more, or fails more often, than it may.
     RateLimited = "rate_limited", Unavailable;
     /// The first principal was made before.
@@ -137,6 +139,8 @@ codes! {
     IdempotencyRunning = "idempotency_running", Conflict;
     /// The request of this idempotency key was done, and its answer was not kept.
     IdempotencyUnkept = "idempotency_unkept", Conflict;
+    /// The organization is named by `tenantId`, which no route takes.
+    TenantIdNotAllowed = "tenant_id_not_allowed", Invalid;
     /// The organization does not exist.
     OrganizationUnknown = "organization_unknown", NotFound;
     /// The organization is suspended and takes no events.
@@ -145,6 +149,10 @@ codes! {
     OrganizationNotEmpty = "organization_not_empty", Conflict;
     /// The unit does not exist in the organization.
     UnitUnknown = "unit_unknown", Invalid;
+    /// There is no such unit in the organization.
+    UnitNotFound = "unit_not_found", NotFound;
+    /// The unit cannot be deleted while something belongs to it.
+    UnitInUse = "unit_in_use", Conflict;
     /// The document breaks one or more rules; each is listed with its JSON pointer.
     ResourceInvalid = "resource_invalid", Invalid;
     /// There is no resource of this kind with this id in the organization.

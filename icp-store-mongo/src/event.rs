@@ -48,6 +48,9 @@ async fn events(
     if let Some(kind) = &query.event_type {
         filter.insert("type", kind.as_str());
     }
+    if let Some(key) = &query.idempotency_key {
+        filter.insert("idempotency_key", key.as_str());
+    }
     let mut range = Document::new();
     row::put(&mut range, "$gte", query.since.map(ms));
     row::put(&mut range, "$lt", query.until.map(ms));

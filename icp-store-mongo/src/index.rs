@@ -76,6 +76,11 @@ fn table() -> Vec<(&'static str, Indexes)> {
                     Where(doc! { "key_until": { "$exists": true } }),
                 ),
                 (
+                    "key",
+                    doc! { "idempotency_key": 1, "org": 1, "_id": 1 },
+                    Where(doc! { "idempotency_key": { "$exists": true } }),
+                ),
+                (
                     "subject",
                     doc! { "subject": 1, "org": 1, "_id": 1 },
                     Where(doc! { "subject": { "$exists": true } }),

@@ -86,6 +86,9 @@ pub(crate) fn list_sql(org: &OrgId, query: &EventQuery) -> Statement {
     if let Some(event_type) = &query.event_type {
         sql.push(" AND event_type = ").push_bind(event_type.as_str().to_owned());
     }
+    if let Some(key) = &query.idempotency_key {
+        sql.push(" AND idempotency_key = ").push_bind(key.clone());
+    }
     if let Some(since) = query.since {
         sql.push(" AND received_at >= ").push_bind(since.as_millis());
     }

@@ -305,7 +305,10 @@ async fn page<D: Database>(store: &SqlStore<D>) {
     }
     for after in [None, Some(event)] {
         let page = PageQuery { after, limit: 50 };
-        store.events(&org, &EventQuery { page, ..EventQuery::default() }).await.unwrap();
+        for idempotency_key in [None, Some("key-7".to_owned())] {
+            let query = EventQuery { idempotency_key, page, ..EventQuery::default() };
+            store.events(&org, &query).await.unwrap();
+        }
     }
     store.resources(&org, "integration", &ListQuery::default()).await.unwrap();
     for integration in [None, ResourceId::new("crm-7").ok()] {

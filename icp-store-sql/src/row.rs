@@ -33,9 +33,9 @@ pub(crate) const DELIVERY: &str = "json_array(hex(d.id), d.org, hex(d.event), d.
      d.created_at, d.updated_at, d.round)";
 /// An event without its body as one JSON text.
 pub(crate) const EVENT: &str = "json_array(hex(e.id), e.org, e.unit, e.event_type, \
-     e.content_type, e.idempotency_key, e.ordering_key, e.received_at, e.due_at, e.expires_at, \
-     e.traceparent, e.tracestate, e.config_revision, length(e.body), CAST(e.subject AS TEXT), \
-     e.erased_at)";
+     e.content_type, CAST(e.idempotency_key AS TEXT), e.ordering_key, e.received_at, e.due_at, \
+     e.expires_at, e.traceparent, e.tracestate, e.config_revision, length(e.body), \
+     CAST(e.subject AS TEXT), e.erased_at)";
 /// A lane as one JSON text.
 pub(crate) const LANE: &str = "json_array(hex(l.id), l.org, l.integration, l.order_key, l.fifo, \
      l.weight, l.pass, l.runnable, l.next_due, l.in_flight, l.max_in_flight, l.blocked_until, \

@@ -2,18 +2,17 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::try_unfold;
-use icp_core::Engine;
 use icp_core::delivery::{DeliveryState, LogEntry, LogPlace, LogQuery, LogSummary};
-use icp_core::id::OrgId;
+use icp_core::engine::Within;
 use icp_core::letter::Category;
 
 use super::DeliveryView;
 use super::export::{Format, NDJSON};
-use crate::extract::{Params, Query};
+use crate::auth::Reached;
+use crate::extract::Query;
 use crate::page::{Listing, Pager};
 use crate::problem::Result;
 
@@ -23,6 +22,7 @@ pub(super) const LIST: &[&str] = &[
     "state",
     "event",
     "event_type",
+    "idempotency_key",
     "integration",
     "category",
     "code",
@@ -30,13 +30,23 @@ pub(super) const LIST: &[&str] = &[
     "until",
 ];
 /// The filters alone.
-pub(super) const FILTERS: &[&str] =
-    &["state", "event", "event_type", "integration", "category", "code", "since", "until"];
+pub(super) const FILTERS: &[&str] = &[
+    "state",
+    "event",
+    "event_type",
+    "idempotency_key",
+    "integration",
+    "category",
+    "code",
+    "since",
+    "until",
+];
 pub(super) const EXPORT: &[&str] = &[
     "format",
     "state",
     "event",
     "event_type",
+    "idempotency_key",
     "integration",
     "category",
     "code",
@@ -48,35 +58,26 @@ pub(super) const EXPORT: &[&str] = &[
 const BATCH: usize = 500;
 
 pub(super) async fn list(
-    State(engine): State<Engine>,
-    params: Params,
+    Reached(within): Reached,
     query: Query,
 ) -> Result<Json<Listing<DeliveryView>>> {
     let query = query.only(LIST)?;
     let pager = Pager::of(&query)?;
     let page = pager.query::<LogPlace>()?;
     let wanted = LogQuery { after: page.after, limit: page.limit, ..wanted(&query)? };
-    let page = engine.delivery_log(&params.org()?, &wanted).await?;
+    let page = within.delivery_log(&wanted).await?;
     let view = |entry: LogEntry| DeliveryView::from(entry.delivery);
     Ok(Json(pager.listing_to(page.entries.into_iter().map(view).collect(), page.next)))
 }
 
-pub(super) async fn summary(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Json<LogSummary>> {
+pub(super) async fn summary(Reached(within): Reached, query: Query) -> Result<Json<LogSummary>> {
     let wanted = wanted(&query.only(FILTERS)?)?;
-    Ok(Json(engine.delivery_log_summary(&params.org()?, &wanted).await?))
+    Ok(Json(within.delivery_log_summary(&wanted).await?))
 }
 
 /// Streams what the filters take, a batch at a time. A failure half-way breaks the connection off,
 /// so that no reader takes a part for the whole.
-pub(super) async fn export(
-    State(engine): State<Engine>,
-    params: Params,
-    query: Query,
-) -> Result<Response> {
+pub(super) async fn export(Reached(within): Reached, query: Query) -> Result<Response> {
     let query = query.only(EXPORT)?;
     let format = match query.one("format")? {
         None => Format::Ndjson,
@@ -85,7 +86,7 @@ pub(super) async fn export(
     };
     let wanted = LogQuery { limit: BATCH, ..wanted(&query)? };
     wanted.check()?;
-    let walk = Walk { engine, org: params.org()?, wanted, format, begun: false, done: false };
+    let walk = Walk { within, wanted, format, begun: false, done: false };
     let name = format!("attachment; filename=\"deliveries.{}\"", format.extension());
     let body = Body::from_stream(try_unfold(walk, Walk::step));
     Ok(([(CONTENT_TYPE, format.media()), (CONTENT_DISPOSITION, &name)], body).into_response())
@@ -95,8 +96,7 @@ pub(super) async fn export(
 pub(super) const EXPORTED: &str = NDJSON;
 
 struct Walk {
-    engine: Engine,
-    org: OrgId,
+    within: Within,
     wanted: LogQuery,
     format: Format,
     begun: bool,
@@ -111,7 +111,7 @@ impl Walk {
             self.format.head(&mut text);
         }
         while text.is_empty() && !self.done {
-            let page = self.engine.delivery_log_with_errors(&self.org, &self.wanted).await?;
+            let page = self.within.delivery_log_with_errors(&self.wanted).await?;
             page.entries.iter().for_each(|entry| self.format.row(entry, &mut text));
             self.done = page.next.is_none();
             self.wanted.after = page.next;
@@ -125,6 +125,7 @@ fn wanted(query: &Query) -> Result<LogQuery> {
         states: states(query)?,
         event: query.typed("event")?,
         event_type: query.typed("event_type")?,
+        idempotency_key: query.one("idempotency_key")?.map(str::to_owned),
         integration: query.typed("integration")?,
         category: category(query)?,
         code: query.one("code")?.map(str::to_owned),

@@ -70,7 +70,8 @@ pub(super) fn responses(endpoint: &Endpoint, success: Value, problem: &Value) ->
 /// Whether its answer has an entity tag that a request may know already.
 pub(super) fn shows_tag(endpoint: &Endpoint) -> bool {
     let one = endpoint.kind.is_some() && !endpoint.query.contains(&"limit");
-    endpoint.method == Method::GET && (endpoint.id == "openapi" || one)
+    let known = ["openapi", "getUnit"].contains(&endpoint.id.as_str());
+    endpoint.method == Method::GET && (known || one)
 }
 
 fn meaning(status: u16) -> &'static str {

@@ -140,14 +140,15 @@ pub(super) async fn bulk(
     command: Command,
     Body(bulk): Body<Bulk>,
 ) -> Result<Json<BulkAnswer>> {
-    let Command { engine, actor, params } = command;
-    if bulk.action == BulkAction::Delete {
-        let area = engine.resources().kinds().get(kind.name)?.area();
-        permit(&actor, Permission::new(area, Operation::Delete))?;
+    let (within, Command { engine, actor, params, .. }) = (command.within()?, command);
+    let kinds = engine.resources().kinds().get(kind.name)?;
+    // Who reaches some units only is judged by the unit of each resource.
+    if bulk.action == BulkAction::Delete && within.is_whole() {
+        permit(&actor, Permission::new(kinds.area(), Operation::Delete))?;
     }
     let how = if bulk.continue_on_error { How::EachAlone } else { How::Together };
     let (steps, list) = bulk.steps(kind.name)?;
-    let report = engine.resources().batch(&params.org()?, &steps, how, &actor).await?;
+    let report = within.resources().batch(&params.org()?, &steps, how, &actor).await?;
     if !report.applied {
         return Err(refusal(Code::BulkRefused, list, &report));
     }
@@ -163,7 +164,7 @@ pub(super) async fn bulk(
 ///
 /// [`Code::PermissionDenied`].
 pub(crate) fn permit(actor: &Actor, permission: Permission) -> Result<()> {
-    if actor.may.is_none_or(|authority| authority.here.has(permission)) {
+    if actor.may.as_ref().is_none_or(|authority| authority.here.has(permission)) {
         return Ok(());
     }
     let message = format!("ask for a role that has `{permission}` in this organization");

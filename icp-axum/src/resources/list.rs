@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use icp_core::access::Reach;
 use icp_core::resource::{Document, Filter, Kind, MAX_FILTERS, Search, select};
 use icp_core::{Code, Engine, Error};
 use serde_json::Value;
@@ -16,11 +17,12 @@ pub(super) const LIST: &[&str] = &["limit", "cursor", "label", "filter", "sort",
 pub(super) async fn list(
     State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
+    Extension(reach): Extension<Reach>,
     params: Params,
     query: Query,
 ) -> Result<Json<Listing<Value>>> {
     let query = query.only(LIST)?;
-    let resources = engine.resources();
+    let resources = engine.resources().within(reach);
     let pager = Pager::of(&query)?;
     let page = pager.query()?;
     let search = Search {

@@ -23,12 +23,22 @@ async fn acme() -> Api {
 
 impl Api {
     /// Sends a request as whoever holds `token`.
-    async fn as_holder(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn as_holder(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let media = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("authorization", format!("Bearer {token}"))
-            .header("content-type", "application/json");
+            .header("content-type", media);
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         self.raw(request.body(body).unwrap()).await
     }
@@ -185,17 +195,102 @@ async fn nobody_gives_what_they_do_not_have() {
     let refused = post("/roles", role).await.problem(400, "resource_invalid");
     assert_eq!(refused["violations"][0]["code"], "not_granted");
     post("/roles", json!({ "permissions": ["logs:*"] })).await.expect(201);
-    // Not by a detour either: what may do more cannot be rotated, and no password be set.
-    let (strong, _) = api.acme_key(key("admin")).await;
-    let path = format!("{ACME}/api-keys/{strong}/rotate");
-    api.as_holder(&admin, "POST", &path, json!({})).await.problem(400, "resource_invalid");
-    let user = api.acme_user("boss@example.com", "admin").await;
-    let path = format!("{ACME}/users/{user}/password");
-    let body = json!({ "password": "another long password" });
-    api.as_holder(&admin, "PUT", &path, body).await.problem(400, "resource_invalid");
     let bulk = json!({ "action": "create", "items": [{ "spec": key("admin") }] });
     let path = format!("{ACME}/bulk/api-keys");
     assert!(api.as_holder(&admin, "POST", &path, bulk).await.status.is_client_error());
+}
+
+#[tokio::test]
+async fn the_stronger_are_not_changed_by_the_weaker() {
+    let api = acme().await;
+    let grant = |role: &str| json!({ "grants": [{ "role": role }] });
+    let (_, weak) = api.acme_key(grant("org_admin")).await;
+    let (strong, strong_key) = api.acme_key(grant("admin")).await;
+    let boss = api.acme_user("boss@example.com", "admin").await;
+    let role = |id: &str, may: &str| json!({ "id": id, "spec": { "permissions": [may] } });
+    api.post(&format!("{ACME}/roles"), role("auditor", "audit_logs:*")).await.expect(201);
+    api.post(&format!("{ACME}/roles"), role("api_key", "events:write")).await.expect(201);
+    let at = |path: &str| format!("{ACME}/{path}");
+    let key = at(&format!("api-keys/{strong}"));
+    let user = at(&format!("users/{boss}"));
+    let off = json!({ "spec": { "enabled": false } });
+    let plain = json!({ "spec": { "grants": [] } });
+    let mail = json!({ "spec": { "email": "boss@example.com" } });
+    let spec = |may: &str| json!({ "spec": { "permissions": [may] } });
+    let password = json!({ "password": "another long password" });
+    let before = state(&api, &[&key, &user, &at("roles/auditor")]).await;
+    for (method, path, body, pointer) in [
+        ("PUT", key.clone(), plain, "/spec/grants/0/role"),
+        ("PATCH", key.clone(), off.clone(), "/spec/grants/0/role"),
+        ("DELETE", key.clone(), Value::Null, "/spec/grants/0/role"),
+        ("POST", format!("{key}/rotate"), json!({}), "/spec/grants/0/role"),
+        ("PUT", user.clone(), mail, "/spec/grants/0/role"),
+        ("PATCH", user.clone(), off, "/spec/grants/0/role"),
+        ("DELETE", user.clone(), Value::Null, "/spec/grants/0/role"),
+        ("PUT", format!("{user}/password"), password, "/spec/grants/0/role"),
+        ("PUT", at("roles/auditor"), spec("logs:read"), "/spec/permissions/0"),
+        ("DELETE", at("roles/auditor"), Value::Null, "/spec/permissions/0"),
+        ("POST", at("roles/auditor/rollback"), json!({ "version": 1 }), "/spec/permissions/0"),
+        // One that is called as a built-in role takes from whoever has that one.
+        ("POST", at("roles"), role("admin", "logs:read"), "/spec"),
+    ] {
+        let answer = api.as_holder(&weak, method, &path, body).await;
+        let problem = answer.problem(403, "principal_stronger");
+        let first = &problem["violations"][0];
+        assert_eq!((&first["pointer"], &first["code"]), (&json!(pointer), &json!("stronger")));
+    }
+    for (path, body) in [
+        ("bulk/api-keys", json!({ "action": "disable", "ids": [strong] })),
+        ("bulk/api-keys", json!({ "action": "delete", "ids": [strong] })),
+        ("bulk/users", json!({ "action": "disable", "ids": [boss] })),
+        (
+            "bulk/users",
+            json!({ "action": "replace",
+            "items": [{ "id": boss, "spec": { "email": "boss@example.com" } }] }),
+        ),
+        ("bulk/roles", json!({ "action": "delete", "ids": ["auditor"] })),
+    ] {
+        let answer = api.as_holder(&weak, "POST", &at(path), body.clone()).await;
+        let problem = answer.problem(400, "bulk_refused");
+        assert_eq!(problem["violations"][0]["code"], "stronger", "{body}");
+        let mut alone = body;
+        alone["continue_on_error"] = json!(true);
+        let answer = api.as_holder(&weak, "POST", &at(path), alone).await.expect(200);
+        assert_eq!(answer["results"][0]["problem"]["code"], "principal_stronger");
+        assert_eq!(answer["results"][0]["status"], 403);
+    }
+    let rows = json!({ "resources": [
+        { "kind": "role", "id": "auditor", "spec": { "permissions": [] } },
+    ] });
+    let import = at("import?on_existing=update");
+    let answer = api.as_holder(&weak, "POST", &import, rows).await;
+    assert_eq!(answer.problem(400, "import_refused")["violations"][0]["code"], "stronger");
+    assert_eq!(state(&api, &[&key, &user, &at("roles/auditor")]).await, before);
+    let me = api.as_holder(&strong_key, "GET", "/api/v1/auth/me", Value::Null).await;
+    me.expect(200);
+    // Peers and weaker ones are theirs to change, and so is an override of a weaker built-in role.
+    let (peer, _) = api.acme_key(grant("org_admin")).await;
+    let (less, _) = api.acme_key(grant("viewer")).await;
+    let narrow = json!({ "grants": [{ "role": "admin" }], "scopes": ["logs:read"] });
+    let (narrowed, _) = api.acme_key(narrow).await;
+    for path in [
+        at(&format!("api-keys/{peer}")),
+        at(&format!("api-keys/{less}")),
+        at(&format!("api-keys/{narrowed}")),
+        at("roles/api_key"),
+    ] {
+        api.as_holder(&weak, "DELETE", &path, Value::Null).await.expect(204);
+    }
+    api.call("DELETE", &key, &[], "").await.expect(204);
+}
+
+/// The revisions of what is at these paths.
+async fn state(api: &Api, paths: &[&str]) -> Vec<Value> {
+    let mut revisions = Vec::new();
+    for path in paths {
+        revisions.push(api.get(path).await.expect(200)["revision"].clone());
+    }
+    revisions
 }
 
 #[tokio::test]

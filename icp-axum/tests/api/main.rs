@@ -1,6 +1,7 @@
 //! The HTTP API over an engine in memory: every route, good and bad.
 
 mod access;
+mod aliases;
 mod analytics;
 mod audit;
 mod bulk;
@@ -29,4 +30,5 @@ mod signing;
 mod system;
 mod transfer;
 mod trial;
+mod units;
 mod versions;

@@ -98,6 +98,12 @@ impl Spec for ApiKeySpec {
         }
     }
 
+    fn guard(present: Option<&Self>, context: &SpecContext<'_>, violations: &mut Violations) {
+        if let Some(present) = present {
+            grant::guard(&present.grants, present.narrowed_to(), context, violations);
+        }
+    }
+
     fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
         if let Some(verifier) = &mut self.verifier {
             visitor.secret(Place::new(VERIFIER, "/verifier"), verifier)?;
@@ -135,10 +141,7 @@ impl Spec for ApiKeySpec {
         if let Some(previous) = &self.previous {
             verifiers.push((open(PREVIOUS, &previous.verifier)?, Some(previous.until)));
         }
-        let scopes = self.scopes.as_deref().map(|scopes| {
-            let each = scopes.iter().map(PermissionPattern::permissions);
-            each.fold(PermissionSet::NONE, PermissionSet::union)
-        });
+        let scopes = self.narrowed_to();
         Ok(Arc::new(KeyHolder {
             verifiers,
             grants: self.grants.clone(),
@@ -147,6 +150,13 @@ impl Spec for ApiKeySpec {
             expires_at: self.expires_at,
             rate_limit: self.rate_limit,
         }))
+    }
+}
+
+impl ApiKeySpec {
+    fn narrowed_to(&self) -> Option<PermissionSet> {
+        let each = self.scopes.as_deref()?.iter().map(PermissionPattern::permissions);
+        Some(each.fold(PermissionSet::NONE, PermissionSet::union))
     }
 }
 

@@ -3,10 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::organization::Organization;
+use super::api_key::{ApiKeySpec, KeyHolder};
+use super::authority::Authority;
+use super::organization::{Organization, UnitTree};
 use super::permission::{Permission, PermissionSet};
 use super::principal::Principal;
 use super::role::{BuiltInRole, Role, RoleSpec};
+use super::user::{User, UserSpec};
 use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{OrgEntry, Spec, SpecContext, Violations};
@@ -20,14 +23,8 @@ pub const MAX_GRANTS: usize = 64;
 
 const EVERYWHERE: &str = "*";
 
-/// What an author may do, and so the most that it may let others do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Authority {
-    /// In the organization that it changes something in.
-    pub here: PermissionSet,
-    /// In every organization.
-    pub everywhere: PermissionSet,
-}
+/// The rule that is broken where an author is weaker than what it is to change.
+pub(super) const STRONGER: &str = "stronger";
 
 /// A role that a principal has.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -95,13 +92,69 @@ pub(super) fn validate(grants: &[Grant], context: &SpecContext<'_>, violations: 
     }
 }
 
+/// Adds every grant that lets its holder do what the author of a change may not do; a holder is
+/// narrowed to `scopes` where there are some.
+pub(super) fn guard(
+    grants: &[Grant],
+    scopes: Option<PermissionSet>,
+    context: &SpecContext<'_>,
+    violations: &mut Violations,
+) {
+    for (index, grant) in grants.iter().enumerate() {
+        let Some(may) = permissions(&grant.role, context.within) else { continue };
+        let may = scopes.map_or(may, |scopes| may.intersection(scopes));
+        if let Some(beyond) = beyond(grant, context, may) {
+            let message = format!("has `{beyond}`, which you do not have");
+            violations.add(format!("/grants/{index}/role"), STRONGER, message);
+        }
+    }
+}
+
+/// Who would have what in `unit` that the author does not have there, once units are part of each
+/// other as `after` says.
+pub(crate) fn gained(
+    within: &OrgEntry,
+    unit: &ResourceId,
+    (before, after): (&UnitTree, &UnitTree),
+    author: &Authority,
+) -> Option<(String, Permission)> {
+    let own = author.in_unit(unit, before);
+    let gains = |at: &ResourceId| after.is_within(unit, at) && !before.is_within(unit, at);
+    grants_in_units(within).find_map(|(holder, grant)| {
+        grant.unit.as_ref().filter(|at| gains(at))?;
+        let given = permissions(&grant.role, Some(within))?;
+        Some((holder, given.difference(own).iter().next()?))
+    })
+}
+
+/// Every grant for a unit, with who holds it.
+pub(crate) fn grants_in_units(within: &OrgEntry) -> impl Iterator<Item = (String, Grant)> {
+    let users = within.compiled::<User>(UserSpec::KIND).filter_map(|(id, user)| {
+        Some((format!("{} `{id}`", UserSpec::KIND), user.ok()?.grants.clone()))
+    });
+    let keys = within.compiled::<KeyHolder>(ApiKeySpec::KIND).filter_map(|(id, key)| {
+        Some((format!("{} `{id}`", ApiKeySpec::KIND), key.ok()?.grants.clone()))
+    });
+    users.chain(keys).flat_map(|(holder, grants)| {
+        let of_units = grants.into_iter().filter(|grant| grant.unit.is_some());
+        of_units.map(move |grant| (holder.clone(), grant))
+    })
+}
+
 fn has_unit(organization: &Organization, unit: &ResourceId) -> bool {
     organization.units.contains(unit)
 }
 
 fn beyond(grant: &Grant, context: &SpecContext<'_>, given: PermissionSet) -> Option<Permission> {
     let authority = context.grantor?;
-    let own = if grant.organization.is_some() { authority.everywhere } else { authority.here };
+    let own = match (&grant.organization, &grant.unit) {
+        (Some(_), _) => authority.everywhere,
+        (None, None) => authority.here,
+        (None, Some(unit)) => match context.within.and_then(|within| within.organization().ok()) {
+            Some(organization) => authority.in_unit(unit, &organization.units),
+            None => authority.here,
+        },
+    };
     given.difference(own).iter().next()
 }
 

@@ -1,6 +1,7 @@
 //! Who may do what: organizations, principals, roles and permissions.
 
 mod api_key;
+mod authority;
 mod grant;
 mod key;
 mod limit;
@@ -8,6 +9,7 @@ mod organization;
 mod password;
 mod permission;
 mod principal;
+mod reach;
 mod role;
 mod session;
 mod store;
@@ -15,8 +17,9 @@ mod user;
 
 pub use api_key::{ApiKeySpec, PreviousKey};
 pub(crate) use api_key::{KeyHolder, Verifier, handle_of};
-pub(crate) use grant::resolve;
-pub use grant::{Authority, Grant, MAX_GRANTS, OPERATORS};
+pub use authority::Authority;
+pub use grant::{Grant, MAX_GRANTS, OPERATORS};
+pub(crate) use grant::{gained, grants_in_units, resolve};
 pub use key::ApiKey;
 pub(crate) use limit::Buckets;
 pub use limit::{Quota, RateLimit};
@@ -27,6 +30,7 @@ pub(crate) use password::Passwords;
 pub use password::{MAX_PASSWORD, MIN_PASSWORD};
 pub use permission::{Area, Operation, Permission, PermissionPattern, PermissionSet};
 pub use principal::{Principal, Standing, Verdict};
+pub use reach::Reach;
 pub use role::{BuiltInRole, Role, RoleSpec};
 pub(crate) use session::{
     ACCESS, AccessToken, Acting, Presented, RefreshToken, Session, Subject, slot_of,

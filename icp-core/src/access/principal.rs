@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::grant::Authority;
+use super::authority::Authority;
 use super::limit::RateLimit;
 use super::permission::{Permission, PermissionSet};
 use crate::id::{OrgId, ResourceId};
@@ -173,11 +173,15 @@ impl Principal {
         known.then_some(standing)
     }
 
-    /// The principal as the author of a change where it may do what `here` says: the most that it
-    /// may let others do.
+    /// The principal as the author of a change where it stands so: what it may do is the most
+    /// that it may let others do.
     #[must_use]
-    pub fn actor(&self, here: PermissionSet, request_id: Option<String>) -> Actor {
-        let may = Some(Authority { here, everywhere: self.everywhere() });
+    pub fn actor(&self, standing: &Standing, request_id: Option<String>) -> Actor {
+        let may = Some(Authority {
+            here: standing.permissions,
+            in_units: standing.in_units.clone(),
+            everywhere: self.everywhere(),
+        });
         let acting_as = self.acts_as().map(str::to_owned);
         Actor { name: self.name.to_string(), acting_as, request_id, may }
     }

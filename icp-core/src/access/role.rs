@@ -6,6 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::grant::STRONGER;
 use super::permission::{Area, PermissionPattern, PermissionSet};
 use crate::error::Result;
 use crate::id::ResourceId;
@@ -194,6 +195,23 @@ impl Spec for RoleSpec {
             if let Some(beyond) = context.beyond(pattern.permissions()) {
                 let message = format!("you may not give `{beyond}`, which you do not have");
                 violations.add(format!("/permissions/{index}"), "not_granted", message);
+            }
+        }
+    }
+
+    /// A role that is called as a built-in one is also what that one is, as it was before and will
+    /// be again.
+    fn guard(present: Option<&Self>, context: &SpecContext<'_>, violations: &mut Violations) {
+        let built_in = BuiltInRole::of(context.id.as_str()).map(BuiltInRole::permissions);
+        if let Some(beyond) = built_in.and_then(|may| context.beyond(may)) {
+            let message = format!("the built-in role has `{beyond}`, which you do not have");
+            violations.add("", STRONGER, message);
+        }
+        let patterns = present.iter().flat_map(|present| present.permissions.iter().enumerate());
+        for (index, pattern) in patterns {
+            if let Some(beyond) = context.beyond(pattern.permissions()) {
+                let message = format!("has `{beyond}`, which you do not have");
+                violations.add(format!("/permissions/{index}"), STRONGER, message);
             }
         }
     }

@@ -89,6 +89,12 @@ impl Spec for UserSpec {
         grant::validate(&self.grants, context, violations);
     }
 
+    fn guard(present: Option<&Self>, context: &SpecContext<'_>, violations: &mut Violations) {
+        if let Some(present) = present {
+            grant::guard(&present.grants, None, context, violations);
+        }
+    }
+
     fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
         match &mut self.password {
             Some(password) => visitor.secret(Place::new(PASSWORD, "/password"), password),

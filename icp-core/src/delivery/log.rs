@@ -21,6 +21,8 @@ pub struct LogQuery {
     pub event: Option<EventId>,
     /// Those of events of this type; not together with an event.
     pub event_type: Option<EventType>,
+    /// Those of events that were published with this idempotency key; not together with an event.
+    pub idempotency_key: Option<String>,
     /// Those to this integration.
     pub integration: Option<ResourceId>,
     /// Those that went wrong in this way.
@@ -42,7 +44,7 @@ impl LogQuery {
     ///
     /// # Errors
     ///
-    /// [`Code::QueryInvalid`], and [`Code::CursorInvalid`] for a place in another log.
+    /// [`Code::QueryInvalid`].
     pub fn check(&self) -> Result<()> {
         let refused = |pointer: &str, message: &str| {
             let violation = Violation::new(pointer, "not_applicable", message);
@@ -51,17 +53,31 @@ impl LogQuery {
         if self.event.is_some() && self.event_type.is_some() {
             return refused("/event_type", "goes not with `event`, which has but one type");
         }
+        if self.event.is_some() && self.idempotency_key.is_some() {
+            return refused("/idempotency_key", "goes not with `event`, which has but one key");
+        }
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since >= until
         {
             return refused("/until", "use a moment after `since`");
         }
-        match (&self.after, &self.event_type) {
-            (Some(LogPlace::Delivery(_)), Some(_)) | (Some(LogPlace::Event(_)), None) => {
+        Ok(())
+    }
+
+    /// Checks that the page before ended where a page of this log can, whether deliveries are
+    /// found by their events.
+    pub(crate) fn check_place(&self, by_event: bool) -> Result<()> {
+        match (&self.after, by_event) {
+            (Some(LogPlace::Delivery(_)), true) | (Some(LogPlace::Event(_)), false) => {
                 Err(Error::new(Code::CursorInvalid, "the page belongs to another list"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether it asks for deliveries by what is known of their events.
+    pub(crate) fn asks_events(&self) -> bool {
+        self.event_type.is_some() || self.idempotency_key.is_some()
     }
 
     /// Whether it asks how deliveries went wrong.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::Engine;
+use crate::access::Reach;
 use crate::delivery::{
     Delivery, DeliveryQuery, DeliveryState, LogEntry, LogPage, LogPlace, LogQuery, LogSummary,
 };
@@ -30,18 +31,15 @@ impl Engine {
     /// Deliveries of an organization by what is told of them, newest first.
     ///
     /// A call looks at 5,000 deliveries at the most, so that a page may be short, or empty, and
-    /// yet not be the last. Deliveries of a type of event are found by their events, and ordered
-    /// by these.
+    /// yet not be the last. Deliveries of a type of event, or of an idempotency key, are found by
+    /// their events, and ordered by these.
     ///
     /// # Errors
     ///
-    /// Those of [`LogQuery::check`], and those of the store.
+    /// Those of [`LogQuery::check`], [`Code::CursorInvalid`](crate::Code::CursorInvalid) for a
+    /// place in another log, and those of the store.
     pub async fn delivery_log(&self, org: &OrgId, query: &LogQuery) -> Result<LogPage> {
-        query.check()?;
-        match &query.event_type {
-            None => self.log_by_delivery(org, query, query.asks_why()).await,
-            Some(_) => self.log_by_event(org, query, query.asks_why()).await,
-        }
+        self.log(org, query, &Reach::WHOLE, query.asks_why()).await
     }
 
     /// The same, with how each delivery went wrong.
@@ -50,11 +48,7 @@ impl Engine {
     ///
     /// As [`delivery_log`](Self::delivery_log).
     pub async fn delivery_log_with_errors(&self, org: &OrgId, query: &LogQuery) -> Result<LogPage> {
-        query.check()?;
-        match &query.event_type {
-            None => self.log_by_delivery(org, query, true).await,
-            Some(_) => self.log_by_event(org, query, true).await,
-        }
+        self.log(org, query, &Reach::WHOLE, true).await
     }
 
     /// Counts what the log holds, in the newest 20,000 or so deliveries.
@@ -63,10 +57,19 @@ impl Engine {
     ///
     /// As [`delivery_log`](Self::delivery_log).
     pub async fn delivery_log_summary(&self, org: &OrgId, query: &LogQuery) -> Result<LogSummary> {
+        self.sum_log(org, query, &Reach::WHOLE).await
+    }
+
+    pub(super) async fn sum_log(
+        &self,
+        org: &OrgId,
+        query: &LogQuery,
+        reach: &Reach,
+    ) -> Result<LogSummary> {
         let mut summary = LogSummary::default();
         let mut query = LogQuery { limit: LOOKED_AT, ..query.clone() };
         for _ in 0..COUNTED / LOOKED_AT {
-            let page = self.delivery_log_with_errors(org, &query).await?;
+            let page = self.log(org, &query, reach, true).await?;
             page.entries.iter().for_each(|entry| summary.count(entry));
             query.after = page.next;
             if query.after.is_none() {
@@ -75,6 +78,29 @@ impl Engine {
         }
         summary.more = query.after.is_some();
         Ok(summary)
+    }
+
+    /// The log as far as `reach` goes. What unit a delivery belongs to is known of its event.
+    pub(super) async fn log(
+        &self,
+        org: &OrgId,
+        query: &LogQuery,
+        reach: &Reach,
+        with_errors: bool,
+    ) -> Result<LogPage> {
+        query.check()?;
+        let by_event = query.asks_events() || (query.event.is_none() && !reach.is_whole());
+        query.check_place(by_event)?;
+        if by_event {
+            return self.log_by_event(org, query, reach, with_errors).await;
+        }
+        if let Some(event) = query.event.filter(|_| !reach.is_whole()) {
+            let event = self.core.store.event(org, event).await?;
+            if event.is_none_or(|event| !reach.covers(event.unit.as_ref())) {
+                return Ok(LogPage::default());
+            }
+        }
+        self.log_by_delivery(org, query, with_errors).await
     }
 
     async fn log_by_delivery(
@@ -124,34 +150,43 @@ impl Engine {
         &self,
         org: &OrgId,
         query: &LogQuery,
+        reach: &Reach,
         with_errors: bool,
     ) -> Result<LogPage> {
-        let after = match query.after {
+        let mut after = match query.after {
             Some(LogPlace::Event(after)) => Some(after),
             _ => None,
         };
-        let asked = EventQuery {
-            event_type: query.event_type.clone(),
-            // A delivery may be made long after its event.
-            since: None,
-            until: query.until,
-            page: PageQuery { after, limit: EVENTS },
-        };
-        let events = self.core.store.events(org, &asked).await?;
-        let last = events.items.last().map(|event| event.id);
-        let mut found = LogPage::default();
-        for event in events.items {
-            let deliveries = self.of_event(org, event.id).await?;
-            let entries = self.judged(org, deliveries, with_errors).await?;
-            found.entries.extend(entries.into_iter().filter(|entry| query.takes(entry)));
-            if found.entries.len() >= query.limit {
-                let further = events.more || Some(event.id) != last;
-                found.next = further.then_some(LogPlace::Event(event.id));
+        let (mut found, mut looked_at, mut events) = (LogPage::default(), 0, 0);
+        loop {
+            let asked = EventQuery {
+                event_type: query.event_type.clone(),
+                idempotency_key: query.idempotency_key.clone(),
+                // A delivery may be made long after its event.
+                since: None,
+                until: query.until,
+                page: PageQuery { after, limit: EVENTS },
+            };
+            let page = self.core.store.events(org, &asked).await?;
+            let last = page.items.last().map(|event| event.id);
+            looked_at += page.items.len();
+            for event in page.items.iter().filter(|event| reach.covers(event.unit.as_ref())) {
+                let deliveries = self.of_event(org, event.id).await?;
+                let entries = self.judged(org, deliveries, with_errors).await?;
+                found.entries.extend(entries.into_iter().filter(|entry| query.takes(entry)));
+                events += 1;
+                if found.entries.len() >= query.limit || events == EVENTS {
+                    let further = page.more || Some(event.id) != last;
+                    found.next = further.then_some(LogPlace::Event(event.id));
+                    return Ok(found);
+                }
+            }
+            if !page.more || looked_at >= LOOKED_AT {
+                found.next = last.filter(|_| page.more).map(LogPlace::Event);
                 return Ok(found);
             }
+            after = last;
         }
-        found.next = last.filter(|_| events.more).map(LogPlace::Event);
-        Ok(found)
     }
 
     /// Every delivery of an event, newest first.

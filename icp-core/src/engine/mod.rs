@@ -29,6 +29,7 @@ mod sight;
 mod status;
 pub(crate) mod supervise;
 mod timeline;
+mod within;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub use sessions::{ACCESS_TOKEN, Login, SESSION_IDLE, SESSION_LIFE, Tokens};
 pub use status::SystemStatus;
 pub use supervise::DutyState;
 pub use timeline::{Happened, Moment, Passed, Timeline};
+pub use within::{EventPage, LetterPage, LetterQuery, Within};
 
 use self::core::Core;
 use crate::delivery::{

@@ -165,6 +165,12 @@ impl NewEvent {
         &self.org
     }
 
+    /// The unit that it names, not yet validated.
+    #[must_use]
+    pub fn unit_named(&self) -> Option<&str> {
+        self.unit.as_deref()
+    }
+
     /// Parses every field, or lists everything that is wrong with it.
     ///
     /// # Errors

@@ -160,6 +160,9 @@ pub struct OutboxEntry {
 pub struct EventQuery {
     /// Only this type.
     pub event_type: Option<EventType>,
+    /// Only events that were published with this idempotency key: one, or several where its time
+    /// was over between them.
+    pub idempotency_key: Option<String>,
     /// Only events received at or after this moment.
     pub since: Option<Timestamp>,
     /// Only events received before this moment.

@@ -120,7 +120,7 @@ pub(crate) async fn inferred(
     while left > 0 {
         let page = PageQuery { after, limit: left.min(PAGE) };
         let event_type = Some(event_type.clone());
-        let query = EventQuery { event_type, since: None, until: None, page };
+        let query = EventQuery { event_type, page, ..EventQuery::default() };
         let found = core.store.events(org, &query).await?;
         after = found.items.last().map(|event| event.id);
         left = left.saturating_sub(found.items.len());

@@ -148,6 +148,7 @@ impl Spec for IntegrationSpec {
     const KIND: &'static str = "integration";
     const PLURAL: &'static str = "integrations";
     const AREA: Area = Area::Integrations;
+    const IN_UNITS: bool = true;
     // Its target is judged by the address policy of the organization.
     const ASKS_ORGANIZATION: bool = true;
 

@@ -47,8 +47,17 @@ pub trait Spec:
     /// waits until this node has read it.
     const ASKS_ORGANIZATION: bool = false;
 
+    /// Whether a resource may belong to a unit of the organization, which the field `unit` of its
+    /// spec then names; default no.
+    const IN_UNITS: bool = false;
+
     /// Adds every rule that is broken beyond what the type says. Pure.
     fn validate(&self, context: &SpecContext<'_>, violations: &mut Violations);
+
+    /// Adds everything by which the present version, none where there is none yet, lets somebody do
+    /// what the author of a change may not do: then the change is refused, whatever it is. Pure;
+    /// by default nothing.
+    fn guard(_present: Option<&Self>, _context: &SpecContext<'_>, _violations: &mut Violations) {}
 
     /// Shows every secret to `visitor`, each with the same slot and identity in every version.
     ///
@@ -110,7 +119,7 @@ pub struct SpecContext<'a> {
     /// it is to be saved or tried out.
     pub within: Option<&'a OrgEntry>,
     /// What its author may do; `None` where it is no author's, or one's who may do all.
-    pub grantor: Option<Authority>,
+    pub grantor: Option<&'a Authority>,
 }
 
 impl<'a> SpecContext<'a> {
@@ -197,6 +206,10 @@ pub trait Kind: Debug + Send + Sync + 'static {
     /// Whether a spec to be saved is judged by its organization.
     fn asks_organization(&self) -> bool;
 
+    /// Whether its resources may belong to a unit of the organization, which the field `unit` of
+    /// the spec then names.
+    fn in_units(&self) -> bool;
+
     /// The JSON Schema of the spec.
     fn schema(&self) -> &Value;
 
@@ -212,6 +225,14 @@ pub trait Kind: Debug + Send + Sync + 'static {
         spec: &Value,
         previous: Option<&Value>,
     ) -> Result<Admitted>;
+
+    /// Refuses an author who may do less than the present version lets somebody do. One that
+    /// cannot be read lets nobody do anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::PrincipalStronger`].
+    fn guard(&self, context: &SpecContext<'_>, present: Option<&Value>) -> Result<()>;
 
     /// What a write of this stored spec changes in records of work.
     ///
@@ -328,6 +349,10 @@ impl<S: Spec> Kind for Typed<S> {
         S::ASKS_ORGANIZATION
     }
 
+    fn in_units(&self) -> bool {
+        S::IN_UNITS
+    }
+
     fn schema(&self) -> &Value {
         self.structure.schema()
     }
@@ -362,6 +387,14 @@ impl<S: Spec> Kind for Typed<S> {
         Ok(Admitted { spec: to_value(&spec)?, effects, plans })
     }
 
+    fn guard(&self, context: &SpecContext<'_>, present: Option<&Value>) -> Result<()> {
+        match present.map(stored::<S>) {
+            None => refuse_weaker::<S>(None, context),
+            Some(Ok(present)) => refuse_weaker(Some(&present), context),
+            Some(Err(_)) => Ok(()),
+        }
+    }
+
     fn effects(&self, id: &ResourceId, spec: &Value) -> Result<Vec<Effect>> {
         Ok(stored::<S>(spec)?.effects(id))
     }
@@ -389,6 +422,16 @@ impl<S: Spec> Kind for Typed<S> {
 
     fn compile(&self, context: &SpecContext<'_>, spec: &Value) -> Result<Compiled> {
         stored::<S>(spec)?.compile(context)
+    }
+}
+
+/// Refuses an author who may do less than `present` lets somebody do.
+pub(super) fn refuse_weaker<S: Spec>(present: Option<&S>, context: &SpecContext<'_>) -> Result<()> {
+    let mut violations = Violations::at("/spec");
+    S::guard(present, context, &mut violations);
+    match violations.into_list() {
+        found if found.is_empty() => Ok(()),
+        found => Err(Error::violations(Code::PrincipalStronger, found)),
     }
 }
 

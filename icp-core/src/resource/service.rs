@@ -7,13 +7,16 @@ mod bulk;
 mod duplicate;
 mod found;
 mod pause;
+mod reach;
 mod search;
+mod units;
 mod versions;
 
 pub use audit::AuditDetail;
 pub use batch::{How, MAX_STEPS, OnExisting, Outcome, Report, Step, StepResult, Task};
 pub use bulk::{BulkAction, BulkItem, MAX_BULK};
 pub use duplicate::{CopiedKey, Duplicate};
+pub use units::PlacedUnit;
 pub use versions::Difference;
 
 use std::collections::BTreeMap;
@@ -27,7 +30,7 @@ use super::{
     KindRegistry, ListQuery, OrgEntry, Record, Resource, Revision, Services, Spec, SpecContext,
     Violations, Write,
 };
-use crate::access::OrganizationSpec;
+use crate::access::{OrganizationSpec, Reach};
 use crate::error::{Code, Error, Result};
 use crate::id::{IdSource, OrgId, ResourceId};
 use crate::integration::{IntegrationSpec, filter};
@@ -41,6 +44,15 @@ pub(crate) use amend::Editing;
 /// The kind whose resource is the organization itself, with the organization's id as its own.
 const ORGANIZATION: &str = OrganizationSpec::KIND;
 const SWITCHED_OFF: &str = "switched_off";
+
+/// Who makes a change, and beside which others.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    actor: &'a Actor,
+    /// The organization as other changes of the same write leave it; as this node knows it by
+    /// default.
+    beside: Option<&'a OrgEntry>,
+}
 
 /// What a new version is checked under.
 #[derive(Clone, Copy)]
@@ -61,6 +73,7 @@ pub struct Resources {
     index: Arc<Index>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    reach: Reach,
 }
 
 impl Resources {
@@ -74,7 +87,7 @@ impl Resources {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
     ) -> Self {
-        Self { store, kinds, services, index, clock, ids }
+        Self { store, kinds, services, index, clock, ids, reach: Reach::WHOLE }
     }
 
     pub(crate) fn services(&self) -> &Services {
@@ -176,6 +189,9 @@ impl Resources {
     /// [`Code::KindUnknown`], and those of the store.
     pub async fn list(&self, org: &OrgId, kind: &str, query: &ListQuery) -> Result<Page<Document>> {
         let kind = self.kinds.get(kind)?;
+        if !self.reach.is_whole() {
+            return self.list_in_reach(org, kind.name(), query).await;
+        }
         let page = self.store.resources(org, kind.name(), query).await?;
         let items = page.items.into_iter().map(|record| Document::of(&**kind, record));
         Ok(Page { items: items.collect::<Result<_>>()?, more: page.more })
@@ -249,6 +265,7 @@ impl Resources {
         if kind.name() == ORGANIZATION {
             self.refuse_while_used(org).await?;
         }
+        self.guard(&**kind, &record, By { actor, beside: None }).await?;
         self.write(batch::removal(&**kind, record, expect), actor).await.map(drop)
     }
 
@@ -269,12 +286,16 @@ impl Resources {
         let kind = self.kinds.get(kind)?;
         let mut kept = Vec::new();
         let mut before = before;
+        if !self.reaches_history(org, &**kind, id).await? {
+            return Ok(kept);
+        }
         while kept.len() < limit {
             let wanted = limit - kept.len();
             let versions = self.store.history(org, kind.name(), id, before, wanted).await?;
             let end = versions.len() < wanted;
             before = versions.last().map(|record| record.revision).or(before);
-            for record in versions.into_iter().filter(|record| !record.deleted) {
+            let seen = |record: &Record| !record.deleted && self.sees(&**kind, record);
+            for record in versions.into_iter().filter(seen) {
                 kept.push(Document::of(&**kind, record)?);
             }
             if end {
@@ -290,6 +311,7 @@ impl Resources {
     ///
     /// Those of the store.
     pub async fn organizations(&self, page: &PageQuery<OrgId>) -> Result<Page<Document>> {
+        self.whole()?;
         let kind = self.kinds.get(ORGANIZATION)?;
         let after = match &page.after {
             Some(org) => Some((org.clone(), ResourceId::new(org.as_str())?)),
@@ -307,6 +329,7 @@ impl Resources {
     ///
     /// Those of the store.
     pub async fn audit_log(&self, org: &OrgId, query: &AuditQuery) -> Result<Page<AuditEntry>> {
+        self.whole()?;
         self.store.audit_log(org, query).await
     }
 
@@ -399,8 +422,7 @@ impl Resources {
     }
 
     async fn present(&self, org: &OrgId, kind: &Arc<dyn Kind>, id: &ResourceId) -> Result<Record> {
-        let found = self.store.resource(org, kind.name(), id).await?;
-        found.ok_or_else(|| batch::missing(&**kind, id))
+        self.seen(org, &**kind, id).await?.ok_or_else(|| batch::missing(&**kind, id))
     }
 
     /// Writes over `present`, which masked secrets stand for: a caller who expects nothing more
@@ -447,6 +469,7 @@ impl Resources {
         if draft.id.as_ref().is_some_and(|id| *id != record.id) {
             violations.add("/id", "id_fixed", "the id of a resource cannot change; leave it out");
         }
+        self.check_reach(kind, &draft.spec, &mut violations);
         let org = record.org.clone();
         let id = record.id.clone();
         let known = match kind.asks_organization() && beside.is_none() {
@@ -460,8 +483,10 @@ impl Resources {
             name: draft.name.as_deref(),
             services: &self.services,
             within: beside.or(known.as_deref()),
-            grantor: actor.may,
+            grantor: actor.may.as_ref(),
         };
+        let present = (record.version > 0).then_some(&record.spec);
+        kind.guard(&context, present)?;
         let admitted = match kind.admit(&context, &draft.spec, previous) {
             Err(error) if error.code() == Code::ResourceInvalid => {
                 violations.extend("", error.list().iter().cloned());
@@ -477,6 +502,25 @@ impl Resources {
         forget_troubles(&mut record, previous);
         let action = if previous.is_some() { "update" } else { "create" };
         Ok(Change { record, expect, action: action.into(), effects: admitted.effects })
+    }
+
+    /// Refuses an author who may do less than what is to be switched off or deleted.
+    async fn guard(&self, kind: &dyn Kind, present: &Record, by: By<'_>) -> Result<()> {
+        let Some(grantor) = &by.actor.may else { return Ok(()) };
+        let known = match kind.asks_organization() && by.beside.is_none() {
+            true => self.known(&present.org).await?,
+            false => None,
+        };
+        let context = SpecContext {
+            org: &present.org,
+            kind: kind.name(),
+            id: &present.id,
+            name: present.name.as_deref(),
+            services: &self.services,
+            within: by.beside.or(known.as_deref()),
+            grantor: Some(grantor),
+        };
+        kind.guard(&context, Some(&present.spec))
     }
 
     /// Asks the transformer whether it can run every one of the plans.

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS icp_event (
     unit VARCHAR(64),
     event_type VARCHAR(128) NOT NULL,
     content_type VARCHAR(256) NOT NULL,
-    idempotency_key VARCHAR(256),
+    idempotency_key VARBINARY(256),
     ordering_key VARCHAR(256),
     received_at BIGINT NOT NULL,
     due_at BIGINT,
@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS icp_event (
     erased_at BIGINT,
     body LONGBLOB NOT NULL,
     UNIQUE KEY icp_event_id (org, id),
+    KEY icp_event_key (org, idempotency_key, id),
     KEY icp_event_subject (org, subject, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
@@ -35,7 +36,7 @@ CREATE TABLE IF NOT EXISTS icp_outbox (
     unit VARCHAR(64),
     event_type VARCHAR(128) NOT NULL,
     content_type VARCHAR(256) NOT NULL,
-    idempotency_key VARCHAR(256),
+    idempotency_key VARBINARY(256),
     ordering_key VARCHAR(256),
     received_at BIGINT NOT NULL,
     due_at BIGINT,

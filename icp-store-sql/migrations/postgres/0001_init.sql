@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS icp_event (
     body BYTEA NOT NULL,
     UNIQUE (org, id)
 );
+CREATE INDEX IF NOT EXISTS icp_event_key ON icp_event (org, idempotency_key, id)
+    WHERE idempotency_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS icp_event_subject ON icp_event (org, subject, id) WHERE subject IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS icp_outbox (

@@ -23,6 +23,8 @@ CREATE TABLE icp_event (
     body BLOB NOT NULL,
     UNIQUE (org, id)
 ) STRICT;
+CREATE INDEX icp_event_key ON icp_event (org, idempotency_key, id)
+    WHERE idempotency_key IS NOT NULL;
 CREATE INDEX icp_event_subject ON icp_event (org, subject, id) WHERE subject IS NOT NULL;
 
 CREATE TABLE icp_outbox (

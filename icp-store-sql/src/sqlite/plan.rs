@@ -197,6 +197,9 @@ fn resources() -> Vec<Statement> {
     for further in [false, true] {
         let after = further.then_some(event);
         let page = PageQuery { after, limit: 50 };
+        let idempotency_key = Some("order-17".to_owned());
+        let keyed = EventQuery { idempotency_key, page, ..EventQuery::default() };
+        all.push(event::list_sql(&org, &keyed));
         all.push(event::list_sql(&org, &EventQuery { page, ..EventQuery::default() }));
         let page = PageQuery { after: further.then(|| id.clone()), limit: 50 };
         let query = ListQuery { page, ..ListQuery::default() };

@@ -81,8 +81,7 @@ async fn reads(store: &PostgresStore) -> Result<Vec<(&'static str, u64)>> {
     let all = DeliveryQuery { state: None, event: None, integration: None, page };
     let of_event = DeliveryQuery { event: Some(event_id()), ..all.clone() };
     let of_one = DeliveryQuery { integration: integration.clone(), ..all.clone() };
-    let events =
-        EventQuery { event_type: None, since: None, until: None, page: PageQuery::default() };
+    let events = EventQuery { page: PageQuery::default(), ..EventQuery::default() };
     let job = ReplayId::from_bytes(id(N));
     let jobs = ReplayQuery { state: None, page: PageQuery::default() };
     let made = ReplayDeliveries { job, page };

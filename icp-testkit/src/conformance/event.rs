@@ -180,6 +180,32 @@ pub(super) async fn lists_filter_by_type_and_time(world: World) {
     assert_eq!(list(span).await, [made[1]]);
 }
 
+pub(super) async fn lists_filter_by_idempotency_key(world: World) {
+    let mut made = Vec::new();
+    // Another event takes a key once its time is over.
+    for (own, key, secs) in
+        [("acme", "k", 0), ("acme", "k ", 0), ("beta", "k", 0), ("acme", "k", 7_200)]
+    {
+        let event = world.keyed(own, key);
+        let answers = world.ingest_items(vec![world.item(&event, vec![])], secs).await;
+        assert_eq!(answers, [ACCEPTED]);
+        made.push(event.id);
+    }
+    world.ingest_items(vec![world.item(&world.new_event("acme"), vec![])], 0).await;
+    let list = async |own: &str, key: &str, after| {
+        let page = PageQuery { after, limit: 1 };
+        let query =
+            EventQuery { idempotency_key: Some(key.to_owned()), page, ..Default::default() };
+        let page = world.events(&org(own), &query).await.unwrap();
+        (page.items.into_iter().map(|item| item.id).collect::<Vec<_>>(), page.more)
+    };
+    assert_eq!(list("acme", "k", None).await, (vec![made[3]], true));
+    assert_eq!(list("acme", "k", Some(made[3])).await, (vec![made[0]], false));
+    assert_eq!(list("acme", "k ", None).await, (vec![made[1]], false));
+    assert_eq!(list("beta", "k", None).await, (vec![made[2]], false));
+    assert_eq!(list("beta", "k ", None).await, (vec![], false));
+}
+
 pub(super) async fn outbox_rows_are_oldest_first_until_taken_in(world: World) {
     let events = [world.new_event("acme"), world.new_event("beta"), world.new_event("acme")];
     for event in &events {

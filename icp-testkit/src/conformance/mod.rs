@@ -214,6 +214,7 @@ registry! {
         concurrent_publishers_of_one_key_make_one,
         lists_are_newest_first_and_paged,
         lists_filter_by_type_and_time,
+        lists_filter_by_idempotency_key,
         outbox_rows_are_oldest_first_until_taken_in,
         an_outbox_row_is_relayed_once,
         an_outbox_row_that_is_gone_writes_nothing,

@@ -7,7 +7,7 @@ use super::{Change, Document, Expect, Resources, Revision, Spec, SpecContext};
 use crate::error::{Result, unwound};
 use crate::id::{IdSource, OrgId, ResourceId};
 use crate::resource::entry::typed;
-use crate::resource::kind::{stored, to_value};
+use crate::resource::kind::{refuse_weaker, stored, to_value};
 use crate::resource::{Actor, OrgEntry, Violations};
 use crate::secret::{Previous, SealAll};
 use crate::time::Timestamp;
@@ -63,7 +63,7 @@ impl Resources {
     ///
     /// # Errors
     ///
-    /// [`Code::ResourceInvalid`](crate::Code::ResourceInvalid) where the author may not.
+    /// [`Code::PrincipalStronger`](crate::Code::PrincipalStronger) where the author may not.
     pub(crate) async fn amend_principal<S: Spec, T: Send>(
         &self,
         org: &OrgId,
@@ -73,11 +73,12 @@ impl Resources {
         edit: impl FnOnce(&mut S, &Editing<'_>) -> Result<T> + Send,
     ) -> Result<(Document, T)> {
         let within = self.known(org).await?;
-        let grantor = actor.may;
+        let grantor = actor.may.as_ref();
         self.amend(org, id, how, actor, |spec: &mut S, editing| {
-            let answer = edit(spec, editing)?;
             let within = within.as_deref();
             let context = SpecContext { within, grantor, ..editing.context };
+            refuse_weaker(Some(&*spec), &context)?;
+            let answer = edit(spec, editing)?;
             let mut violations = Violations::at("/spec");
             spec.validate(&context, &mut violations);
             violations.into_result()?;

@@ -33,6 +33,7 @@ impl Resources {
     ///
     /// [`Code::AuditEntryNotFound`], and those of the store.
     pub async fn audit_entry(&self, org: &OrgId, revision: Revision) -> Result<AuditDetail> {
+        self.whole()?;
         let next = Revision(revision.0.saturating_add(1));
         let page = PageQuery { after: Some(next), limit: 1 };
         let found = self.store.audit_log(org, &AuditQuery { page, ..Default::default() }).await?;

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Around, ORGANIZATION, Resources, amend, pause};
-use crate::access::{Operation, Permission};
+use super::{Around, By, ORGANIZATION, Resources, amend, pause, reach};
+use crate::access::{Authority, Operation, Permission};
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::document::merge;
@@ -112,13 +112,6 @@ pub enum Outcome {
     Skipped,
     /// It is gone.
     Deleted,
-}
-
-/// Who makes a change, and beside which others.
-#[derive(Clone, Copy)]
-struct By<'a> {
-    actor: &'a Actor,
-    beside: Option<&'a OrgEntry>,
 }
 
 impl<'a> By<'a> {
@@ -321,10 +314,10 @@ impl Resources {
             let message = "organizations are made and changed one by one, by their own routes";
             return Err(refused("/kind", "organization", message));
         }
-        permit(kind, &step.task, by.actor)?;
+        self.permit(kind, &step.task, by.actor)?;
         let named = step.task.id();
         let present = match &named {
-            Some(id) => self.store.resource(org, kind.name(), id).await?,
+            Some(id) => self.seen(org, kind, id).await?,
             None => None,
         };
         step.hold_to_revision(present.as_ref())?;
@@ -334,11 +327,7 @@ impl Resources {
         };
         match &step.task {
             Task::Create(document) => {
-                let draft = Draft::read(document)?;
-                match present {
-                    Some(present) => Err(exists(kind, &present.id)),
-                    None => self.plan_creation(org, kind, draft, by).await,
-                }
+                self.plan_creation(org, kind, Draft::read(document)?, by).await
             }
             Task::Replace(document) => {
                 let draft = Draft::read(document)?;
@@ -358,8 +347,13 @@ impl Resources {
                 }
             }
             Task::Enable(_) => self.plan_enabling(kind, there(present), by).await,
-            Task::Disable(_) => plan_disabling(kind, there(present)),
-            Task::Delete(_) => Ok(deletion(kind, there(present)?)),
+            Task::Disable(_) => self.plan_disabling(kind, there(present), by).await,
+            Task::Delete(_) => {
+                let present = there(present)?;
+                self.permit_deletion(kind, &present, by.actor)?;
+                self.guard(kind, &present, by).await?;
+                Ok(deletion(kind, present))
+            }
         }
     }
 
@@ -371,6 +365,9 @@ impl Resources {
         by: By<'_>,
     ) -> Result<Planned> {
         let record = self.fresh(org, kind, &draft).await?;
+        if self.store.resource(org, kind.name(), &record.id).await?.is_some() {
+            return Err(exists(kind, &record.id));
+        }
         let change = self.prepare(kind, record, draft, None, by.expecting(Expect::Absent)).await?;
         Ok(Planned::Write(Box::new(change)))
     }
@@ -406,6 +403,48 @@ impl Resources {
         self.plan_version(kind, present, draft, by).await
     }
 
+    async fn plan_disabling(
+        &self,
+        kind: &dyn Kind,
+        present: Result<Record>,
+        by: By<'_>,
+    ) -> Result<Planned> {
+        let mut record = switchable(kind, present)?;
+        self.guard(kind, &record, by).await?;
+        match record.spec.get_mut("enabled") {
+            Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
+            _ => return unchanged(kind, record),
+        }
+        let effects = kind.effects(&record.id, &record.spec)?;
+        let expect = Expect::Revision(record.revision);
+        let change = Change { record, expect, action: "update".into(), effects };
+        Ok(Planned::Write(Box::new(change)))
+    }
+
+    /// A batch may be about several kinds, each with permissions of its own. Where the author
+    /// reaches some units only, their resources are those it may write.
+    fn permit(&self, kind: &dyn Kind, task: &Task, actor: &Actor) -> Result<()> {
+        let operation = match task {
+            Task::Delete(_) => Operation::Delete,
+            _ => Operation::Write,
+        };
+        let permission = Permission::new(kind.area(), operation);
+        let has = |authority: &Authority| {
+            let in_units = authority.in_units.iter().any(|(_, may)| may.has(permission));
+            authority.here.has(permission) || (in_units && !self.reach.is_whole())
+        };
+        if actor.may.as_ref().is_none_or(has) { Ok(()) } else { Err(denied(permission)) }
+    }
+
+    /// Who may write in a unit may not delete there by that.
+    fn permit_deletion(&self, kind: &dyn Kind, present: &Record, actor: &Actor) -> Result<()> {
+        let permission = Permission::new(kind.area(), Operation::Delete);
+        let unit = reach::unit(kind, &present.spec);
+        let has =
+            |authority: &Authority| authority.has(permission, unit.as_ref(), self.reach.tree());
+        if actor.may.as_ref().is_none_or(has) { Ok(()) } else { Err(denied(permission)) }
+    }
+
     fn outcome(&self, record: Record, created: bool) -> Result<Outcome> {
         if record.deleted {
             return Ok(Outcome::Deleted);
@@ -437,30 +476,9 @@ impl Planned {
     }
 }
 
-/// A batch may be about several kinds, each with permissions of its own.
-fn permit(kind: &dyn Kind, task: &Task, actor: &Actor) -> Result<()> {
-    let operation = match task {
-        Task::Delete(_) => Operation::Delete,
-        _ => Operation::Write,
-    };
-    let permission = Permission::new(kind.area(), operation);
-    if actor.may.is_none_or(|authority| authority.here.has(permission)) {
-        return Ok(());
-    }
+fn denied(permission: Permission) -> Error {
     let message = format!("ask for a role that has `{permission}` in this organization");
-    Err(Error::new(Code::PermissionDenied, message))
-}
-
-fn plan_disabling(kind: &dyn Kind, present: Result<Record>) -> Result<Planned> {
-    let mut record = switchable(kind, present)?;
-    match record.spec.get_mut("enabled") {
-        Some(enabled) if *enabled != Value::Bool(false) => *enabled = Value::Bool(false),
-        _ => return unchanged(kind, record),
-    }
-    let effects = kind.effects(&record.id, &record.spec)?;
-    let expect = Expect::Revision(record.revision);
-    let change = Change { record, expect, action: "update".into(), effects };
-    Ok(Planned::Write(Box::new(change)))
+    Error::new(Code::PermissionDenied, message)
 }
 
 /// What is there, where its kind can be switched on and off.

@@ -17,7 +17,7 @@ const AT_ONCE: usize = 200;
 impl Resources {
     /// The present resources of a kind that fit, a page of them in the order asked for.
     ///
-    /// In the order of ids, a page with filters looks at up to 2,000 resources and goes on after
+    /// In the order of ids, a page with filters, or of less than the whole organization, looks at up to 2,000 resources and goes on after
     /// the last of them. In every other order all are looked at for each page.
     ///
     /// # Errors
@@ -38,14 +38,15 @@ impl Resources {
         let mut after = search.after.as_ref().map(|position| position.id().clone());
         let mut examined = 0;
         loop {
-            let at_once = if search.filters.is_empty() { search.limit } else { AT_ONCE };
+            let plain = search.filters.is_empty() && self.reach.is_whole();
+            let at_once = if plain { search.limit } else { AT_ONCE };
             let page = self.read(org, kind, search, after.clone(), at_once).await?;
             let mut rest = page.items.into_iter();
-            for document in rest.by_ref() {
+            for row in rest.by_ref() {
                 examined += 1;
-                after = Some(document.id.clone());
-                if search.filters.iter().all(|filter| filter.fits(&document)) {
-                    items.push(document);
+                after = Some(row.document.id.clone());
+                if row.fits(search) {
+                    items.push(row.document);
                 }
                 if items.len() == search.limit {
                     break;
@@ -68,15 +69,15 @@ impl Resources {
             if examined > MAX_SORTED {
                 return Err(too_many());
             }
-            after = page.items.last().map(|document| document.id.clone());
-            for document in page.items {
-                let position = search.sort.position(&document);
+            after = page.items.last().map(|row| row.document.id.clone());
+            for row in page.items {
+                let position = search.sort.position(&row.document);
                 let later = search
                     .after
                     .as_ref()
                     .is_none_or(|after| search.sort.compare(&position, after).is_gt());
-                if later && search.filters.iter().all(|filter| filter.fits(&document)) {
-                    kept.push((position, document));
+                if later && row.fits(search) {
+                    kept.push((position, row.document));
                 }
             }
             kept.sort_by(|(a, _), (b, _)| search.sort.compare(a, b));
@@ -98,12 +99,28 @@ impl Resources {
         search: &Search,
         after: Option<ResourceId>,
         limit: usize,
-    ) -> Result<Page<Document>> {
+    ) -> Result<Page<Row>> {
         let page = PageQuery { after, limit };
         let query = ListQuery { labels: search.labels.clone(), page };
         let page = self.store.resources(org, kind.name(), &query).await?;
-        let items = page.items.into_iter().map(|record| Document::of(kind, record));
+        let items = page.items.into_iter().map(|record| {
+            let seen = self.sees(kind, &record);
+            Ok(Row { seen, document: Document::of(kind, record)? })
+        });
         Ok(Page { items: items.collect::<Result<_>>()?, more: page.more })
+    }
+}
+
+/// A resource that was read.
+struct Row {
+    /// Whether it is within reach.
+    seen: bool,
+    document: Document,
+}
+
+impl Row {
+    fn fits(&self, search: &Search) -> bool {
+        self.seen && search.filters.iter().all(|filter| filter.fits(&self.document))
     }
 }
 

@@ -95,13 +95,16 @@ impl Resources {
         id: &ResourceId,
         version: u64,
     ) -> Result<Record> {
+        if !self.reaches_history(org, kind, id).await? {
+            return Err(unknown(kind, id, version));
+        }
         let mut before: Option<Revision> = None;
         loop {
             let page = self.store.history(org, kind.name(), id, before, AT_ONCE).await?;
             let end = page.len() < AT_ONCE || page.iter().any(|record| record.version <= version);
             before = page.last().map(|record| record.revision);
             let found = page.into_iter().find(|record| record.version == version);
-            match found.filter(|record| !record.deleted) {
+            match found.filter(|record| !record.deleted && self.sees(kind, record)) {
                 Some(record) => return Ok(record),
                 None if end => return Err(unknown(kind, id, version)),
                 None => {}

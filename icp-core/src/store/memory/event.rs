@@ -280,6 +280,8 @@ fn summary(stored: &Stored) -> EventSummary {
 
 fn matches(query: &EventQuery, event: &Event) -> bool {
     query.event_type.as_ref().is_none_or(|kind| *kind == event.event_type)
+        && (query.idempotency_key.is_none()
+            || query.idempotency_key.as_deref() == event.idempotency_key.as_deref())
         && query.since.is_none_or(|since| event.received_at >= since)
         && query.until.is_none_or(|until| event.received_at < until)
 }
