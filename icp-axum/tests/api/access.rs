@@ -23,7 +23,13 @@ async fn acme() -> Api {
 
 impl Api {
     /// Sends a request as whoever holds `token`.
-    async fn as_holder(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn as_holder(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)

@@ -15,8 +15,8 @@ mod user;
 
 pub use api_key::{ApiKeySpec, PreviousKey};
 pub(crate) use api_key::{KeyHolder, Verifier, handle_of};
-pub(crate) use grant::resolve;
 pub use grant::{Authority, Grant, MAX_GRANTS, OPERATORS};
+pub(crate) use grant::{Reach, resolve, validate as validate_grants};
 pub use key::ApiKey;
 pub(crate) use limit::Buckets;
 pub use limit::{Quota, RateLimit};

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::grant::{self, Grant};
+use super::grant::{self, Grant, Reach};
 use super::password::PasswordHash;
 use super::permission::Area;
 use crate::error::Result;
@@ -86,7 +86,7 @@ impl Spec for UserSpec {
                 "this is the hash, as in `$argon2id$v=19$…`; set passwords by their route";
             violations.add("/password", "password_hash", message);
         }
-        grant::validate(&self.grants, context, violations);
+        grant::validate("/grants", Reach::Home, &self.grants, context, violations);
     }
 
     fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
