@@ -11,6 +11,7 @@ use axum::{Extension, Json, extract::State};
 use icp_core::access::{ApiKeySpec, Operation, OrganizationSpec, Reach, UserSpec};
 use icp_core::id::{OrgId, ResourceId};
 use icp_core::integration::IntegrationSpec;
+use icp_core::issuer::IssuerSpec;
 use icp_core::resource::{Difference, Document, Draft, Expect, Kind, Revision, Spec};
 use icp_core::{Code, Engine, Error};
 use schemars::JsonSchema;
@@ -132,6 +133,8 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
             &[format!("create{a}"), format!("rollback{a}"), format!("duplicate{a}")]
         }
         UserSpec::KIND => &[format!("rollback{a}"), format!("duplicate{a}")],
+        // Two issuers of the same tokens cannot be.
+        IssuerSpec::KIND => &[format!("duplicate{a}")],
         _ => &[],
     };
     routes.retain(|endpoint| !left_out.contains(&endpoint.id));

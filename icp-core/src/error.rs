@@ -99,6 +99,8 @@ codes! {
     BootstrapDone = "bootstrap_done", Conflict;
     /// The password is too short or too long.
     PasswordWeak = "password_weak", Invalid;
+    /// The issuer of a token cannot be asked for what is needed to check it.
+    IssuerUnavailable = "issuer_unavailable", Unavailable;
     /// There is no such route.
     RouteUnknown = "route_unknown", NotFound;
     /// The route does not take this method.

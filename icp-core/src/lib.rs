@@ -13,6 +13,7 @@ pub mod event;
 pub mod event_type;
 pub mod id;
 pub mod integration;
+pub mod issuer;
 pub mod letter;
 pub mod live;
 pub mod lookup;

@@ -12,6 +12,7 @@ use super::role::{BuiltInRole, Role, RoleSpec};
 use super::user::{User, UserSpec};
 use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
+use crate::issuer::{Issuer, IssuerSpec};
 use crate::resource::{OrgEntry, Spec, SpecContext, Violations};
 
 /// The organization of those who operate the installation: its principals may be granted roles in
@@ -52,38 +53,39 @@ impl Grant {
     }
 }
 
-/// Adds every rule that `grants` break.
-pub(super) fn validate(grants: &[Grant], context: &SpecContext<'_>, violations: &mut Violations) {
+/// Where the grants of a principal are good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reach {
+    /// In the organization they are written in, and where operators' name another one.
+    Home,
+    /// In an organization that is known when somebody comes.
+    Mapped,
+}
+
+/// Adds every rule that `grants` break; `at` is the pointer to them.
+pub(crate) fn validate(
+    at: &str,
+    reach: Reach,
+    grants: &[Grant],
+    context: &SpecContext<'_>,
+    violations: &mut Violations,
+) {
     if grants.len() > MAX_GRANTS {
-        violations.add("/grants", "too_many", format!("use at most {MAX_GRANTS} grants"));
+        violations.add(at, "too_many", format!("use at most {MAX_GRANTS} grants"));
         return;
     }
     for (index, grant) in grants.iter().enumerate() {
         let mut refuse = |field: &str, code: &str, message: String| {
-            violations.add(format!("/grants/{index}{field}"), code, message);
+            violations.add(format!("{at}/{index}{field}"), code, message);
         };
-        if let Some(organization) = &grant.organization {
-            if context.org.as_str() != OPERATORS {
-                let message = format!("only principals of `{OPERATORS}` have roles elsewhere");
-                refuse("/organization", "foreign", message);
-            } else if organization != EVERYWHERE && OrgId::new(organization).is_err() {
-                let message = "use `*`, or the id of an organization".to_owned();
-                refuse("/organization", "unknown", message);
-            }
+        if let Some((field, code, message)) = reach.misplaced(grant, context) {
+            refuse(field, code, message);
         }
-        if let Some(unit) = &grant.unit {
-            let organization = context.within.and_then(|within| within.organization().ok());
-            if grant.organization.is_some() {
-                let message = "a grant elsewhere is for whole organizations".to_owned();
-                refuse("/unit", "foreign", message);
-            } else if !organization.is_some_and(|known: _| has_unit(&known, unit)) {
-                refuse("/unit", "unknown", format!("there is no unit `{unit}`"));
-            }
-        }
-        match permissions(&grant.role, context.within) {
+        let within = context.within.filter(|_| reach == Reach::Home);
+        match permissions(&grant.role, within) {
             None => refuse("/role", "unknown", format!("there is no role `{}`", grant.role)),
             Some(given) => {
-                if let Some(beyond) = beyond(grant, context, given) {
+                if let Some(beyond) = reach.beyond(grant, context, given) {
                     let message = format!("you may not give `{beyond}`, which you do not have");
                     refuse("/role", "not_granted", message);
                 }
@@ -94,18 +96,21 @@ pub(super) fn validate(grants: &[Grant], context: &SpecContext<'_>, violations: 
 
 /// Adds every grant that lets its holder do what the author of a change may not do; a holder is
 /// narrowed to `scopes` where there are some.
-pub(super) fn guard(
+pub(crate) fn guard(
+    at: &str,
+    reach: Reach,
     grants: &[Grant],
     scopes: Option<PermissionSet>,
     context: &SpecContext<'_>,
     violations: &mut Violations,
 ) {
+    let within = context.within.filter(|_| reach == Reach::Home);
     for (index, grant) in grants.iter().enumerate() {
-        let Some(may) = permissions(&grant.role, context.within) else { continue };
+        let Some(may) = permissions(&grant.role, within) else { continue };
         let may = scopes.map_or(may, |scopes| may.intersection(scopes));
-        if let Some(beyond) = beyond(grant, context, may) {
+        if let Some(beyond) = reach.beyond(grant, context, may) {
             let message = format!("has `{beyond}`, which you do not have");
-            violations.add(format!("/grants/{index}/role"), STRONGER, message);
+            violations.add(format!("{at}/{index}/role"), STRONGER, message);
         }
     }
 }
@@ -135,27 +140,70 @@ pub(crate) fn grants_in_units(within: &OrgEntry) -> impl Iterator<Item = (String
     let keys = within.compiled::<KeyHolder>(ApiKeySpec::KIND).filter_map(|(id, key)| {
         Some((format!("{} `{id}`", ApiKeySpec::KIND), key.ok()?.grants.clone()))
     });
-    users.chain(keys).flat_map(|(holder, grants)| {
+    let issuers = within.compiled::<Issuer>(IssuerSpec::KIND).filter_map(|(id, issuer)| {
+        Some((format!("{} `{id}`", IssuerSpec::KIND), issuer.ok()?.all_grants()))
+    });
+    users.chain(keys).chain(issuers).flat_map(|(holder, grants)| {
         let of_units = grants.into_iter().filter(|grant| grant.unit.is_some());
         of_units.map(move |grant| (holder.clone(), grant))
     })
 }
 
-fn has_unit(organization: &Organization, unit: &ResourceId) -> bool {
-    organization.units.contains(unit)
+impl Reach {
+    /// What is wrong about where a grant is good.
+    fn misplaced(
+        self,
+        grant: &Grant,
+        context: &SpecContext<'_>,
+    ) -> Option<(&'static str, &'static str, String)> {
+        if self == Self::Mapped && (grant.organization.is_some() || grant.unit.is_some()) {
+            let field = if grant.unit.is_some() { "/unit" } else { "/organization" };
+            let message = "a grant is for the whole organization that a token is for".to_owned();
+            return Some((field, "foreign", message));
+        }
+        if let Some(organization) = &grant.organization {
+            if context.org.as_str() != OPERATORS {
+                let message = format!("only principals of `{OPERATORS}` have roles elsewhere");
+                return Some(("/organization", "foreign", message));
+            }
+            if organization != EVERYWHERE && OrgId::new(organization).is_err() {
+                let message = "use `*`, or the id of an organization".to_owned();
+                return Some(("/organization", "unknown", message));
+            }
+        }
+        let unit = grant.unit.as_ref()?;
+        let organization = context.within.and_then(|within| within.organization().ok());
+        if grant.organization.is_some() {
+            let message = "a grant elsewhere is for whole organizations".to_owned();
+            return Some(("/unit", "foreign", message));
+        }
+        let known = organization.is_some_and(|known: _| has_unit(&known, unit));
+        (!known).then(|| ("/unit", "unknown", format!("there is no unit `{unit}`")))
+    }
+
+    /// A permission that a grant gives and its author does not have.
+    fn beyond(
+        self,
+        grant: &Grant,
+        context: &SpecContext<'_>,
+        given: PermissionSet,
+    ) -> Option<Permission> {
+        let authority = context.grantor?;
+        let organization = || context.within.and_then(|within| within.organization().ok());
+        let own = match (self, &grant.organization, &grant.unit) {
+            (Self::Mapped, ..) | (_, Some(_), _) => authority.everywhere,
+            (_, None, None) => authority.here,
+            (_, None, Some(unit)) => match organization() {
+                Some(organization) => authority.in_unit(unit, &organization.units),
+                None => authority.here,
+            },
+        };
+        given.difference(own).iter().next()
+    }
 }
 
-fn beyond(grant: &Grant, context: &SpecContext<'_>, given: PermissionSet) -> Option<Permission> {
-    let authority = context.grantor?;
-    let own = match (&grant.organization, &grant.unit) {
-        (Some(_), _) => authority.everywhere,
-        (None, None) => authority.here,
-        (None, Some(unit)) => match context.within.and_then(|within| within.organization().ok()) {
-            Some(organization) => authority.in_unit(unit, &organization.units),
-            None => authority.here,
-        },
-    };
-    given.difference(own).iter().next()
+fn has_unit(organization: &Organization, unit: &ResourceId) -> bool {
+    organization.units.contains(unit)
 }
 
 /// What the role of this name may do: the organization's own, or else the one that is built in.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::Engine;
 use super::core::Core;
+use super::issuers::Outside;
 use crate::access::{
     ACCESS, ApiKey, ApiKeySpec, Buckets, BuiltInRole, KeyHolder, OPERATORS, OrganizationSpec,
     Passwords, Principal, Quota, RateLimit, Verifier, handle_of, resolve,
@@ -20,13 +21,13 @@ use crate::slot::{NewSlot, SlotExpect};
 use crate::time::Timestamp;
 
 /// How many keys and sessions a node remembers.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
+pub(super) const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 /// How exactly the last use of a key is known.
 const USE_GRAIN: Duration = Duration::from_secs(60);
 /// How long the last use of a key is known.
 const USE_KEPT: Duration = Duration::from_secs(400 * 86_400);
 /// How many changes are read to find a key that another node has just made.
-const CATCH_UP: usize = 1_000;
+pub(super) const CATCH_UP: usize = 1_000;
 
 /// How often somebody may fail to prove who they are, by where they come from.
 const FAILURES: RateLimit = RateLimit { requests: 60, seconds: 60 };
@@ -43,6 +44,7 @@ pub(crate) struct Access {
     sessions: Mutex<LruCache<u128, Duration>>,
     pub(super) buckets: Buckets,
     pub(super) passwords: Passwords,
+    pub(super) outside: Outside,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +60,7 @@ impl Default for Access {
             sessions: Mutex::new(LruCache::new(REMEMBERED)),
             buckets: Buckets::default(),
             passwords: Passwords::default(),
+            outside: Outside::default(),
         }
     }
 }
@@ -73,15 +76,20 @@ impl Access {
 }
 
 impl Engine {
-    /// Who holds `credential`: an API key, or the access token of a session. None where it proves
-    /// nothing; why is not told.
+    /// Who holds `credential`: an API key, the access token of a session, or a token of an outside
+    /// issuer. None where it proves nothing; why is not told.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// [`Code::IssuerUnavailable`] where the issuer of a token cannot be asked for its keys, and
+    /// those of the store.
     pub async fn authenticate(&self, credential: &str) -> Result<Option<Principal>> {
         if let Some(token) = credential.strip_prefix(ACCESS) {
             return self.session_principal(token).await;
+        }
+        // No key of ours has a dot in it.
+        if credential.contains('.') {
+            return self.token_principal(credential).await;
         }
         let Ok(key) = ApiKey::parse(credential) else { return Ok(None) };
         let Some((home, holder)) = self.key_holder(key.id()).await? else { return Ok(None) };

@@ -13,6 +13,7 @@ use crate::event::TraceContext;
 use crate::event_type::EventTypeSpec;
 use crate::id::{ClockIds, IdSource};
 use crate::integration::{Connector, Connectors, IntegrationSpec};
+use crate::issuer::IssuerSpec;
 use crate::lookup::LookupSpec;
 use crate::resource::{Index, KindRegistry, Resources, Services, Spec};
 use crate::secret::{KeyProvider, Sealer};
@@ -118,8 +119,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Through what the requests of programs are sent, for organizations that are granted
-    /// `program_http`. Default, with the feature `http`: a guarded client.
+    /// Through what requests are sent that are no deliveries: those of programs, for organizations
+    /// that are granted `program_http`, and those to outside issuers of tokens. Default, with the
+    /// feature `http`: a guarded client.
     pub fn program_transport(mut self, transport: Transport) -> Self {
         self.outlet = Some(transport);
         self
@@ -265,6 +267,7 @@ fn builtin_kinds() -> Result<KindRegistry> {
     kinds.register::<OrganizationSpec>()?.register::<IntegrationSpec>()?;
     kinds.register::<LookupSpec>()?.register::<EventTypeSpec>()?;
     kinds.register::<ApiKeySpec>()?.register::<RoleSpec>()?.register::<UserSpec>()?;
+    kinds.register::<IssuerSpec>()?;
     Ok(kinds)
 }
 

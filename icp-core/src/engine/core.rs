@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) index: Arc<Index>,
     pub(crate) resources: Resources,
     pub(crate) transformer: Arc<dyn Transformer>,
-    /// Through what the requests of programs are sent.
+    /// Through what requests are sent that are no deliveries: those of programs, and to issuers.
     outlet: Option<Transport>,
     /// What every organization may reach, where that is not as it is configured.
     development: Option<Arc<AddressPolicy>>,
@@ -204,7 +204,12 @@ impl Core {
 
     /// How the programs of `organization` send requests; none where they may not.
     pub(crate) fn outlet(&self, organization: &Organization) -> Option<Outlet> {
-        let transport = self.outlet.as_ref().filter(|_| organization.program_http)?;
+        self.way_out(organization).filter(|_| organization.program_http)
+    }
+
+    /// How the engine asks on behalf of `organization`.
+    pub(crate) fn way_out(&self, organization: &Organization) -> Option<Outlet> {
+        let transport = self.outlet.as_ref()?;
         let policy = self.development.as_ref().unwrap_or(&organization.policy);
         Some(Outlet { transport: transport.clone(), policy: Arc::clone(policy) })
     }

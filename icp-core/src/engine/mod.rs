@@ -15,6 +15,7 @@ pub(crate) mod duty;
 mod erase;
 mod explain;
 mod impersonate;
+mod issuers;
 mod keys;
 mod letters;
 mod live;
