@@ -146,6 +146,7 @@ fn serve(limits: &Limits, questions: &Receiver<Question>) {
 #[async_trait]
 impl Transformer for InProcess {
     async fn check(&self, plan: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
+        parts::admit(plan)?;
         let asked = self.ask(plan, Ask::Check { number: 0, slot: 0 }, Vec::new(), None).await;
         let (answer, _) = asked.map_err(|error| vec![error])?;
         let Answer::Checked { failures, .. } = answer else { return Err(vec![nonsense()]) };

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use icp_core::transform::{
-    InPlace, Outcome, Plan, Report, TransformContext, TransformError, Transformer,
+    HostStep, InPlace, Outcome, Plan, Report, TransformContext, TransformError, Transformer,
 };
 
 /// What runs plans whose steps look nothing up.
@@ -15,6 +15,12 @@ pub(crate) trait Programs: Sync {
         input: Bytes,
         cx: &TransformContext<'_>,
     ) -> Result<Report, TransformError>;
+}
+
+/// Refuses plans with steps that nobody runs here.
+pub(crate) fn admit(plan: &Plan) -> Result<(), Vec<TransformError>> {
+    let unasked: Vec<_> = plan.host_steps().map(HostStep::unasked).collect();
+    if unasked.is_empty() { Ok(()) } else { Err(unasked) }
 }
 
 /// Runs the parts of `plan` one after the other, those with programs by `programs`.

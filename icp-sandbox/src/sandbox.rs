@@ -186,6 +186,7 @@ impl Sandbox {
 #[async_trait]
 impl Transformer for Sandbox {
     async fn check(&self, plan: &Plan, org: &OrgId) -> Result<(), Vec<TransformError>> {
+        parts::admit(plan)?;
         if plan.programs().next().is_none() {
             return Ok(());
         }

@@ -208,6 +208,12 @@ enum Part {
 }
 
 impl Auth {
+    /// Whether there are no credentials.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Adds the credentials to a request. Headers replace those of the same name and are marked
     /// sensitive; a query parameter is appended, so the URL must not be logged from here on.
     ///

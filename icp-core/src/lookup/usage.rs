@@ -12,7 +12,7 @@ pub(crate) fn unusable(plan: &Plan, within: &OrgEntry) -> Vec<Violation> {
     let mut found = Vec::new();
     for step in plan.steps() {
         match step {
-            Step::Program(_) => {}
+            Step::Program(_) | Step::Host(_) => {}
             Step::Map(mapping) => {
                 mapping.lookups(&mut |rule, lookup| {
                     let at = format!("{rule}/lookup");

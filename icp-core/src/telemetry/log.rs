@@ -194,22 +194,31 @@ impl SystemLog {
     }
 }
 
-/// Keeps what the process tells.
-struct Keeper(SystemLog);
-
-impl<S: Subscriber> Layer<S> for Keeper {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl LogLine {
+    /// What an event of `tracing` says at `at`, shortened and without what looks like a secret.
+    /// Its number is 0.
+    #[must_use]
+    pub fn read(event: &Event<'_>, at: Timestamp) -> Self {
         let metadata = event.metadata();
-        let mut line = LogLine {
+        let mut line = Self {
             number: 0,
-            at: self.0.clock.now(),
+            at,
             level: LogLevel::of(*metadata.level()),
             target: metadata.target().to_owned(),
             message: String::new(),
             fields: std::collections::BTreeMap::new(),
         };
         event.record(&mut Reader(&mut line));
-        self.0.keep(line);
+        line
+    }
+}
+
+/// Keeps what the process tells.
+struct Keeper(SystemLog);
+
+impl<S: Subscriber> Layer<S> for Keeper {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.keep(LogLine::read(event, self.0.clock.now()));
     }
 }
 

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::mapping::Mapping;
-use super::{Outcome, Plan, Program, Report, Step, TransformContext, TransformError, Transformer};
+use super::{
+    HostStep, Outcome, Plan, Program, Report, Step, TransformContext, TransformError, Transformer,
+};
 use crate::id::OrgId;
 use crate::lookup::LookupView;
 
@@ -20,7 +22,8 @@ pub struct InPlace;
 #[async_trait]
 impl Transformer for InPlace {
     async fn check(&self, plan: &Plan, _: &OrgId) -> Result<(), Vec<TransformError>> {
-        let refused: Vec<_> = plan.programs().map(no_sandbox).collect();
+        let hosted = plan.host_steps().map(HostStep::unasked);
+        let refused: Vec<_> = plan.programs().map(no_sandbox).chain(hosted).collect();
         if refused.is_empty() { Ok(()) } else { Err(refused) }
     }
 
@@ -71,6 +74,9 @@ fn run(plan: &Plan, input: Bytes, cx: &TransformContext<'_>) -> Result<Report, T
     }
     if let Some(program) = plan.programs().next() {
         return Err(no_sandbox(program));
+    }
+    if let Some(step) = plan.host_steps().next() {
+        return Err(step.unasked());
     }
     let mut warnings = Vec::new();
     let mut value: Value = serde_json::from_slice(&input).map_err(|error| input_invalid(&error))?;
@@ -178,6 +184,7 @@ mod tests {
             {"map": {}},
             {"jmespath": {"source": "a"}},
             {"schema": {"type": "object"}},
+            {"host": {"handler": "enrich"}},
         ]))
         .unwrap();
         let plan = spec.compile("/transform").unwrap();
@@ -188,6 +195,7 @@ mod tests {
             [
                 ("no_sandbox", Some("/transform/1/jmespath/source")),
                 ("no_sandbox", Some("/transform/2/schema")),
+                ("no_host", Some("/transform/3/host")),
             ]
         );
         let error = transform(serde_json::to_value(&spec).unwrap(), "{}").await.unwrap_err();

@@ -5,6 +5,7 @@
 
 mod failure;
 mod helpers;
+mod host;
 mod in_place;
 mod limits;
 pub mod mapping;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 pub use failure::{Frame, Origin, Position, Transcript, TransformError};
 pub use helpers::{DateOrder, HelpersSpec};
+pub use host::{HostSpec, HostStep, handler_name_fault};
 pub use in_place::{Applied, InPlace, MAX_OUTPUT};
 pub use limits::Limits;
 pub use outlet::Outlet;

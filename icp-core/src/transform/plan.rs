@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::mapping::{Mapping, MappingSpec};
-use super::{Language, Program, ProgramSpec, SchemaSpec};
+use super::{HostSpec, HostStep, Language, Program, ProgramSpec, SchemaSpec};
 use crate::error::Violation;
 
 /// The most steps of a plan.
@@ -42,6 +42,8 @@ pub enum StepSpec {
     Jmespath(ProgramSpec),
     /// A JSON Schema that the payload must conform to at this place of the plan.
     Schema(SchemaSpec),
+    /// Code of the program that the engine is embedded in.
+    Host(HostSpec),
 }
 
 /// A compiled transformation. A clone shares the steps.
@@ -62,6 +64,8 @@ pub enum Step {
     Map(Mapping),
     /// A program, for an engine of its language.
     Program(Program),
+    /// Code of the host.
+    Host(HostStep),
 }
 
 impl PlanSpec {
@@ -146,6 +150,7 @@ impl StepSpec {
             Self::Schema(spec) => {
                 Program::of_schema(spec, &format!("{at}/schema")).map(Step::Program)
             }
+            Self::Host(spec) => spec.compile(&format!("{at}/host")).map(Step::Host),
         }
     }
 }
@@ -161,12 +166,21 @@ impl Plan {
     pub fn programs(&self) -> impl Iterator<Item = &Program> {
         self.steps.iter().filter_map(|step| match step {
             Step::Program(program) => Some(program),
-            Step::Map(_) => None,
+            Step::Map(_) | Step::Host(_) => None,
+        })
+    }
+
+    /// The steps among them that the host runs, in their order.
+    pub fn host_steps(&self) -> impl Iterator<Item = &HostStep> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Host(step) => Some(step),
+            Step::Map(_) | Step::Program(_) => None,
         })
     }
 
     /// The plan in parts, which run one after the other. Those with programs look nothing up, so
-    /// that they can run in a process that has no tables; mostly the plan is one part.
+    /// that they can run in a process that has no tables, and steps of the host are parts of their
+    /// own; mostly the plan is one part.
     #[must_use]
     pub fn parts(&self) -> &[Self] {
         if self.parts.is_empty() { std::slice::from_ref(self) } else { &self.parts }
@@ -176,16 +190,19 @@ impl Plan {
     fn part_lengths(&self) -> Vec<usize> {
         let looks_up = |step: &Step| match step {
             Step::Map(mapping) => mapping.looks_up(),
-            Step::Program(_) => false,
+            Step::Program(_) | Step::Host(_) => false,
         };
         let mut lengths = Vec::new();
-        let (mut length, mut tables, mut programs) = (0, false, false);
+        let (mut length, mut tables, mut programs, mut hosted) = (0, false, false, false);
         for step in self.steps.iter() {
             let (asks, runs) = (looks_up(step), matches!(step, Step::Program(_)));
-            if (asks && programs) || (runs && tables) {
+            let hosts = matches!(step, Step::Host(_));
+            let turns = length > 0 && hosts != hosted;
+            if (asks && programs) || (runs && tables) || turns {
                 lengths.push(std::mem::take(&mut length));
                 (tables, programs) = (false, false);
             }
+            hosted = hosts;
             length += 1;
             tables |= asks;
             programs |= runs;
@@ -277,7 +294,11 @@ mod tests {
             {"target": "b", "from": "a", "lookup": {"table": "t"}},
         ]}});
         let runs = json!({"jmespath": {"source": "a"}});
+        let host = json!({"host": {"handler": "h"}});
         for (steps, lengths) in [
+            (vec![&host], vec![1]),
+            (vec![&plain, &host, &host, &runs, &plain], vec![1, 2, 2]),
+            (vec![&host, &looks, &runs], vec![1, 1, 1]),
             (vec![], vec![0]),
             (vec![&looks, &plain], vec![2]),
             (vec![&plain, &runs, &plain], vec![3]),

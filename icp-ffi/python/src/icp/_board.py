@@ -1,0 +1,135 @@
+"""What is common to the engines: what waits for which record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import Any, Callable, Union
+
+from ._native import Link, Record
+from ._ops import Item, Status
+from .errors import DeliveryFailed, Drop, InvalidError
+from .types import Document, Encoded, RequestContext
+
+log = logging.getLogger("icp")
+
+LEVELS = {
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": 5,
+}
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+Settings = Union[str, int, float, bool, None]
+Ended = Callable[[int, bytes], None]
+
+
+def encoded(document: Union[Document, list[Any], Encoded]) -> bytes:
+    """A document as JSON text; text stays as it is."""
+    if isinstance(document, (bytes, bytearray)):
+        return bytes(document)
+    if isinstance(document, str):
+        return document.encode()
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def configuration(store: str, settings: dict[str, Settings]) -> bytes:
+    """The document of the settings that were given."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return encoded({"store": store, **given})
+
+
+def log_level(wanted: Union[bool, str]) -> int:
+    """The number of a level; 0 for none."""
+    if wanted is False:
+        return 0
+    names = ["error", "warn", "info", "debug", "trace"]
+    return 3 if wanted is True else names.index(wanted) + 1
+
+
+def check_name(name: str) -> None:
+    """Refuses what is no name of a handler."""
+    if not NAME.fullmatch(name):
+        message = "use 1 to 64 letters, digits, dots, hyphens and underscores"
+        raise InvalidError({"code": int(Status.INVALID), "name": "INVALID", "message": message})
+
+
+def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
+    """Kind, name, payload and context of a request."""
+    document = json.loads(record.body)
+    payload = document.get("payload")
+    if "payload_base64" in document:
+        import base64
+
+        payload = base64.b64decode(document["payload_base64"])
+    context = RequestContext(
+        handler=document["handler"],
+        org=document["org"],
+        event=document["event"],
+        type=document["type"],
+        attempt=document["attempt"],
+        timeout=document["timeout_ms"] / 1000,
+        integration=document.get("integration"),
+        delivery=document.get("delivery"),
+        config=document.get("config"),
+        test=document.get("test", False),
+    )
+    return document["kind"], document["handler"], payload, context
+
+
+def answer(link: Link, request: int, kind: str, result: Any) -> None:
+    """Answers a request with what the handler returned."""
+    if kind == "transformer":
+        body = encoded({"payload": result})
+    else:
+        body = encoded({"status": result} if isinstance(result, int) else {})
+    link.respond(request, Status.OK, body)
+
+
+def refuse(link: Link, request: int, kind: str, name: str, error: BaseException) -> None:
+    """Answers a request with what the handler raised. The traceback goes to the log only."""
+    if kind == "transformer" and isinstance(error, Drop):
+        link.respond(request, Status.OK, encoded({"drop": error.reason}))
+        return
+    if kind == "target" and isinstance(error, DeliveryFailed):
+        link.respond(request, Status.OK, encoded(error.document()))
+        return
+    log.error("the handler %s failed", name, exc_info=error)
+    message = f"{type(error).__name__}: {error}"
+    link.respond(request, Status.HANDLER, encoded({"message": message}))
+
+
+class Board:
+    """What waits for which record. Not for several threads at once, but for single dict writes."""
+
+    def __init__(self, on_request: Callable[[Record], None], on_cancel: Callable[[int], None]):
+        self.pending: dict[int, Ended] = {}
+        self.subscriptions: dict[int, Callable[[Record], None]] = {}
+        self._on_request = on_request
+        self._on_cancel = on_cancel
+
+    def deliver(self, records: list[Record]) -> None:
+        """Hands each record to who waits for it."""
+        for record in records:
+            kind = record.kind
+            if kind == Item.COMPLETION:
+                ended = self.pending.pop(record.tag, None)
+                if ended is not None:
+                    ended(record.status, record.body)
+            elif kind == Item.REQUEST:
+                self._on_request(record)
+            elif kind == Item.REQUEST_CANCELLED:
+                self._on_cancel(record.tag)
+            elif kind == Item.LOG:
+                _tell(record.body)
+            elif record.tag in self.subscriptions:
+                self.subscriptions[record.tag](record)
+
+
+def _tell(body: bytes) -> None:
+    line = json.loads(body)
+    fields = "".join(f" {name}={value}" for name, value in line["fields"].items())
+    log.log(LEVELS.get(line["level"], logging.INFO), "%s%s", line["message"], fields)

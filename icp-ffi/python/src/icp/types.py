@@ -1,0 +1,63 @@
+"""What goes in and comes out."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, Union
+
+Document = dict[str, Any]
+"""A JSON object, as the HTTP API has it."""
+
+Documents = list[Document]
+"""Several of them."""
+
+Ids = list[str]
+"""Ids of what is meant."""
+
+Encoded = Union[bytes, bytearray, str]
+"""A document that is JSON text already."""
+
+
+class PublishResult(TypedDict):
+    """What became of a published event."""
+
+    id: str
+    duplicate: bool
+    deliveries: int
+
+
+class Refused(TypedDict):
+    """An event of several that was refused."""
+
+    error: Document
+
+
+class Drained(TypedDict):
+    """What a shutdown brought to an end."""
+
+    finished: int
+    released: int
+    unsettled: int
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """What a handler may know beside the payload.
+
+    A request may come again after a crash: ``event``, ``integration`` and ``delivery`` are the
+    same then.
+    """
+
+    handler: str
+    org: str
+    event: str
+    type: str
+    attempt: int
+    timeout: float
+    integration: str | None = None
+    delivery: str | None = None
+    config: Any = None
+    test: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set when nobody waits for the answer any more; a handler may stop then."""

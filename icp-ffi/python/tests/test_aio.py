@@ -1,0 +1,229 @@
+"""The engine on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pathlib
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import icp
+from support import Receiver, http_target, order
+
+
+def engine(**settings: object) -> icp.AsyncEngine:
+    return icp.AsyncEngine(store="memory:", allow_loopback=True, **settings)
+
+
+class AsyncEngineTest(unittest.IsolatedAsyncioTestCase):
+    def setUp(self) -> None:
+        self.receiver = Receiver()
+        self.addCleanup(self.receiver.close)
+
+    async def test_an_event_reaches_the_receiver(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+            await host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+            published = await host.publish(order(17))
+            self.assertEqual(published["deliveries"], 1)
+            done = await host.deliveries.wait("acme", event=published["id"])
+            self.assertEqual(done[0]["state"], "delivered")
+            self.assertEqual(self.receiver.received, [{"order": 17}])
+            tries = await host.deliveries.attempts("acme", done[0]["id"])
+            self.assertEqual(tries["items"][0]["status"], 200)
+            self.assertEqual((await host.event("acme", published["id"]))["data"], {"order": 17})
+            self.assertTrue((await host.health())["ready"])
+            self.assertIn("icp_", await host.metrics())
+            listed = await host.integrations.list("acme", limit=5)
+            self.assertEqual([item["id"] for item in listed["items"]], ["crm"])
+            audit = await host.api("GET", "/api/v1/organizations/acme/audit", limit=1)
+            self.assertEqual(len(audit["items"]), 1)
+
+    async def test_text_and_bytes_are_published_as_they_are(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+            for event in ('{"org":"acme","type":"a.b","data":1}', b'{"org":"acme","type":"a.b","data":1}'):
+                self.assertIn("id", await host.publish(event))
+            results = await host.publish_many([order(1), {"org": "acme"}, order(2)])
+            self.assertIn("id", results[0])
+            self.assertEqual(results[1]["error"]["name"], "INVALID")
+            self.assertIn("id", results[2])
+
+    async def test_each_failure_is_an_exception_of_its_kind(self) -> None:
+        with self.assertRaises(icp.InvalidError) as caught:
+            icp.AsyncEngine(store="nowhere:")
+        self.assertEqual(caught.exception.path, "/store")
+        host = engine()
+        with self.assertRaises(icp.ClosedError):
+            await host.publish(order(1))
+        await host.start()
+        with self.assertRaises(icp.ConflictError):
+            await host.ask(icp.Op.START)
+        with self.assertRaises(icp.NotFoundError) as missing:
+            await host.publish(order(1))
+        self.assertEqual(missing.exception.cause, "organization_unknown")
+        await host.organizations.put("acme")
+        await host.integrations.put("acme", http_target("http://127.0.0.1:9/"), id="crm")
+        published = await host.publish(order(1))
+        with self.assertRaises(icp.IcpTimeoutError) as late:
+            await host.deliveries.wait("acme", event=published["id"], timeout=0.001)
+        self.assertIsInstance(late.exception, TimeoutError)
+        with self.assertRaises(icp.InvalidError):
+            host.transformer("not a name")
+        await host.close(drain=0)
+        with self.assertRaises(icp.ClosedError):
+            await host.publish(order(1))
+        await host.close()
+
+    async def test_handlers_shape_and_deliver(self) -> None:
+        delivered: list[object] = []
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.transformer("enrich", timeout=5)
+            async def enrich(event: dict[str, int], ctx: icp.RequestContext) -> object:
+                await asyncio.sleep(0)
+                if event["order"] == 2:
+                    raise icp.Drop("a test order")
+                return {**event, "vat": ctx.config["vat"]}
+
+            @host.target("crm")
+            def crm(event: dict[str, int], ctx: icp.RequestContext) -> int | None:
+                if event["order"] == 3:
+                    raise icp.DeliveryFailed("no such customer", again="impossible", kind="customer")
+                delivered.append((event, ctx.attempt, threading.current_thread().name[:4]))
+                return 201
+
+            await host.integrations.put("acme", {
+                "events": ["order.*"],
+                "transform": [{"host": {"handler": "enrich", "config": {"vat": 19}}}],
+                "target": {"kind": "host", "handler": "crm"},
+            }, id="crm")
+            states = []
+            for number in (1, 2, 3):
+                published = await host.publish(order(number))
+                done = await host.deliveries.wait("acme", event=published["id"])
+                states.append(done[0]["state"])
+            self.assertEqual(states, ["delivered", "skipped", "dead"])
+            self.assertEqual(delivered, [({"order": 1, "vat": 19}, 1, "icp-")])
+            letters = await host.dead_letters.list("acme")
+            self.assertEqual(len(letters["items"]), 1)
+            await host.remove_handler("target", "crm")
+            with self.assertRaises(icp.NotFoundError):
+                await host.remove_handler("target", "crm")
+
+    async def test_what_a_handler_raises_is_told_with_the_attempt(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.target("crm")
+            async def crm(event: object, ctx: icp.RequestContext) -> None:
+                raise ValueError("no such customer")
+
+            await host.integrations.put("acme", {
+                "events": ["order.*"], "target": {"kind": "host", "handler": "crm"},
+            }, id="crm")
+            with self.assertLogs("icp", logging.ERROR):
+                published = await host.publish(order(1))
+                tries: list[dict[str, object]] = []
+                while not tries:
+                    found = await host.deliveries.list("acme", event=published["id"])
+                    for delivery in found["items"]:
+                        tries = (await host.deliveries.attempts("acme", delivery["id"]))["items"]
+            self.assertIn("ValueError: no such customer", str(tries[0]["message"]))
+
+    async def test_a_handler_that_takes_too_long_is_called_off(self) -> None:
+        stopped = asyncio.Event()
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.transformer("slow", timeout=0.05)
+            async def slow(event: object, ctx: icp.RequestContext) -> object:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    stopped.set()
+                    raise
+                return event
+
+            await host.integrations.put("acme", {
+                "events": ["order.*"], "transform": [{"host": {"handler": "slow"}}],
+                "target": {"kind": "http", "url": self.receiver.url},
+            }, id="crm")
+            await host.publish(order(1))
+            await asyncio.wait_for(stopped.wait(), 20)
+
+    async def test_a_wait_that_is_cancelled_is_called_off(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+            await host.integrations.put("acme", {
+                "events": ["order.*"], "target": {"kind": "host", "handler": "nobody"},
+            }, id="crm")
+            published = await host.publish(order(1))
+            waiting = asyncio.create_task(host.deliveries.wait("acme", event=published["id"]))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await waiting
+            while host._board.pending:
+                await asyncio.sleep(0)
+
+    async def test_changes_are_followed(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+            changes = host.follow("acme", "changes")
+            first = asyncio.create_task(anext(changes))
+            while not host._board.subscriptions:
+                await asyncio.sleep(0)
+            await host.health()
+            await host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+            self.assertEqual((await asyncio.wait_for(first, 20))["id"], "crm")
+            await changes.aclose()
+
+    async def test_more_than_may_be_under_way_waits_for_room(self) -> None:
+        async with engine(max_in_flight=8) as host:
+            await host.organizations.put("acme")
+            published = await asyncio.gather(*(host.publish(order(n)) for n in range(200)))
+            self.assertEqual(len({one["id"] for one in published}), 200)
+
+    async def test_a_loop_without_readers_is_served_by_a_thread(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def refuse(*_: object) -> None:
+            raise NotImplementedError
+
+        loop.add_reader, keep = refuse, loop.add_reader  # type: ignore[method-assign]
+        try:
+            async with engine() as host:
+                await host.organizations.put("acme")
+                self.assertIn("id", await host.publish(order(1)))
+        finally:
+            loop.add_reader = keep  # type: ignore[method-assign]
+
+    async def test_the_loop_goes_on_while_events_are_stored(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+            worst, done = 0.0, False
+
+            async def tick() -> None:
+                nonlocal worst
+                while not done:
+                    began = time.perf_counter()
+                    await asyncio.sleep(0.001)
+                    worst = max(worst, time.perf_counter() - began)
+
+            ticking = asyncio.create_task(tick())
+            await asyncio.gather(*(host.publish(order(n)) for n in range(500)))
+            done = True
+            await ticking
+            # A call that blocked the loop until all were stored would be far beyond.
+            self.assertLess(worst, 5)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,146 @@
+"""The blocking engine."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import unittest
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+import icp
+import make_sync
+from support import Receiver, http_target, order
+
+
+def engine(**settings: object) -> icp.Engine:
+    return icp.Engine(store="memory:", allow_loopback=True, **settings)
+
+
+class EngineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.receiver = Receiver()
+        self.addCleanup(self.receiver.close)
+
+    def test_an_event_reaches_the_receiver(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+            host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+            published = host.publish(order(17))
+            done = host.deliveries.wait("acme", event=published["id"])
+            self.assertEqual(done[0]["state"], "delivered")
+            again = host.deliveries.retry("acme", done[0]["id"])
+            host.deliveries.wait("acme", delivery=again["id"])
+            self.assertEqual(self.receiver.received, [{"order": 17}] * 2)
+            self.assertEqual(len(host.explain("acme", published["id"])["integrations"]), 1)
+
+    def test_threads_share_an_engine(self) -> None:
+        with engine() as host, ThreadPoolExecutor(8) as pool:
+            host.organizations.put("acme")
+            published = list(pool.map(host.publish, map(order, range(400))))
+            self.assertEqual(len({one["id"] for one in published}), 400)
+
+    def test_handlers_run_on_threads(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+
+            @host.transformer("enrich")
+            def enrich(event: dict[str, int], ctx: icp.RequestContext) -> object:
+                return {**event, "by": ctx.handler}
+
+            with self.assertRaises(icp.ConflictError):
+                host.transformer("enrich")(enrich)
+            host.integrations.put("acme", {
+                **http_target(self.receiver.url),
+                "transform": [{"host": {"handler": "enrich"}}],
+            }, id="crm")
+            published = host.publish(order(1))
+            host.deliveries.wait("acme", event=published["id"])
+            self.assertEqual(self.receiver.received, [{"order": 1, "by": "enrich"}])
+            draft = {"transform": [{"host": {"handler": "enrich"}}],
+                     "sample": {"type": "a.b", "data": {"a": 1}}}
+            self.assertIn("enrich", str(host.dry_run("acme", draft)))
+
+    def test_changes_are_followed(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+            changes = host.follow("acme", "changes")
+            found: list[object] = []
+            reader = threading.Thread(target=lambda: found.append(next(changes)["id"]))
+            reader.start()
+            while not host._desk.board.subscriptions:
+                host.health()
+            host.health()
+            host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+            reader.join(20)
+            self.assertEqual(found, ["crm"])
+            changes.close()
+
+    def test_the_log_is_that_of_python(self) -> None:
+        with self.assertLogs("icp", logging.INFO) as caught, engine(log=True):
+            pass
+        self.assertTrue(any("the engine runs" in line for line in caught.output), caught.output)
+
+    def test_what_was_published_is_there_again(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {"store": f"sqlite:{folder}/icp.db", "key_file": f"{folder}/icp.key"}
+            with icp.Engine(**settings) as host:
+                host.organizations.put("acme")
+                published = host.publish(order(1))
+            with icp.Engine(**settings) as host:
+                self.assertEqual(host.event("acme", published["id"])["data"], {"order": 1})
+
+    def test_many_engines_leave_nothing_behind(self) -> None:
+        def state() -> tuple[int, int]:
+            return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+        def once() -> None:
+            with engine(threads=1) as host:
+                host.organizations.put("acme")
+                host.publish(order(1))
+
+        once()
+        before = state()
+        for _ in range(30):
+            once()
+        self.assertEqual(state(), before)
+
+    def test_one_that_is_forgotten_is_stopped_with_a_warning(self) -> None:
+        host = engine()
+        host.start()
+        thread = host._desk.thread
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del host
+            gc.collect()
+        self.assertEqual([warning.category for warning in caught], [ResourceWarning])
+        self.assertFalse(thread.is_alive())
+
+    def test_a_forked_child_may_not_use_it(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+            child = os.fork()
+            if child == 0:
+                try:
+                    host._link.submit(icp.Op.HEALTH, 1, b"")
+                except icp.ForkedError:
+                    os._exit(0)
+                os._exit(1)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+            self.assertIn("id", host.publish(order(1)))
+
+    def test_the_blocking_twins_are_those_of_asyncio(self) -> None:
+        groups = (make_sync.FOLDER / "_groups.py").read_text()
+        self.assertEqual(groups, make_sync.made(), "run make_sync.py")
+
+
+if __name__ == "__main__":
+    unittest.main()

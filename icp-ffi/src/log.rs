@@ -1,0 +1,88 @@
+//! The log of the process, told to a queue of the host.
+
+use std::panic;
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+
+use icp::telemetry::LogLine;
+use icp::time::{Clock, SystemClock};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::{Registry, reload};
+
+use crate::queue::Queue;
+use crate::status::{Failure, Status};
+
+/// Where lines go. A process has one log, whatever number of engines it has.
+static SINK: Mutex<Option<Weak<Queue>>> = Mutex::new(None);
+
+/// How the level is changed after the subscriber was set.
+static LEVEL: Mutex<Option<reload::Handle<LevelFilter, Registry>>> = Mutex::new(None);
+
+/// The prefix of the names of this library's threads.
+pub(crate) const THREADS: &str = "icp-";
+
+/// Tells lines of this level and above to `queue`; to nobody without one.
+pub(crate) fn tell(queue: Option<&Arc<Queue>>, level: i32) -> Result<(), Failure> {
+    let filter = match level {
+        0 => LevelFilter::OFF,
+        1 => LevelFilter::ERROR,
+        2 => LevelFilter::WARN,
+        3 => LevelFilter::INFO,
+        4 => LevelFilter::DEBUG,
+        5 => LevelFilter::TRACE,
+        _ => return Err(Failure::new(Status::Invalid, "use a level of 0 to 5")),
+    };
+    let filter = if queue.is_some() { filter } else { LevelFilter::OFF };
+    *lock(&SINK) = queue.map(Arc::downgrade);
+    let mut handle = lock(&LEVEL);
+    if let Some(handle) = &*handle {
+        return handle.reload(filter).map_err(|_| taken());
+    }
+    let (filter, reload) = reload::Layer::new(filter);
+    let subscriber = Registry::default().with(Teller.with_filter(filter));
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| taken())?;
+    *handle = Some(reload);
+    Ok(())
+}
+
+fn taken() -> Failure {
+    Failure::new(Status::Conflict, "the log of this process goes elsewhere")
+}
+
+/// Reads events of `tracing` as lines.
+struct Teller;
+
+impl<S: Subscriber> Layer<S> for Teller {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // A drain that logs would wait for itself, so nothing below does; see `Queue`.
+        let Some(queue) = lock(&SINK).as_ref().and_then(Weak::upgrade) else { return };
+        let line = LogLine::read(event, SystemClock.now());
+        // Texts and numbers always have a JSON form.
+        queue.log(serde_json::to_vec(&line).unwrap_or_default());
+    }
+}
+
+/// Has panics on threads of this library told to the log and not to standard error; those of
+/// others are theirs.
+pub(crate) fn catch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let is_ours =
+                std::thread::current().name().is_some_and(|name| name.starts_with(THREADS));
+            match info.location() {
+                Some(at) if is_ours => {
+                    tracing::error!(file = at.file(), line = at.line(), "a task panicked");
+                }
+                _ if is_ours => tracing::error!("a task panicked"),
+                _ => before(info),
+            }
+        }));
+    });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,203 @@
+/* A host in C: publishes to a receiver, is a handler, makes every mistake the header allows, and
+   stops with work in flight. Exits with 0 when all went as it should, and frees everything, but
+   with LEAK: then one error is not freed, which valgrind has to notice. */
+#include "icp.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(sizeof(icp_item) == 24, "the header of a record is frozen");
+_Static_assert(offsetof(icp_item, status) == 12 && offsetof(icp_item, len) == 16, "and its fields");
+
+#define CHECK(condition)                                                      \
+    do {                                                                      \
+        if (!(condition)) {                                                   \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);   \
+            exit(1);                                                          \
+        }                                                                     \
+    } while (0)
+
+static icp_engine *engine;
+static icp_queue *queue;
+static _Alignas(8) uint8_t buffer[1 << 16];
+static int64_t filled;
+static int64_t at;
+
+/* The next record; its body is not ended by a zero byte. */
+static icp_item next(const char **body) {
+    if (at == filled) {
+        size_t needed = 0;
+        at = 0;
+        filled = icp_queue_drain(queue, buffer, sizeof buffer, 60000, &needed);
+        CHECK(needed == 0);
+        CHECK(filled > 0);
+    }
+    icp_item item;
+    memcpy(&item, buffer + at, sizeof item);
+    *body = (const char *)buffer + at + sizeof item;
+    at += (int64_t)(sizeof item + (item.len + 7u) / 8u * 8u);
+    return item;
+}
+
+static void submit(uint32_t op, uint64_t tag, const char *body) {
+    icp_error *error = NULL;
+    int32_t status =
+        icp_submit(engine, queue, op, tag, (const uint8_t *)body, strlen(body), &error);
+    if (status != ICP_OK) {
+        fprintf(stderr, "%s\n", icp_error_json(error));
+    }
+    CHECK(status == ICP_OK);
+}
+
+/* The status of an operation, once it has ended; its answer is in `answer`. */
+static int32_t ended(uint64_t tag, char *answer, size_t room) {
+    for (;;) {
+        const char *body;
+        icp_item item = next(&body);
+        if (item.kind == ICP_ITEM_COMPLETION && item.tag == tag) {
+            CHECK(item.len < room);
+            memcpy(answer, body, item.len);
+            answer[item.len] = 0;
+            return item.status;
+        }
+    }
+}
+
+static int32_t ask(uint32_t op, const char *body, char *answer, size_t room) {
+    static uint64_t tag = 1000;
+    submit(op, ++tag, body);
+    return ended(tag, answer, room);
+}
+
+static void mistakes(void) {
+    icp_error *error = NULL;
+    icp_engine *none = NULL;
+    const char *config = "{\"store\":\"nowhere:\"}";
+    CHECK(icp_engine_new(ICP_ABI_VERSION, (const uint8_t *)config, strlen(config), &none, &error) ==
+          ICP_E_INVALID);
+    CHECK(none == NULL && icp_error_code(error) == ICP_E_INVALID);
+    CHECK(strstr(icp_error_json(error), "\"path\":\"/store\"") != NULL);
+    CHECK(strlen(icp_error_message(error)) > 0);
+    if (getenv("LEAK") == NULL) {
+        icp_error_free(error);
+    }
+    CHECK(icp_engine_new(ICP_ABI_VERSION + (1u << 16), NULL, 0, &none, NULL) == ICP_E_ABI);
+    CHECK(icp_submit(NULL, queue, ICP_OP_START, 1, NULL, 0, NULL) == ICP_E_INVALID);
+    CHECK(icp_submit(engine, queue, 12345, 1, NULL, 0, NULL) == ICP_E_UNSUPPORTED);
+    CHECK(icp_cancel(engine, queue, 4711) == ICP_E_NOT_CANCELLABLE);
+    CHECK(icp_respond(engine, 4711, 0, NULL, 0) == ICP_E_UNKNOWN_REQUEST);
+    CHECK(icp_error_message(NULL) == NULL);
+    icp_error_free(NULL);
+    icp_buf_free(NULL, 0);
+}
+
+int main(int argc, char **argv) {
+    static char answer[1 << 15], text[4096];
+    CHECK(argc == 3);
+    const char *url = argv[1];
+    CHECK(icp_abi_version() == ICP_ABI_VERSION);
+    CHECK(strlen(icp_version()) > 0 && icp_build_info()[0] == '{');
+
+    const char *config = "{\"store\":\"memory:\",\"allow_loopback\":true}";
+    icp_error *error = NULL;
+    CHECK(icp_engine_new(ICP_ABI_VERSION, (const uint8_t *)config, strlen(config), &engine,
+                         &error) == ICP_OK);
+    CHECK(icp_queue_new(engine, 0, &queue, &error) == ICP_OK);
+    mistakes();
+    if (strcmp(argv[2], "mistakes") == 0) {
+        icp_engine_free(engine);
+        icp_queue_free(queue);
+        return 0;
+    }
+    CHECK(ask(ICP_OP_PUBLISH, "{}", answer, sizeof answer) == ICP_E_CLOSED);
+    CHECK(ask(ICP_OP_START, "{\"fault\":\"panic\"}", answer, sizeof answer) == ICP_E_PANIC);
+    CHECK(ask(ICP_OP_START, "{}", answer, sizeof answer) == ICP_OK);
+    CHECK(icp_log_to_queue(queue, ICP_LOG_INFO, &error) == ICP_OK);
+    CHECK(ask(ICP_OP_PUBLISH, "\xff\xfe", answer, sizeof answer) == ICP_E_INVALID);
+
+    CHECK(ask(ICP_OP_RESOURCE_PUT, "{\"kind\":\"organization\",\"org\":\"acme\",\"document\":{\"spec\":{}}}",
+              answer, sizeof answer) == ICP_OK);
+    CHECK(ask(ICP_OP_HANDLER_REGISTER, "{\"name\":\"enrich\",\"kind\":\"transformer\"}", answer,
+              sizeof answer) == ICP_OK);
+    snprintf(text, sizeof text,
+             "{\"kind\":\"integration\",\"org\":\"acme\",\"id\":\"crm\",\"document\":{\"spec\":{"
+             "\"events\":[\"order.*\"],\"transform\":[{\"host\":{\"handler\":\"enrich\"}}],"
+             "\"target\":{\"kind\":\"http\",\"url\":\"%s\"}}}}",
+             url);
+    CHECK(ask(ICP_OP_RESOURCE_PUT, text, answer, sizeof answer) == ICP_OK);
+
+    /* One event, whose payload this program makes. */
+    CHECK(ask(ICP_OP_PUBLISH, "{\"org\":\"acme\",\"type\":\"order.paid\",\"data\":{\"order\":17}}",
+              answer, sizeof answer) == ICP_OK);
+    const char *id = strstr(answer, "\"id\":\"");
+    CHECK(id != NULL);
+    snprintf(text, sizeof text, "{\"org\":\"acme\",\"event\":\"%.*s\"}",
+             (int)strcspn(id + 6, "\""), id + 6);
+    submit(ICP_OP_DELIVERY_WAIT, 1, text);
+    for (int waiting = 1; waiting;) {
+        const char *body;
+        icp_item item = next(&body);
+        if (item.kind == ICP_ITEM_REQUEST) {
+            const char *made = "{\"payload\":{\"made\":\"in C\"}}";
+            CHECK(icp_respond(engine, item.tag, 0, (const uint8_t *)made, strlen(made)) == ICP_OK);
+            CHECK(icp_respond(engine, item.tag, 0, NULL, 0) == ICP_E_UNKNOWN_REQUEST);
+        } else if (item.kind == ICP_ITEM_COMPLETION && item.tag == 1) {
+            CHECK(item.status == ICP_OK && memchr(body, 'd', item.len) != NULL);
+            waiting = 0;
+        }
+    }
+
+    /* A thread that waits. */
+    uint8_t *out = NULL;
+    size_t len = 0;
+    CHECK(icp_call(engine, ICP_OP_HEALTH, NULL, 0, -1, &out, &len, &error) == ICP_OK);
+    CHECK(len > 0 && out[0] == '{');
+    icp_buf_free(out, len);
+
+    /* Work in flight: waits for an event that nobody answers for. */
+    CHECK(ask(ICP_OP_PUBLISH, "{\"org\":\"acme\",\"type\":\"order.paid\",\"data\":1}", answer,
+              sizeof answer) == ICP_OK);
+    id = strstr(answer, "\"id\":\"");
+    CHECK(id != NULL);
+    snprintf(text, sizeof text, "{\"org\":\"acme\",\"event\":\"%.*s\"}",
+             (int)strcspn(id + 6, "\""), id + 6);
+    for (uint64_t tag = 1; tag <= 50; tag++) {
+        submit(ICP_OP_DELIVERY_WAIT, tag, text);
+    }
+    CHECK(icp_cancel(engine, queue, 50) == ICP_OK);
+    if (strcmp(argv[2], "shutdown") == 0) {
+        submit(ICP_OP_SHUTDOWN, 51, "{\"drain_ms\":100}");
+        int ends = 0, stopped = 0;
+        while (!stopped || ends < 50) {
+            const char *body;
+            icp_item item = next(&body);
+            if (item.kind == ICP_ITEM_COMPLETION) {
+                /* One that was not begun yet finds the engine closed. */
+                CHECK(item.tag == 51 ? item.status == ICP_OK
+                                     : item.status == ICP_E_CANCELLED || item.status == ICP_E_CLOSED);
+                stopped += item.tag == 51;
+                ends += item.tag != 51;
+            }
+        }
+    }
+    CHECK(icp_log_to_queue(NULL, 0, NULL) == ICP_OK);
+    icp_engine_free(engine);
+    int left = 0;
+    for (;;) {
+        size_t needed = 0;
+        filled = icp_queue_drain(queue, buffer, sizeof buffer, -1, &needed);
+        if (filled < 0) {
+            break;
+        }
+        for (at = 0; at < filled;) {
+            const char *body;
+            left += next(&body).kind == ICP_ITEM_COMPLETION;
+        }
+    }
+    CHECK(filled == -ICP_E_CLOSED);
+    CHECK(left == (strcmp(argv[2], "shutdown") == 0 ? 0 : 50));
+    icp_queue_free(queue);
+    return 0;
+}
