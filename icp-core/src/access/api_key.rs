@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::grant::{self, Grant, Reach};
+use super::grant::{self, Grant, GrantPlace};
 use super::key::ApiKey;
 use super::limit::RateLimit;
 use super::permission::{Area, PermissionPattern, PermissionSet};
@@ -81,7 +81,7 @@ impl Spec for ApiKeySpec {
             let message = "the engine names api keys by itself; leave the id out";
             violations.add("", "key_id", message);
         }
-        grant::validate("/grants", Reach::Home, &self.grants, context, violations);
+        grant::validate("/grants", GrantPlace::Home, &self.grants, context, violations);
         if let Some(limit) = &self.rate_limit {
             violations.extend("/rate_limit", limit.validate());
         }
@@ -100,7 +100,14 @@ impl Spec for ApiKeySpec {
 
     fn guard(present: Option<&Self>, context: &SpecContext<'_>, violations: &mut Violations) {
         if let Some(present) = present {
-            grant::guard("/grants", Reach::Home, &present.grants, present.narrowed_to(), context, violations);
+            grant::guard(
+                "/grants",
+                GrantPlace::Home,
+                &present.grants,
+                present.narrowed_to(),
+                context,
+                violations,
+            );
         }
     }
 

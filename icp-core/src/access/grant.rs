@@ -55,7 +55,7 @@ impl Grant {
 
 /// Where the grants of a principal are good.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Reach {
+pub(crate) enum GrantPlace {
     /// In the organization they are written in, and where operators' name another one.
     Home,
     /// In an organization that is known when somebody comes.
@@ -65,7 +65,7 @@ pub(crate) enum Reach {
 /// Adds every rule that `grants` break; `at` is the pointer to them.
 pub(crate) fn validate(
     at: &str,
-    reach: Reach,
+    reach: GrantPlace,
     grants: &[Grant],
     context: &SpecContext<'_>,
     violations: &mut Violations,
@@ -81,7 +81,7 @@ pub(crate) fn validate(
         if let Some((field, code, message)) = reach.misplaced(grant, context) {
             refuse(field, code, message);
         }
-        let within = context.within.filter(|_| reach == Reach::Home);
+        let within = context.within.filter(|_| reach == GrantPlace::Home);
         match permissions(&grant.role, within) {
             None => refuse("/role", "unknown", format!("there is no role `{}`", grant.role)),
             Some(given) => {
@@ -98,13 +98,13 @@ pub(crate) fn validate(
 /// narrowed to `scopes` where there are some.
 pub(crate) fn guard(
     at: &str,
-    reach: Reach,
+    reach: GrantPlace,
     grants: &[Grant],
     scopes: Option<PermissionSet>,
     context: &SpecContext<'_>,
     violations: &mut Violations,
 ) {
-    let within = context.within.filter(|_| reach == Reach::Home);
+    let within = context.within.filter(|_| reach == GrantPlace::Home);
     for (index, grant) in grants.iter().enumerate() {
         let Some(may) = permissions(&grant.role, within) else { continue };
         let may = scopes.map_or(may, |scopes| may.intersection(scopes));
@@ -149,7 +149,7 @@ pub(crate) fn grants_in_units(within: &OrgEntry) -> impl Iterator<Item = (String
     })
 }
 
-impl Reach {
+impl GrantPlace {
     /// What is wrong about where a grant is good.
     fn misplaced(
         self,

@@ -20,7 +20,8 @@ pub(crate) use api_key::{KeyHolder, Verifier, handle_of};
 pub use authority::Authority;
 pub use grant::{Grant, MAX_GRANTS, OPERATORS};
 pub(crate) use grant::{
-    Reach, gained, grants_in_units, guard as guard_grants, resolve, validate as validate_grants,
+    GrantPlace, gained, grants_in_units, guard as guard_grants, resolve,
+    validate as validate_grants,
 };
 pub use key::ApiKey;
 pub(crate) use limit::Buckets;

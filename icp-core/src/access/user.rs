@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::grant::{self, Grant, Reach};
+use super::grant::{self, Grant, GrantPlace};
 use super::password::PasswordHash;
 use super::permission::Area;
 use crate::error::Result;
@@ -86,12 +86,12 @@ impl Spec for UserSpec {
                 "this is the hash, as in `$argon2id$v=19$…`; set passwords by their route";
             violations.add("/password", "password_hash", message);
         }
-        grant::validate("/grants", Reach::Home, &self.grants, context, violations);
+        grant::validate("/grants", GrantPlace::Home, &self.grants, context, violations);
     }
 
     fn guard(present: Option<&Self>, context: &SpecContext<'_>, violations: &mut Violations) {
         if let Some(present) = present {
-            grant::guard("/grants", Reach::Home, &present.grants, None, context, violations);
+            grant::guard("/grants", GrantPlace::Home, &present.grants, None, context, violations);
         }
     }
 

@@ -14,7 +14,7 @@ use url::{Host, Url};
 use super::algorithm::{Algorithm, TokenType};
 use super::jwks::KeySet;
 use super::verify::Rules;
-use crate::access::{Area, Grant, OPERATORS, Reach, guard_grants, validate_grants};
+use crate::access::{Area, Grant, GrantPlace, OPERATORS, guard_grants, validate_grants};
 use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
@@ -275,8 +275,8 @@ impl IssuerSpec {
     }
 
     /// Where its grants are good.
-    fn reach(&self) -> Reach {
-        if self.organization.is_some() { Reach::Mapped } else { Reach::Home }
+    fn reach(&self) -> GrantPlace {
+        if self.organization.is_some() { GrantPlace::Mapped } else { GrantPlace::Home }
     }
 
     /// What the holders of its tokens may be granted, each with its pointer.
