@@ -21,6 +21,7 @@ mod matrix;
 mod openapi;
 mod operations;
 mod ops;
+mod organizations;
 mod protocol;
 mod refusals;
 mod replays;
