@@ -24,7 +24,7 @@ use crate::endpoint::{Endpoint, KindRoute, may};
 use crate::extract::{
     Body, Input, Location as Requested, MERGE_PATCH, Params, PatchBody, Query, header,
 };
-use crate::page::{Listing, Pager};
+use crate::page::Listing;
 use crate::problem::{Problem, Result};
 
 const SHOW: &[&str] = &["fields"];
@@ -57,10 +57,11 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
         (may(kind.area(), Operation::Write), may(kind.area(), Operation::Delete))
     };
     let list = if is_organization {
-        Endpoint::get(read, &many, organizations).query(PAGE)
+        Endpoint::get(read, &many, list::organizations)
     } else {
-        Endpoint::get(read, &many, list::list).query(list::LIST)
+        Endpoint::get(read, &many, list::list)
     };
+    let list = list.query(list::LIST);
     let routes = [
         Endpoint::post(write, &many, create)
             .named(format!("create{a}"), format!("Makes a new {name}"))
@@ -107,18 +108,19 @@ pub(crate) fn endpoints(kind: &dyn Kind) -> Vec<Endpoint> {
             .answers::<Document>(200),
     ];
     let mut routes = Vec::from(routes);
-    if !is_organization {
-        let bulk = format!("{top}/{{org}}/bulk/{plural}");
-        routes.push(
-            Endpoint::post(write, bulk, bulk::bulk)
-                .named(
-                    format!("bulk{s}"),
-                    format!("Makes, changes, switches or deletes many {plural}"),
-                )
-                .takes::<bulk::Bulk>()
-                .answers::<bulk::BulkAnswer>(200),
-        );
-    }
+    let bulk = if is_organization {
+        Endpoint::post(write, format!("/api/v1/bulk/{plural}"), bulk::organizations)
+    } else {
+        Endpoint::post(write, format!("{top}/{{org}}/bulk/{plural}"), bulk::bulk)
+    };
+    routes.push(
+        bulk.named(
+            format!("bulk{s}"),
+            format!("Makes, changes, switches or deletes many {plural}"),
+        )
+        .takes::<bulk::Bulk>()
+        .answers::<bulk::BulkAnswer>(200),
+    );
     if !is_organization && name != IntegrationSpec::KIND {
         routes.push(
             Endpoint::post(write, format!("{one}/duplicate"), duplicate)
@@ -160,16 +162,6 @@ async fn create(
     let document = resources.create(&org, kind.name, draft, &actor).await?;
     let location = (LOCATION, requested.of(&document.id));
     Ok((StatusCode::CREATED, [location], versioned(document)).into_response())
-}
-
-async fn organizations(
-    State(engine): State<Engine>,
-    query: Query,
-) -> Result<Json<Listing<Document>>> {
-    let query = query.only(PAGE)?;
-    let pager = Pager::of(&query)?;
-    let page = engine.resources().organizations(&pager.query()?).await?;
-    Ok(Json(pager.listing(page, |document| document.org.clone(), |document| document)))
 }
 
 async fn get(

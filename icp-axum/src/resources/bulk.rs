@@ -32,7 +32,8 @@ pub(super) struct Bulk {
     #[schemars(with = "Vec<Draft>", length(max = MAX_BULK))]
     items: Vec<Value>,
     /// Whether each is done by itself, whatever becomes of the others. By default all are done in
-    /// one write, or none where one is refused.
+    /// one write, or none where one is refused; organizations are always done each by itself, and
+    /// ask for `true`.
     #[serde(default)]
     continue_on_error: bool,
 }
@@ -117,6 +118,15 @@ impl Bulk {
     }
 }
 
+impl BulkAnswer {
+    fn of(report: Report) -> Self {
+        let refused = report.refused();
+        let done = report.results.len() - refused;
+        let results = report.results.into_iter().enumerate().map(BulkResult::of).collect();
+        Self { done, refused, results }
+    }
+}
+
 impl BulkResult {
     fn of((index, result): (usize, StepResult)) -> Self {
         let id = result.id;
@@ -152,10 +162,26 @@ pub(super) async fn bulk(
     if !report.applied {
         return Err(refusal(Code::BulkRefused, list, &report));
     }
-    let refused = report.refused();
-    let done = report.results.len() - refused;
-    let results = report.results.into_iter().enumerate().map(BulkResult::of).collect();
-    Ok(Json(BulkAnswer { done, refused, results }))
+    Ok(Json(BulkAnswer::of(report)))
+}
+
+/// Organizations are written each by itself: nobody can ask for all or none of them.
+pub(super) async fn organizations(
+    Extension(kind): Extension<KindRoute>,
+    command: Command,
+    Body(bulk): Body<Bulk>,
+) -> Result<Json<BulkAnswer>> {
+    let Command { engine, actor, .. } = command;
+    if !bulk.continue_on_error {
+        let mut violations = Violations::default();
+        let message = "organizations are written each by itself; send `true`";
+        violations.add("/continue_on_error", "required", message);
+        violations.into_result()?;
+    }
+    let (steps, _) = bulk.steps(kind.name)?;
+    let tasks: Vec<_> = steps.into_iter().map(|step| step.task).collect();
+    let report = engine.resources().batch_organizations(&tasks, &actor).await?;
+    Ok(Json(BulkAnswer::of(report)))
 }
 
 /// Lets the actor do what only some of those may whom the route lets pass.

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use icp_core::access::Reach;
-use icp_core::resource::{Document, Filter, Kind, MAX_FILTERS, Search, select};
+use icp_core::resource::{Document, Filter, Found, Kind, MAX_FILTERS, Search, select};
 use icp_core::{Code, Engine, Error};
 use serde_json::Value;
 
@@ -24,16 +24,35 @@ pub(super) async fn list(
     let query = query.only(LIST)?;
     let resources = engine.resources().within(reach);
     let pager = Pager::of(&query)?;
+    let search = search(&query, &pager, resources.kinds().get(kind.name)?.as_ref())?;
+    listing(&query, &pager, resources.search(&params.org()?, kind.name, &search).await?)
+}
+
+pub(super) async fn organizations(
+    State(engine): State<Engine>,
+    Extension(kind): Extension<KindRoute>,
+    query: Query,
+) -> Result<Json<Listing<Value>>> {
+    let query = query.only(LIST)?;
+    let resources = engine.resources();
+    let pager = Pager::of(&query)?;
+    let search = search(&query, &pager, resources.kinds().get(kind.name)?.as_ref())?;
+    listing(&query, &pager, resources.search_organizations(&search).await?)
+}
+
+fn search(query: &Query, pager: &Pager, kind: &dyn Kind) -> Result<Search> {
     let page = pager.query()?;
-    let search = Search {
-        labels: labels(&query)?,
-        filters: filters(&query, resources.kinds().get(kind.name)?.as_ref())?,
+    Ok(Search {
+        labels: labels(query)?,
+        filters: filters(query, kind)?,
         sort: query.one("sort")?.map(str::parse).transpose()?.unwrap_or_default(),
         after: page.after,
         limit: page.limit,
-    };
-    let found = resources.search(&params.org()?, kind.name, &search).await?;
-    let fields = Fields::of(&query)?;
+    })
+}
+
+fn listing(query: &Query, pager: &Pager, found: Found) -> Result<Json<Listing<Value>>> {
+    let fields = Fields::of(query)?;
     let items = found.items.into_iter().map(|document| fields.of_document(&document));
     let items = items.collect::<Result<_>>()?;
     Ok(Json(pager.leading_to(items, found.next.as_ref())))

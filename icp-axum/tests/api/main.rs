@@ -22,6 +22,7 @@ mod matrix;
 mod openapi;
 mod operations;
 mod ops;
+mod organizations;
 mod protocol;
 mod refusals;
 mod replays;

@@ -6,6 +6,7 @@ mod batch;
 mod bulk;
 mod duplicate;
 mod found;
+mod organizations;
 mod pause;
 mod reach;
 mod search;

@@ -457,7 +457,7 @@ impl Resources {
 
 impl Task {
     /// The id that it names.
-    fn id(&self) -> Option<ResourceId> {
+    pub(super) fn id(&self) -> Option<ResourceId> {
         match self {
             Self::Create(document) | Self::Replace(document) | Self::Import(document, _) => {
                 ResourceId::new(document.get("id")?.as_str()?).ok()
@@ -535,6 +535,6 @@ fn twice(id: &ResourceId) -> Error {
     refused("/id", "twice", format!("`{id}` is named twice; name it once"))
 }
 
-fn refused(pointer: &str, rule: &str, message: impl Into<String>) -> Error {
+pub(super) fn refused(pointer: &str, rule: &str, message: impl Into<String>) -> Error {
     Error::violations(Code::ResourceInvalid, vec![Violation::new(pointer, rule, message)])
 }

@@ -1,4 +1,4 @@
-use super::Resources;
+use super::{ORGANIZATION, Resources};
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::search::{Found, Position, Search};
@@ -26,6 +26,21 @@ impl Resources {
     /// to be put in order; and those of the store.
     pub async fn search(&self, org: &OrgId, kind: &str, search: &Search) -> Result<Found> {
         let kind = &**self.kinds.get(kind)?;
+        self.find(Some(org), kind, search).await
+    }
+
+    /// The organizations that fit, as [`search`](Self::search) finds resources. For operators.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn search_organizations(&self, search: &Search) -> Result<Found> {
+        self.whole()?;
+        self.find(None, &**self.kinds.get(ORGANIZATION)?, search).await
+    }
+
+    /// The resources of one organization that fit, or of all.
+    async fn find(&self, org: Option<&OrgId>, kind: &dyn Kind, search: &Search) -> Result<Found> {
         if search.sort.is_stored() {
             self.walk(org, kind, search).await
         } else {
@@ -33,12 +48,13 @@ impl Resources {
         }
     }
 
-    async fn walk(&self, org: &OrgId, kind: &dyn Kind, search: &Search) -> Result<Found> {
+    async fn walk(&self, org: Option<&OrgId>, kind: &dyn Kind, search: &Search) -> Result<Found> {
         let mut items = Vec::new();
         let mut after = search.after.as_ref().map(|position| position.id().clone());
         let mut examined = 0;
         loop {
-            let plain = search.filters.is_empty() && self.reach.is_whole();
+            let judged = org.is_none() && !search.labels.is_empty();
+            let plain = search.filters.is_empty() && self.reach.is_whole() && !judged;
             let at_once = if plain { search.limit } else { AT_ONCE };
             let page = self.read(org, kind, search, after.clone(), at_once).await?;
             let mut rest = page.items.into_iter();
@@ -60,7 +76,12 @@ impl Resources {
         }
     }
 
-    async fn arrange(&self, org: &OrgId, kind: &dyn Kind, search: &Search) -> Result<Found> {
+    async fn arrange(
+        &self,
+        org: Option<&OrgId>,
+        kind: &dyn Kind,
+        search: &Search,
+    ) -> Result<Found> {
         let mut kept: Vec<(Position, Document)> = Vec::new();
         let (mut after, mut examined) = (None, 0);
         loop {
@@ -94,17 +115,30 @@ impl Resources {
 
     async fn read(
         &self,
-        org: &OrgId,
+        org: Option<&OrgId>,
         kind: &dyn Kind,
         search: &Search,
         after: Option<ResourceId>,
         limit: usize,
     ) -> Result<Page<Row>> {
-        let page = PageQuery { after, limit };
-        let query = ListQuery { labels: search.labels.clone(), page };
-        let page = self.store.resources(org, kind.name(), &query).await?;
+        let page = match org {
+            Some(org) => {
+                let page = PageQuery { after, limit };
+                let query = ListQuery { labels: search.labels.clone(), page };
+                self.store.resources(org, kind.name(), &query).await?
+            }
+            None => {
+                let after = match after {
+                    Some(id) => Some((OrgId::new(id.as_str())?, id)),
+                    None => None,
+                };
+                let found = self.store.resources_of_all(kind.name(), after, limit + 1).await?;
+                Page::cut(found, limit)
+            }
+        };
         let items = page.items.into_iter().map(|record| {
-            let seen = self.sees(kind, &record);
+            let has = |(key, value): &(String, String)| record.labels.get(key) == Some(value);
+            let seen = self.sees(kind, &record) && search.labels.iter().all(has);
             Ok(Row { seen, document: Document::of(kind, record)? })
         });
         Ok(Page { items: items.collect::<Result<_>>()?, more: page.more })
@@ -113,7 +147,7 @@ impl Resources {
 
 /// A resource that was read.
 struct Row {
-    /// Whether it is within reach.
+    /// Whether it is within reach, and has the labels.
     seen: bool,
     document: Document,
 }
