@@ -72,7 +72,7 @@ pub(super) struct PlanAnswer {
 }
 
 pub(super) async fn apply(command: Command, Body(plan): Body<Plan>) -> Result<Json<PlanAnswer>> {
-    let Command { engine, actor, params } = command;
+    let Command { engine, actor, params, .. } = command;
     let how = if plan.validate_only { How::NotYet } else { How::Together };
     let steps = plan.steps()?;
     let report = engine.resources().batch(&params.org()?, &steps, how, &actor).await?;
