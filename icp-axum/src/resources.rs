@@ -181,9 +181,9 @@ async fn get(
     let query = query.only(SHOW)?;
     let (org, id) = target(&params, kind)?;
     let fields = Fields::of(&query)?;
-    let document = engine.resources().get(&org, kind.name, &id).await?;
+    let document = engine.resources().look_at(&org, kind.name, &id).await?;
     let tag = etag(&document);
-    Ok(([(ETAG, tag)], Json(fields.of_document(&document)?)).into_response())
+    Ok(([(ETAG, tag)], Json(fields.of_document(&*document)?)).into_response())
 }
 
 /// A copy of a resource.

@@ -39,6 +39,7 @@ pub(crate) struct Row {
     name: Option<String>,
     /// Free labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     labels: BTreeMap<String, String>,
     /// The spec, its secrets masked.
     spec: Value,
