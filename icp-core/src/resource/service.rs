@@ -7,6 +7,7 @@ mod bulk;
 mod duplicate;
 mod found;
 mod pause;
+mod recent;
 mod search;
 mod versions;
 
@@ -37,6 +38,7 @@ use crate::time::Clock;
 use crate::transform::Plan;
 
 pub(crate) use amend::Editing;
+use recent::Recent;
 
 /// The kind whose resource is the organization itself, with the organization's id as its own.
 const ORGANIZATION: &str = OrganizationSpec::KIND;
@@ -61,6 +63,7 @@ pub struct Resources {
     index: Arc<Index>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    recent: Arc<Recent>,
 }
 
 impl Resources {
@@ -74,7 +77,7 @@ impl Resources {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
     ) -> Self {
-        Self { store, kinds, services, index, clock, ids }
+        Self { store, kinds, services, index, clock, ids, recent: Arc::default() }
     }
 
     pub(crate) fn services(&self) -> &Services {
@@ -154,7 +157,24 @@ impl Resources {
     /// [`Code::KindUnknown`], [`Code::ResourceNotFound`], and those of the store.
     pub async fn get(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Document> {
         let kind = self.kinds.get(kind)?;
-        Document::of(&**kind, self.present(org, kind, id).await?)
+        let record = self.present(org, kind, id).await?;
+        self.shown(&**kind, record).map(Arc::unwrap_or_clone)
+    }
+
+    /// The same for who only looks: where this node keeps up with the change feed, a version that it
+    /// showed before is not read again. It may be as old as the feed's interval, and 2 seconds at
+    /// most; what this node wrote is seen at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn look_at(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Arc<Document>> {
+        let kind = self.kinds.get(kind)?;
+        if let Some(recent) = self.recent(org, &**kind, id).await {
+            return Ok(recent);
+        }
+        let record = self.present(org, kind, id).await?;
+        self.shown(&**kind, record)
     }
 
     /// The present version of a resource with its spec typed, the secrets masked.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::Resources;
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
@@ -102,7 +104,8 @@ impl Resources {
         let page = PageQuery { after, limit };
         let query = ListQuery { labels: search.labels.clone(), page };
         let page = self.store.resources(org, kind.name(), &query).await?;
-        let items = page.items.into_iter().map(|record| Document::of(kind, record));
+        let items = page.items.into_iter().map(|record| self.shown(kind, record));
+        let items = items.map(|document| document.map(Arc::unwrap_or_clone));
         Ok(Page { items: items.collect::<Result<_>>()?, more: page.more })
     }
 }
