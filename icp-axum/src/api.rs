@@ -19,6 +19,7 @@ use tower_http::map_request_body::MapRequestBodyLayer;
 use url::Url;
 
 use crate::aliases::{ALIASES, Alias};
+use crate::pace::Paced;
 use crate::protocol::{self, Speech};
 
 /// Answers that are shorter are not worth packing, in bytes.
@@ -123,6 +124,7 @@ fn assemble(engine: Engine, hsts: Option<Duration>, first: FirstUser, aliases: &
         .layer(MapRequestBodyLayer::new(Body::new))
         // What it cannot unpack was refused before.
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(MapRequestBodyLayer::new(Paced::new))
         .layer(from_fn_with_state(Speech::new(hsts), protocol::speak))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(WORTH_PACKING).and(may_pack)))
 }

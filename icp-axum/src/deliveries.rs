@@ -46,7 +46,8 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         )
         .named("exportDeliveries", "Streams deliveries as lines of JSON or as CSV")
         .query(log::EXPORT)
-        .answers_as::<String>(200, log::EXPORTED),
+        .answers_as::<String>(200, log::EXPORTED)
+        .csv_too(),
         Endpoint::get(may(Area::Deliveries, Operation::Read), &one, get)
             .named("getDelivery", "Shows one delivery")
             .answers::<DeliveryView>(200),

@@ -42,6 +42,7 @@ struct DuplicateView {
     signing_public_key: Option<String>,
     /// The same for its further signatures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     also: Vec<CopiedSignature>,
 }
 

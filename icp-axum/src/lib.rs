@@ -34,6 +34,7 @@ mod live;
 mod lookups;
 mod openapi;
 mod ops;
+mod pace;
 mod page;
 mod pause;
 mod problem;

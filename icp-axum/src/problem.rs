@@ -41,6 +41,7 @@ struct Document<'a> {
     code: &'a str,
     /// Every broken rule of the input, where the problem is about one.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schemars(default)]
     violations: &'a [Violation],
 }
 
@@ -132,6 +133,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::MediaTypeUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        Code::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::AddressTooLong => StatusCode::URI_TOO_LONG,
         Code::RateLimited | Code::TestsLimited => StatusCode::TOO_MANY_REQUESTS,

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
     REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -97,7 +97,7 @@ pub(crate) async fn speak(
         *packing = HeaderValue::from_bytes(&lower).unwrap_or_else(|_| packing.clone());
     }
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    let asked = looks.then(|| request.headers().clone());
+    let asked = looks.then(|| wishes(request.headers()));
     let response = next.run(request).await;
     let response = match asked {
         Some(asked) => preconditioned(&asked, response),
@@ -126,6 +126,17 @@ fn admit(request: &Request) -> Result<()> {
         return Err(Problem::new(Code::MediaTypeUnsupported, hint));
     }
     Ok(())
+}
+
+/// The header fields that say which answer is wanted.
+fn wishes(headers: &HeaderMap) -> HeaderMap {
+    let of =
+        |name: HeaderName| headers.get_all(&name).iter().map(move |value| (name.clone(), value));
+    let known = [ACCEPT, IF_NONE_MATCH].into_iter().flat_map(of);
+    known.fold(HeaderMap::new(), |mut wishes, (name, value)| {
+        wishes.append(name, value.clone());
+        wishes
+    })
 }
 
 /// What an answer becomes by what the request said of the one it wants.

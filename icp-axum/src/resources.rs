@@ -174,9 +174,9 @@ async fn get(
     let query = query.only(SHOW)?;
     let (org, id) = target(&params, kind)?;
     let fields = Fields::of(&query)?;
-    let document = engine.resources().within(reach).get(&org, kind.name, &id).await?;
+    let document = engine.resources().within(reach).look_at(&org, kind.name, &id).await?;
     let tag = etag(&document);
-    Ok(([(ETAG, tag)], Json(fields.of_document(&document)?)).into_response())
+    Ok(([(ETAG, tag)], Json(fields.of_document(&*document)?)).into_response())
 }
 
 /// A copy of a resource.

@@ -84,7 +84,7 @@ struct Bootstrap {
     #[schemars(length(min = 3, max = 240))]
     email: String,
     /// Their password, of 12 characters or more.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "password", "writeOnly" = true))]
     password: Password,
 }
 
@@ -122,7 +122,7 @@ struct Credentials {
     /// The user's address.
     email: String,
     /// The user's password.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "password", "writeOnly" = true))]
     password: Password,
 }
 
@@ -182,7 +182,7 @@ async fn log_in(
 #[serde(deny_unknown_fields)]
 struct Refresh {
     /// The session's refresh token.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "password", "writeOnly" = true))]
     refresh_token: Password,
 }
 
@@ -250,10 +250,10 @@ fn texts(set: PermissionSet) -> Vec<String> {
 #[serde(deny_unknown_fields)]
 struct PasswordChange {
     /// The present password.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "password", "writeOnly" = true))]
     present: Password,
     /// The new password, of 12 characters or more.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "password", "writeOnly" = true))]
     password: Password,
 }
 
@@ -309,7 +309,7 @@ async fn impersonate(
 #[serde(deny_unknown_fields)]
 struct NewPassword {
     /// The password, of 12 characters or more.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "password", "writeOnly" = true))]
     password: Password,
 }
 

@@ -119,6 +119,8 @@ codes! {
     BodyMalformed = "body_malformed", Invalid;
     /// The event body is larger than the configured limit.
     BodyTooLarge = "body_too_large", TooLarge;
+    /// The request body arrives too slowly.
+    BodyTooSlow = "body_too_slow", Timeout;
     /// The event type is not of the form `a.b.c`.
     EventTypeInvalid = "event_type_invalid", Invalid;
     /// The event type begins with `icp.`, which is kept for operational events.

@@ -1,5 +1,5 @@
-//! What the engine costs a database: statements for a delivery, statements while nothing happens,
-//! and what the transactions of a host notice of it. On every store.
+//! What the engine costs a database: statements for a delivery and for a request to the API,
+//! statements while nothing happens, and what the transactions of a host notice of it. On every store.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -8,5 +8,6 @@
 mod database;
 mod host;
 mod idle;
+mod requests;
 mod statements;
 mod store;

@@ -5,6 +5,7 @@
 //! does not close is void.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bare;
 mod engine;
 mod ledger;
@@ -59,6 +60,9 @@ enum Command {
     /// The receiver that the harness starts beside itself.
     #[command(hide = true)]
     Receiver,
+    /// The server of the scenario `api`.
+    #[command(hide = true)]
+    Api,
     /// A node that the harness starts beside itself, on the store it is given.
     #[command(hide = true)]
     Node,
@@ -85,6 +89,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         (Some(Command::Receiver), _) => {
             return runtime.block_on(receiver::serve()).map(|()| true);
         }
+        (Some(Command::Api), _) => return runtime.block_on(api::serve()).map(|()| true),
         (Some(Command::Node), Some(url)) => {
             return runtime.block_on(nodes::run(url)).map(|()| true);
         }

@@ -22,7 +22,7 @@ pub(crate) struct Row {
     count: u64,
     /// CPU seconds of this process per 1,000 deliveries.
     pub(crate) cpu_per_1000: f64,
-    per_second: f64,
+    pub(crate) per_second: f64,
     /// From scheduled to received: p50, p95, p99.
     pub(crate) latency_ms: [f64; 3],
     receiver_cpu_per_1000: f64,
@@ -80,6 +80,17 @@ impl Row {
             receiver_cpu_per_1000: stats.cpu / thousands,
             ledger: None,
         }
+    }
+
+    /// A scenario of requests that were answered, where a receiver has no part.
+    pub(crate) fn of_requests(
+        name: &str,
+        count: u64,
+        cpu: Duration,
+        wall: Duration,
+        latency_ms: [f64; 3],
+    ) -> Self {
+        Self::new(name, count, cpu, wall, &Stats { latency_ms, ..Stats::default() })
     }
 
     pub(crate) fn with(mut self, ledger: Ledger) -> Self {

@@ -10,7 +10,7 @@ use icp::store_sql::sqlite::{SqliteStore, Synchronous};
 use crate::engine::Subject;
 use crate::receiver::Receiver;
 use crate::report::{Goal, Report, Row};
-use crate::{Result, bare, ledger, neighbours, nodes, stores, transforms, usage};
+use crate::{Result, api, bare, ledger, neighbours, nodes, stores, transforms, usage};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -33,6 +33,8 @@ pub(crate) enum Name {
     Nodes,
     /// Claims and settles of each store, without an engine around it.
     Stores,
+    /// Requests to the HTTP API beside a bare handler.
+    Api,
     /// Programs in transformations: engines, workers, kills, neighbours, a thousand organizations.
     Transforms,
 }
@@ -76,6 +78,9 @@ pub(crate) async fn run(only: &[Name], scale: f64, databases: &[String]) -> Resu
     }
     if wanted(Name::Stores) {
         stores(&mut report, scaled(100_000, scale), databases).await?;
+    }
+    if wanted(Name::Api) {
+        api::run(&mut report, scale).await?;
     }
     if wanted(Name::Transforms) {
         transforms::run(&mut report, scale).await?;

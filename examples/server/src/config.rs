@@ -10,13 +10,14 @@ use serde::Deserialize;
 use toml::{Table, Value};
 use url::Url;
 
+use crate::listen::Limits;
 use crate::location::Location;
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "icp.toml";
 
-/// A day: longer than any attempt takes.
-const LONGEST_SHUTDOWN: u64 = 86_400;
+/// A day: longer than any attempt takes, and than anybody asks nothing.
+const LONGEST: u64 = 86_400;
 
 const PREFIX: &str = "ICP_";
 /// Names the file itself, and is read by the command line.
@@ -53,6 +54,11 @@ pub(crate) struct Config {
     pub(crate) max_body_bytes: usize,
     /// How many attempts are made at once. Default 2,048.
     pub(crate) max_in_flight: usize,
+    /// How many connections the server takes at once; others wait. Default 10,000.
+    pub(crate) max_connections: usize,
+    /// After how many seconds a connection is closed on which no request came in whole, 1 to
+    /// 86,400. Default 75: longer than load balancers keep theirs.
+    pub(crate) idle_seconds: u64,
     /// How many seconds attempts under way have to end when the server stops, up to 86,400; 0
     /// breaks them off. Default 30.
     pub(crate) shutdown_seconds: u64,
@@ -111,7 +117,7 @@ enum Form {
     Text,
 }
 
-const FIELDS: [(&str, Form); 15] = [
+const FIELDS: [(&str, Form); 17] = [
     ("listen", Form::Text),
     ("store_url", Form::Text),
     ("database", Form::Text),
@@ -121,6 +127,8 @@ const FIELDS: [(&str, Form); 15] = [
     ("sandbox", Form::Flag),
     ("max_body_bytes", Form::Number),
     ("max_in_flight", Form::Number),
+    ("max_connections", Form::Number),
+    ("idle_seconds", Form::Number),
     ("shutdown_seconds", Form::Number),
     ("log", Form::Text),
     ("log_format", Form::Text),
@@ -142,6 +150,8 @@ impl Default for Config {
             sandbox: true,
             max_body_bytes: engine.events.max_body,
             max_in_flight: engine.max_in_flight,
+            max_connections: 10_000,
+            idle_seconds: 75,
             shutdown_seconds: 30,
             log: "info".into(),
             log_format: LogFormat::Text,
@@ -190,9 +200,15 @@ impl Config {
         let (has_url, has_file) = (has("store_url"), has("database"));
         let config: Self =
             read(table, "the environment", |field| format!("{PREFIX}{}", field.to_uppercase()))?;
-        if config.shutdown_seconds > LONGEST_SHUTDOWN {
-            let message = format!("`shutdown_seconds` must be at most {LONGEST_SHUTDOWN}");
+        if config.shutdown_seconds > LONGEST {
+            let message = format!("`shutdown_seconds` must be at most {LONGEST}");
             return Err(refused(message));
+        }
+        if !(1..=LONGEST).contains(&config.idle_seconds) {
+            return Err(refused(format!("`idle_seconds` must be 1 to {LONGEST}")));
+        }
+        if config.max_connections == 0 {
+            return Err(refused("`max_connections` must be at least 1".to_owned()));
         }
         if config.otlp_percent > 100 {
             return Err(refused("`otlp_percent` must be at most 100".to_owned()));
@@ -220,6 +236,11 @@ impl Config {
         config.max_in_flight = self.max_in_flight;
         config.organization_metrics = self.organization_metrics;
         config
+    }
+
+    /// What connections may use.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { connections: self.max_connections, idle: Duration::from_secs(self.idle_seconds) }
     }
 
     /// How long attempts under way have to end.

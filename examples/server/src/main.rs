@@ -8,6 +8,7 @@ mod diff;
 mod failure;
 mod key_file;
 mod kinds;
+mod listen;
 mod location;
 mod manifest;
 mod output;

@@ -1,7 +1,6 @@
 //! The server from its start to its stop.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use icp::access::ApiKey;
@@ -17,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::welcome::First;
-use crate::{key_file, store, telemetry, welcome};
+use crate::{key_file, listen, store, telemetry, welcome};
 
 /// Serves until the process is told to stop; answers what the engine brought to an end.
 pub(crate) async fn run(config: &Config, log: SystemLog) -> Result<Drained> {
@@ -46,10 +45,9 @@ pub(crate) async fn run(config: &Config, log: SystemLog) -> Result<Drained> {
     let (first, running) =
         begin(&engine).await.map_err(|error| store::about(&config.store_url, &error))?;
     print(&welcome::text(address, config, first.as_ref()));
-    let served = serve(listener, engine, stop, config).await;
+    serve(listener, engine, stop, config).await;
     let drained = running.shutdown(config.shutdown()).await;
     let closed = opened.close().await;
-    served?;
     closed?;
     Ok(drained)
 }
@@ -88,16 +86,14 @@ async fn serve(
     engine: Engine,
     stop: impl Future<Output = ()>,
     config: &Config,
-) -> Result<()> {
+) {
     let (sender, mut stopping) = watch::channel(false);
     let stopped = async move {
         // The sender outlives the server.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
     let following = engine.clone();
-    // Who fails to log in is slowed down by where they come from.
-    let service = icp::axum::router(engine).into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(stopped).into_future();
+    let router = icp::axum::router(engine);
     let deadline = async {
         stop.await;
         tracing::info!("the server stops");
@@ -106,8 +102,8 @@ async fn serve(
         tokio::time::sleep(config.shutdown()).await;
     };
     tokio::select! {
-        served = server => served.map_err(|fault| internal("the server broke off", fault)),
-        () = deadline => Ok(()),
+        () = listen::serve(listener, router, config.limits(), stopped) => {}
+        () = deadline => {}
     }
 }
 

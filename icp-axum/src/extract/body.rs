@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::unknown;
+use crate::pace::TooSlow;
 use crate::problem::{Problem, Result};
 
 const JSON: &str = "application/json";
@@ -102,6 +103,10 @@ async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
 
 /// The problem of a body that cannot be read.
 pub(crate) fn refused_body(rejection: BytesRejection) -> Problem {
+    if TooSlow::is_behind(&rejection) {
+        let hint = "the request body arrives too slowly; send it at once, or in smaller parts";
+        return Problem::new(Code::BodyTooSlow, hint);
+    }
     let text = rejection.body_text();
     match rejection.into_response().status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
@@ -165,11 +170,23 @@ fn unknown_fields<T: JsonSchema>(document: &Value, at: &str) -> Vec<Violation> {
 fn fault(error: &serde_json::Error, path: &str, at: &str) -> Violation {
     // The place in the text says nothing once the pointer is known.
     let text = error.to_string();
-    let text = text.split(" at line ").next().unwrap_or_default();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
     match text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         Some(name) => Violation::new(format!("{at}{path}/{name}"), "required", "is missing"),
-        None => Violation::new(format!("{at}{path}"), "malformed", text),
+        None => Violation::new(format!("{at}{path}"), "malformed", without_value(text)),
     }
+}
+
+/// What a reader says of a value that it does not take, without the value: it may be a secret that
+/// was put in the wrong place.
+fn without_value(text: &str) -> String {
+    let Some((what, expected)) = text.rsplit_once(", expected ") else { return text.to_owned() };
+    let known = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    let Some(kind) = known.iter().find(|kind| what.starts_with(**kind)) else {
+        return text.to_owned();
+    };
+    let named = what[kind.len()..].split([' ', '`', '"']).next().unwrap_or_default();
+    format!("{kind}{named}").trim_end().to_owned() + ", expected " + expected
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {
@@ -179,4 +196,28 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         Segment::Map { key } => format!("{at}/{}", icp_core::resource::escape(key)),
         Segment::Enum { .. } | Segment::Unknown => at,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_not_repeated() {
+        for (said, shown) in [
+            ("invalid type: string \"hush\", expected u64", "invalid type: string, expected u64"),
+            (
+                "invalid value: integer `7`, expected a text",
+                "invalid value: integer, expected a text",
+            ),
+            (
+                "invalid type: string \"hush, expected x\", expected u64",
+                "invalid type: string, expected u64",
+            ),
+            ("unknown variant `hush`, expected `a` or `b`", "unknown variant, expected `a` or `b`"),
+            ("use a type of the form `a.b.c`", "use a type of the form `a.b.c`"),
+        ] {
+            assert_eq!(without_value(said), shown);
+        }
+    }
 }

@@ -28,10 +28,11 @@ pub(super) fn failures(endpoint: &Endpoint) -> Vec<u16> {
     // Who is let in by an open route proves who they are there.
     when(endpoint.permit != Permit::Open || method != Method::GET, &[401, 429]);
     when(matches!(endpoint.permit, Permit::May(_)) || endpoint.id == "bootstrap", &[403]);
-    when(endpoint.path.contains('{'), &[404]);
+    // The organization to act in is named in the body.
+    when(endpoint.path.contains('{') || endpoint.id == "impersonate", &[404]);
     when(*method == Method::GET, &[406]);
     when(method != Method::GET || endpoint.id == "getDeadLetter", &[409]);
-    when(matches!(*method, Method::POST | Method::PUT | Method::PATCH), &[413]);
+    when(matches!(*method, Method::POST | Method::PUT | Method::PATCH), &[408, 413]);
     when(*method == Method::POST, &[422]);
     when(endpoint.headers.contains(&"If-Match"), &[412]);
     when(UNSUPPORTED.contains(&endpoint.id.as_str()), &[501]);
@@ -81,6 +82,7 @@ fn meaning(status: u16) -> &'static str {
         403 => "The caller may not do this",
         404 => "There is no such thing for this caller",
         406 => "The answer is in no media type that the request accepts",
+        408 => "The body arrives too slowly",
         409 => "The present state stands against it",
         412 => "The resource is not at the version that `If-Match` names",
         413 => "The body is larger than this route takes",

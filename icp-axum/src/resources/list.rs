@@ -1,10 +1,13 @@
 //! Lists of resources: filtered, in an order, and only as wide as asked for.
 
+use std::borrow::Borrow;
+
 use axum::extract::State;
 use axum::{Extension, Json};
 use icp_core::access::Reach;
 use icp_core::resource::{Document, Filter, Found, Kind, MAX_FILTERS, Search, select};
 use icp_core::{Code, Engine, Error};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::endpoint::KindRoute;
@@ -20,7 +23,7 @@ pub(super) async fn list(
     Extension(reach): Extension<Reach>,
     params: Params,
     query: Query,
-) -> Result<Json<Listing<Value>>> {
+) -> Result<Json<Listing<Shown<Document>>>> {
     let query = query.only(LIST)?;
     let resources = engine.resources().within(reach);
     let pager = Pager::of(&query)?;
@@ -32,7 +35,7 @@ pub(super) async fn organizations(
     State(engine): State<Engine>,
     Extension(kind): Extension<KindRoute>,
     query: Query,
-) -> Result<Json<Listing<Value>>> {
+) -> Result<Json<Listing<Shown<Document>>>> {
     let query = query.only(LIST)?;
     let resources = engine.resources();
     let pager = Pager::of(&query)?;
@@ -51,9 +54,9 @@ fn search(query: &Query, pager: &Pager, kind: &dyn Kind) -> Result<Search> {
     })
 }
 
-fn listing(query: &Query, pager: &Pager, found: Found) -> Result<Json<Listing<Value>>> {
+fn listing(query: &Query, pager: &Pager, found: Found) -> Result<Json<Listing<Shown<Document>>>> {
     let fields = Fields::of(query)?;
-    let items = found.items.into_iter().map(|document| fields.of_document(&document));
+    let items = found.items.into_iter().map(|document| fields.of_document(document));
     let items = items.collect::<Result<_>>()?;
     Ok(Json(pager.leading_to(items, found.next.as_ref())))
 }
@@ -88,15 +91,20 @@ impl<'a> Fields<'a> {
     }
 
     /// What is shown of `document`.
-    pub(super) fn of_document(&self, document: &Document) -> Result<Value> {
-        let document = serde_json::to_value(document).map_err(|error| {
+    pub(super) fn of_document<D: Borrow<Document>>(&self, document: D) -> Result<Shown<D>> {
+        let Some(names) = &self.names else { return Ok(Shown::Whole(document)) };
+        let document = serde_json::to_value(document.borrow()).map_err(|error| {
             Error::new(Code::Internal, "a document cannot be written").caused_by(error)
         })?;
-        match &self.names {
-            None => Ok(document),
-            Some(names) => {
-                select(&document, names).map_err(|message| self.query.refuse("fields", message))
-            }
-        }
+        let part = select(&document, names).map_err(|hint| self.query.refuse("fields", hint))?;
+        Ok(Shown::Part(part))
     }
+}
+
+/// A document, or those of its fields that were asked for.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Shown<D> {
+    Whole(D),
+    Part(Value),
 }

@@ -1,5 +1,7 @@
-#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +12,7 @@ use icp_core::access::ApiKey;
 use icp_core::secret::{LocalKeys, SystemEntropy};
 use icp_core::store::MemoryStore;
 use icp_core::{Engine, EngineBuilder};
+use jsonschema::Validator;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -103,15 +106,24 @@ impl Api {
                 && parts().all(|(known, own)| known == own || known.starts_with('{'))
         };
         let paths = self.document["paths"].as_object().unwrap();
-        let exact = paths.keys().find(|template| *template == path);
-        let Some(template) = exact.or_else(|| paths.keys().find(|template| fits(template))) else {
+        // The one that says most in words of its own is the one that is routed to.
+        let fitting = paths.keys().filter(|template| fits(template));
+        let Some(template) = fitting.min_by_key(|template| template.matches('{').count()) else {
             return;
         };
-        let operation = &paths[template][method.to_lowercase()];
-        if operation.is_object() {
-            let status = answer.status.as_str();
-            let named = operation["responses"][status].is_object();
-            assert!(named, "{method} {template} answers {status}: {}", answer.text);
+        let pointer = template.replace('~', "~0").replace('/', "~1");
+        let operation = format!("/paths/{pointer}/{}", method.to_lowercase());
+        if self.document.pointer(&operation).is_none() {
+            return;
+        }
+        let status = answer.status.as_str();
+        let at = format!("{operation}/responses/{status}");
+        let named = self.document.pointer(&at);
+        assert!(named.is_some(), "{method} {template} answers {status}: {}", answer.text);
+        let media = answer.headers.get("content-type").map_or("", |media| media.to_str().unwrap());
+        let content = &named.unwrap()["content"];
+        if let Some(fault) = schema_fault(&self.document, content, media, &answer.text) {
+            panic!("{method} {template} answers {status}: {fault}: {}", answer.text);
         }
     }
 
@@ -164,6 +176,32 @@ impl Api {
         assert_eq!((drained.finished, drained.released, drained.unsettled), (1, 0, 0));
         delivery
     }
+}
+
+/// What is wrong with a body of this media type, by what the document says of the answer.
+fn schema_fault(document: &Value, content: &Value, media: &str, text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    // A parameter such as `charset` says nothing about the schema.
+    let bare = media.split(';').next().unwrap_or_default();
+    let Some(known) = content.get(media).or_else(|| content.get(bare)) else {
+        return Some(format!("`{media}` is none of {content}"));
+    };
+    if bare != "application/json" && !bare.ends_with("+json") {
+        return None;
+    }
+    let schema = json!({ "components": document["components"], "allOf": [known["schema"]] });
+    static KNOWN: Mutex<BTreeMap<String, Arc<Validator>>> = Mutex::new(BTreeMap::new());
+    let mut validators = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let validator = validators
+        .entry(schema["allOf"].to_string())
+        .or_insert_with(|| Arc::new(jsonschema::draft202012::new(&schema).unwrap()));
+    let validator = Arc::clone(validator);
+    drop(validators);
+    let body = serde_json::from_str(text).unwrap();
+    let fault = validator.validate(&body).err();
+    fault.map(|fault| format!("{fault} at `{}`", fault.instance_path()))
 }
 
 impl Answer {

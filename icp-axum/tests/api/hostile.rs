@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::Request;
@@ -205,4 +206,17 @@ async fn line_breaks_do_not_get_into_answers() {
     let answer =
         say(address, b"GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dribbles_is_not_waited_for() {
+    let api = Api::new().await;
+    let dribble = stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+    });
+    let begun = tokio::time::Instant::now();
+    let request = post(&api, ORGS, "application/json", Body::from_stream(dribble));
+    api.raw(request).await.problem(408, "body_too_slow");
+    assert!(begun.elapsed() < Duration::from_secs(35), "{:?}", begun.elapsed());
 }

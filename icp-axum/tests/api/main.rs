@@ -10,6 +10,7 @@ mod dry_runs;
 mod erasures;
 mod event_types;
 mod events;
+mod generated;
 mod harness;
 mod hostile;
 mod idempotency;

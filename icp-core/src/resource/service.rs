@@ -9,6 +9,7 @@ mod found;
 mod organizations;
 mod pause;
 mod reach;
+mod recent;
 mod search;
 mod units;
 mod versions;
@@ -41,6 +42,7 @@ use crate::time::Clock;
 use crate::transform::Plan;
 
 pub(crate) use amend::Editing;
+use recent::Recent;
 
 /// The kind whose resource is the organization itself, with the organization's id as its own.
 const ORGANIZATION: &str = OrganizationSpec::KIND;
@@ -74,6 +76,7 @@ pub struct Resources {
     index: Arc<Index>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    recent: Arc<Recent>,
     reach: Reach,
 }
 
@@ -88,7 +91,8 @@ impl Resources {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
     ) -> Self {
-        Self { store, kinds, services, index, clock, ids, reach: Reach::WHOLE }
+        let (recent, reach) = (Arc::default(), Reach::WHOLE);
+        Self { store, kinds, services, index, clock, ids, recent, reach }
     }
 
     pub(crate) fn services(&self) -> &Services {
@@ -168,7 +172,27 @@ impl Resources {
     /// [`Code::KindUnknown`], [`Code::ResourceNotFound`], and those of the store.
     pub async fn get(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Document> {
         let kind = self.kinds.get(kind)?;
-        Document::of(&**kind, self.present(org, kind, id).await?)
+        let record = self.present(org, kind, id).await?;
+        self.shown(&**kind, record).map(Arc::unwrap_or_clone)
+    }
+
+    /// The same for who only looks: where this node keeps up with the change feed, a version that it
+    /// showed before is not read again. It may be as old as the feed's interval, and 2 seconds at
+    /// most; what this node wrote is seen at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn look_at(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Arc<Document>> {
+        let kind = self.kinds.get(kind)?;
+        // What is kept does not say how far somebody reaches.
+        if self.reach.is_whole()
+            && let Some(recent) = self.recent(org, &**kind, id).await
+        {
+            return Ok(recent);
+        }
+        let record = self.present(org, kind, id).await?;
+        self.shown(&**kind, record)
     }
 
     /// The present version of a resource with its spec typed, the secrets masked.

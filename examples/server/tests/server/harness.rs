@@ -136,6 +136,14 @@ impl Server {
         answer.error_for_status().unwrap().json().await.unwrap()
     }
 
+    /// Its resident memory.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Asks the server to stop and answers the rest of what it said.
     pub(crate) async fn stop(mut self) -> String {
         let pid = self.child.id().unwrap().to_string();

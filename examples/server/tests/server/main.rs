@@ -1,7 +1,9 @@
 //! The real binary: started, called, stopped, and started on what is broken.
 
+mod canary;
 mod cli;
 mod harness;
+mod loris;
 mod traces;
 
 use std::collections::HashMap;

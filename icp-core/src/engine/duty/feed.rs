@@ -11,11 +11,16 @@ const BATCH: usize = 500;
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
+        let asked = core.clock.monotonic();
         match core.index.feed_once(BATCH).await {
             Ok(BATCH) => continue,
-            Ok(0) => {}
-            // An integration that was switched on may have deliveries that waited for it.
-            Ok(_) => core.due.notify_one(),
+            Ok(count) => {
+                core.resources.caught_up(asked);
+                if count > 0 {
+                    // An integration that was switched on may have deliveries that waited for it.
+                    core.due.notify_one();
+                }
+            }
             Err(error) => {
                 core.metrics.store_errors.inc();
                 tracing::warn!(

@@ -1,0 +1,91 @@
+//! Connections that say nothing, or say it slowly: they are ended, and others are served.
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::harness::{Folder, Server, http};
+
+/// How long a connection may be idle here; the test sees each end.
+const IDLE: (&str, &str) = ("ICP_IDLE_SECONDS", "1");
+const PATIENCE: Duration = Duration::from_secs(60);
+const IDLERS: usize = 400;
+const DRIBBLERS: usize = 100;
+
+/// Waits until the server hangs up; answers what it said before.
+async fn hung_up(stream: &mut TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    // A reset is an end as well.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await.unwrap();
+    said
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_dribbles_is_hung_up_on_and_others_are_served() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[IDLE]).await;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let before = server.resident_kib();
+    let mut slow = JoinSet::new();
+    for number in 0..IDLERS + DRIBBLERS {
+        let address = address.clone();
+        slow.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if number < IDLERS {
+                return hung_up(&mut stream).await;
+            }
+            stream.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n").await.unwrap();
+            let (mut read, mut write) = stream.into_split();
+            let dribble = async {
+                while write.write_all(b"x: y\r\n").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let mut said = Vec::new();
+            let end = tokio::time::timeout(PATIENCE, read.read_to_end(&mut said));
+            tokio::select! {
+                ended = end => drop(ended.unwrap()),
+                () = dribble => {}
+            }
+            said
+        });
+    }
+    let client = http();
+    let (mut served, mut most) = (0, before);
+    let begun = Instant::now();
+    while !slow.is_empty() {
+        let answer = client.get(format!("{}/health", server.url)).send().await.unwrap();
+        assert!(answer.status().is_success());
+        served += 1;
+        most = most.max(server.resident_kib());
+        while let Some(said) = slow.try_join_next() {
+            assert!(said.unwrap().is_empty(), "nothing was asked");
+        }
+        assert!(begun.elapsed() < PATIENCE, "{} connections are still open", slow.len());
+    }
+    assert!(served > 10, "{served} were served beside them");
+    assert!(most < before + (48 << 10), "memory went from {before} to {most} KiB");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn more_connections_than_there_is_room_for_wait_and_are_served() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[IDLE, ("ICP_MAX_CONNECTIONS", "4")]).await;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        idle.push(TcpStream::connect(&address).await.unwrap());
+    }
+    // It is its turn once those before it were hung up on.
+    let answer = http().get(format!("{}/health", server.url)).send();
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert!(answer.status().is_success());
+    for stream in &mut idle {
+        assert!(hung_up(stream).await.is_empty());
+    }
+    server.stop().await;
+}
