@@ -19,8 +19,8 @@ use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
-    idempotency, integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, protocol,
-    replays, resources, sessions, signing, system, transfer, trial,
+    idempotency, integrations, introspection, keys, lanes, letters, live, lookups, oidc, openapi,
+    ops, pause, protocol, replays, resources, sessions, signing, system, transfer, trial,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -75,6 +75,8 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(kinds.iter().flat_map(|kind| resources::endpoints(kind.as_ref())));
     all.extend(keys::endpoints());
     all.extend(sessions::endpoints());
+    all.extend(oidc::endpoints());
+    all.extend(introspection::endpoints());
     all.extend(signing::endpoints());
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());

@@ -73,7 +73,7 @@ fn no_hostile_token_is_taken() {
     times(&mut cases);
     forms(&mut cases);
     let keys = cases.forge.keys();
-    assert!(cases.all.len() >= 80, "{}", cases.all.len());
+    assert!(cases.all.len() > 120, "{}", cases.all.len());
     for Case { name, honest, hostile, why } in &cases.all {
         assert!(verified(honest, &rules(), &keys, NOW).is_ok(), "the neighbour of: {name}");
         assert_eq!(verified(hostile, &rules(), &keys, NOW), Err(*why), "{name}");
@@ -287,13 +287,13 @@ fn forms(cases: &mut Cases) {
     ] {
         cases.header(name, Refusal::Unsupported, &member);
     }
-    let claim = format!("\"sub\":\"ann\"");
+    let claim = "\"sub\":\"ann\"";
     for (name, to) in [
         ("sub twice", "\"sub\":\"root\",\"sub\":\"ann\""),
         ("sub twice, once escaped", "\"s\\u0075b\":\"root\",\"sub\":\"ann\""),
         ("a member below twice", "\"x\":{\"a\":1,\"a\":2},\"sub\":\"ann\""),
     ] {
-        cases.changed(name, malformed, Es256, |made| made.replaced(&claim, to));
+        cases.changed(name, malformed, Es256, |made| made.replaced(claim, to));
     }
     cases.changed("alg twice", malformed, Es256, |made| {
         made.headed(r#"{"alg":"none","alg":"ES256","kid":"p256","typ":"JWT"}"#)
