@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use icp_core::access::{Operation, Permission, Principal, Quota, Reach, Standing, Verdict};
 use icp_core::engine::Within;
 use icp_core::id::OrgId;
@@ -17,6 +19,7 @@ use tower_http::request_id::RequestId;
 
 use crate::endpoint::Permit;
 use crate::extract::{Params, header};
+use crate::introspection::INTROSPECT;
 use crate::problem::{Problem, Result};
 
 /// The other header field that may carry a key.
@@ -36,10 +39,15 @@ pub(crate) async fn require(
     next: Next,
 ) -> Result<Response> {
     if request.extensions().get::<Principal>().is_none() {
-        let known = match presented(request.headers()) {
-            Some(text) => engine.authenticate(text).await?,
+        let (mut parts, body) = request.into_parts();
+        let at = asked_of(&mut parts).await;
+        let basic = by_basic(&parts);
+        let text = basic.as_deref().or_else(|| presented(&parts.headers));
+        let known = match text {
+            Some(text) => engine.authenticate_at(text, at.as_ref()).await?,
             None => None,
         };
+        request = Request::from_parts(parts, body);
         let Some(principal) = known else { return Err(refused(&engine, &request)) };
         request.extensions_mut().insert(principal);
     }
@@ -97,6 +105,27 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     };
     let (scheme, key) = authorization.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// The organization that a request is for: that of its path, or else of its header field.
+async fn asked_of(parts: &mut Parts) -> Option<OrgId> {
+    let params = Params::from_request_parts(parts, &()).await.ok();
+    let named = params.and_then(|params| params.org_if_named().ok()?);
+    named.or_else(|| OrgId::new(header(&parts.headers, X_TENANT_ID).ok()??).ok())
+}
+
+/// A key as the password of RFC 7617, which is how clients of RFC 7662 prove who they are; on that
+/// route alone, as browsers add such by themselves.
+fn by_basic(parts: &Parts) -> Option<String> {
+    let route = parts.extensions.get::<MatchedPath>()?;
+    if route.as_str() != INTROSPECT {
+        return None;
+    }
+    let (scheme, pair) = parts.headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let plain =
+        STANDARD.decode(pair.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (_, password) = std::str::from_utf8(&plain).ok()?.split_once(':')?;
+    Some(password.to_owned())
 }
 
 /// What a route asks of its callers.

@@ -20,8 +20,8 @@ use crate::endpoint::{Endpoint, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
-    idempotency, integrations, keys, lanes, letters, live, lookups, openapi, ops, pause, protocol,
-    replays, resources, sessions, signing, system, transfer, trial, units,
+    idempotency, integrations, introspection, keys, lanes, letters, live, lookups, oidc, openapi,
+    ops, pause, protocol, replays, resources, sessions, signing, system, transfer, trial, units,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -90,6 +90,8 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(units::endpoints());
     all.extend(keys::endpoints());
     all.extend(sessions::endpoints());
+    all.extend(oidc::endpoints());
+    all.extend(introspection::endpoints());
     all.extend(signing::endpoints());
     all.extend(events::endpoints());
     all.extend(deliveries::endpoints());

@@ -128,7 +128,7 @@ struct Credentials {
 
 /// What a session gives its user.
 #[derive(JsonSchema, Serialize)]
-struct TokensView {
+pub(crate) struct TokensView {
     /// To be sent as `Authorization: Bearer`.
     access_token: String,
     /// Always `Bearer`.
@@ -144,7 +144,7 @@ struct TokensView {
 }
 
 impl TokensView {
-    fn answer(tokens: &Tokens) -> Response {
+    pub(crate) fn answer(tokens: &Tokens) -> Response {
         let refresh = tokens.refresh.as_ref();
         let view = Self {
             access_token: tokens.access.expose().to_owned(),

@@ -49,9 +49,12 @@ fn claims(api: &Api) -> Value {
     json!({ "iss": ISSUER, "aud": "icp", "sub": "ann", "exp": now + 600, "iat": now })
 }
 
-fn with(mut claims: Value, more: Value) -> Value {
-    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    claims
+fn with(claims: Value, more: Value) -> Value {
+    let (Value::Object(mut claims), Value::Object(more)) = (claims, more) else {
+        unreachable!("both are objects");
+    };
+    claims.extend(more);
+    claims.into()
 }
 
 async fn read(api: &Api, token: &str) -> Answer {
@@ -239,6 +242,7 @@ impl Published {
         let app = Router::new()
             .route("/.well-known/openid-configuration", get(async || Json(document)))
             .route("/keys", get(answer));
+        #[expect(clippy::disallowed_methods, reason = "the server ends with the test's runtime")]
         tokio::spawn(axum::serve(listener, app).into_future());
         Self { address, asked, keys }
     }

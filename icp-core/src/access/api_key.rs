@@ -182,7 +182,7 @@ pub(crate) struct KeyHolder {
     pub(crate) grants: Vec<Grant>,
     pub(crate) scopes: Option<PermissionSet>,
     enabled: bool,
-    expires_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
     pub(crate) rate_limit: Option<RateLimit>,
 }
 

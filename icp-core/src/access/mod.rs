@@ -40,4 +40,4 @@ pub(crate) use session::{
 };
 pub use store::{AccessStore, Holder};
 pub use user::{Identity, MAX_EMAIL, UserSpec};
-pub(crate) use user::{User, handle_of_email};
+pub(crate) use user::{User, handle_of_email, handle_of_identity};

@@ -16,6 +16,7 @@ use crate::access::{
 };
 use crate::error::{Code, Error, Result};
 use crate::id::{ApiKeyId, OrgId, ResourceId};
+use crate::issuer::is_opaque;
 use crate::resource::{Actor, Draft, Note, OrgEntry, Spec};
 use crate::slot::{NewSlot, SlotExpect};
 use crate::time::Timestamp;
@@ -84,28 +85,57 @@ impl Engine {
     /// [`Code::IssuerUnavailable`] where the issuer of a token cannot be asked for its keys, and
     /// those of the store.
     pub async fn authenticate(&self, credential: &str) -> Result<Option<Principal>> {
+        self.authenticate_at(credential, None).await
+    }
+
+    /// As [`authenticate`](Self::authenticate), for a request to the organization `at`, whose
+    /// issuer is asked about a token that says nothing by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`authenticate`](Self::authenticate), and [`Code::RateLimited`] where an issuer would be
+    /// asked more often than 600 times in a minute.
+    pub async fn authenticate_at(
+        &self,
+        credential: &str,
+        at: Option<&OrgId>,
+    ) -> Result<Option<Principal>> {
         if let Some(token) = credential.strip_prefix(ACCESS) {
             return self.session_principal(token).await;
+        }
+        if is_opaque(credential) {
+            return self.opaque_principal(credential, at).await;
         }
         // No key of ours has a dot in it.
         if credential.contains('.') {
             return self.token_principal(credential).await;
         }
         let Ok(key) = ApiKey::parse(credential) else { return Ok(None) };
+        let known = self.key_principal(&key).await?;
+        if known.is_some() {
+            self.note_use(key.id());
+        }
+        Ok(known.map(|(principal, _)| principal))
+    }
+
+    /// The holder of a key that is good, and until when it is.
+    pub(super) async fn key_principal(
+        &self,
+        key: &ApiKey,
+    ) -> Result<Option<(Principal, Option<Timestamp>)>> {
         let Some((home, holder)) = self.key_holder(key.id()).await? else { return Ok(None) };
-        if !holder.accepts(&key, self.now()) {
+        if !holder.accepts(key, self.now()) {
             return Ok(None);
         }
-        self.note_use(key.id());
         let principal = Principal::new(format!("key:{}", key.id()));
         let mut principal = resolve(principal, &holder.grants, &home)?;
         if let Some(scopes) = holder.scopes {
             principal = principal.narrowed_to(scopes);
         }
-        Ok(Some(match holder.rate_limit {
-            Some(limit) => principal.limited_to(limit),
-            None => principal,
-        }))
+        if let Some(limit) = holder.rate_limit {
+            principal = principal.limited_to(limit);
+        }
+        Ok(Some((principal, holder.expires_at)))
     }
 
     async fn key_holder(&self, id: ApiKeyId) -> Result<Option<(Arc<OrgEntry>, Arc<KeyHolder>)>> {

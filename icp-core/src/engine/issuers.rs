@@ -7,14 +7,16 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use super::access::{CATCH_UP, REMEMBERED, present};
+use super::introspection::Told;
 use crate::access::{Principal, resolve};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::issuer::{
     Identified, Issuer, IssuerSpec, Jws, Keyring, Keys, MAX_TOKEN, Refusal, Wanted, handle_of,
 };
 use crate::resource::{OrgEntry, Revision, Spec};
 use crate::time::Timestamp;
+use crate::transform::Outlet;
 
 /// What a node knows of outside issuers and their tokens.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Outside {
     found: Mutex<LruCache<String, (OrgId, ResourceId)>>,
     /// Tokens that were proved, by their hash.
     proved: Mutex<LruCache<[u8; 32], Proved>>,
+    /// What issuers said of tokens, by the hash of who was asked and about what.
+    told: Mutex<LruCache<[u8; 32], Told>>,
 }
 
 /// A token that was proved, and by what: it counts no more once that has changed.
@@ -40,11 +44,11 @@ struct Proved {
 
 /// An issuer as this node knows it at the moment.
 #[derive(Clone, Debug)]
-struct Known {
-    home: Arc<OrgEntry>,
-    id: ResourceId,
-    revision: Revision,
-    issuer: Arc<Issuer>,
+pub(super) struct Known {
+    pub(super) home: Arc<OrgEntry>,
+    pub(super) id: ResourceId,
+    pub(super) revision: Revision,
+    pub(super) issuer: Arc<Issuer>,
 }
 
 impl Default for Outside {
@@ -53,6 +57,7 @@ impl Default for Outside {
             keyring: Keyring::default(),
             found: Mutex::new(LruCache::new(REMEMBERED)),
             proved: Mutex::new(LruCache::new(REMEMBERED)),
+            told: Mutex::new(LruCache::new(REMEMBERED)),
         }
     }
 }
@@ -64,6 +69,10 @@ impl Outside {
 
     fn proved(&self) -> MutexGuard<'_, LruCache<[u8; 32], Proved>> {
         self.proved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn told(&self) -> MutexGuard<'_, LruCache<[u8; 32], Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,7 +136,7 @@ impl Engine {
     }
 
     /// What the holder of a proved token may do now.
-    async fn identified(&self, who: &Identified) -> Result<Option<Principal>> {
+    pub(super) async fn identified(&self, who: &Identified) -> Result<Option<Principal>> {
         let Some(home) = present(&self.core, &who.home).await? else { return Ok(None) };
         let principal = resolve(Principal::new(who.name.as_str()), &who.grants, &home)?;
         Ok(Some(match who.scopes {
@@ -189,7 +198,7 @@ impl Engine {
     }
 
     /// An issuer whose tokens are good for something.
-    async fn issuer(&self, org: &OrgId, id: &ResourceId) -> Result<Option<Known>> {
+    pub(super) async fn issuer(&self, org: &OrgId, id: &ResourceId) -> Result<Option<Known>> {
         let Some(home) = present(&self.core, org).await? else { return Ok(None) };
         let Some(resource) = home.resource(IssuerSpec::KIND, id).cloned() else { return Ok(None) };
         let issuer = resource.compiled::<Issuer>()?;
@@ -197,7 +206,7 @@ impl Engine {
         Ok(Some(known).filter(|known| known.issuer.enabled))
     }
 
-    async fn keys_of(&self, known: &Known, beyond: Option<u64>) -> Result<Keys> {
+    pub(super) async fn keys_of(&self, known: &Known, beyond: Option<u64>) -> Result<Keys> {
         let core = &self.core;
         let wanted = Wanted {
             org: known.home.org(),
@@ -206,7 +215,14 @@ impl Engine {
             beyond,
             now: core.clock.monotonic(),
         };
-        let outlet = core.way_out(&*known.home.organization()?);
+        let outlet = self.outlet_of(known).ok();
         core.access.outside.keyring.keys(&known.issuer, outlet, wanted, &core.tasks).await
+    }
+
+    /// How an issuer is asked: as its organization may send.
+    pub(super) fn outlet_of(&self, known: &Known) -> Result<Outlet> {
+        self.core.way_out(&*known.home.organization()?).ok_or_else(|| {
+            Error::new(Code::IssuerUnavailable, "this engine has no way out to issuers")
+        })
     }
 }

@@ -33,7 +33,7 @@ const SEEN_ALIVE: Duration = Duration::from_secs(30);
 /// How often a user may fail to log in, before they are locked out until some of it is back.
 pub(super) const TRIES: RateLimit = RateLimit { requests: 10, seconds: 900 };
 /// The same for everybody who comes from one place.
-const TRIES_FROM: RateLimit = RateLimit { requests: 100, seconds: 900 };
+pub(super) const TRIES_FROM: RateLimit = RateLimit { requests: 100, seconds: 900 };
 
 /// What a session gives its user.
 #[derive(Clone, Debug)]
@@ -229,18 +229,19 @@ impl Engine {
 
     /// The holder of an access token, its prefix left out.
     pub(super) async fn session_principal(&self, token: &str) -> Result<Option<Principal>> {
-        let Ok(bytes) = URL_SAFE_NO_PAD.decode(token) else { return Ok(None) };
-        let sealer = &self.resources().services().sealer;
-        let Ok(plain) = sealer.open(&TOKEN, &SealedBytes::from_bytes(bytes)) else {
-            return Ok(None);
-        };
-        let Ok(token) = serde_json::from_slice::<AccessToken>(plain.expose()) else {
-            return Ok(None);
-        };
+        let Some(token) = self.opened(token) else { return Ok(None) };
         if self.now() >= token.expires_at || !self.goes_on(&token).await? {
             return Ok(None);
         }
         self.principal_of(&token).await
+    }
+
+    /// What an access token says, its prefix left out; it need not be good any more.
+    pub(super) fn opened(&self, token: &str) -> Option<AccessToken> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let sealer = &self.resources().services().sealer;
+        let plain = sealer.open(&TOKEN, &SealedBytes::from_bytes(bytes)).ok()?;
+        serde_json::from_slice(plain.expose()).ok()
     }
 
     async fn goes_on(&self, token: &AccessToken) -> Result<bool> {

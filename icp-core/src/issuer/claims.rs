@@ -28,6 +28,26 @@ impl Claims {
         }
     }
 
+    /// Whether a claim is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether a claim is `true`, and not a text that says so.
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&Value::Bool(true))
+    }
+
+    /// The same, where who is named by no `sub` is named by `client_id`, as programs are.
+    pub(super) fn or_named_by_client(mut self) -> Self {
+        if let (false, Some(client)) =
+            (self.0.contains_key("sub"), self.0.get("client_id").cloned())
+        {
+            self.0.insert("sub".to_owned(), client);
+        }
+        self
+    }
+
     /// The audiences: a text, or several (RFC 7519, 4.1.3).
     pub(crate) fn audiences(&self) -> Result<Vec<&str>, Refusal> {
         match self.0.get("aud") {

@@ -53,14 +53,19 @@ pub(super) async fn metadata(issuer: &Issuer, outlet: &Outlet) -> Result<Metadat
     Ok(Metadata { document })
 }
 
-/// The keys that are published now.
-pub(super) async fn keys(issuer: &Issuer, outlet: &Outlet) -> Result<KeySet> {
-    let url = match &issuer.jwks_uri {
-        Some(url) => url.clone(),
-        None => metadata(issuer, outlet).await?.address("jwks_uri")?,
+/// The keys that are published now, and the document that led to them, where one did.
+pub(super) async fn keys(issuer: &Issuer, outlet: &Outlet) -> Result<(KeySet, Option<Metadata>)> {
+    let (url, metadata) = match &issuer.jwks_uri {
+        Some(url) => (url.clone(), None),
+        None => {
+            let metadata = metadata(issuer, outlet).await?;
+            (metadata.address("jwks_uri")?, Some(metadata))
+        }
     };
     let body = get(url, outlet).await?;
-    KeySet::read(&body).ok_or_else(|| unusable("what it publishes as its keys is no set of keys"))
+    let set = KeySet::read(&body);
+    let set = set.ok_or_else(|| unusable("what it publishes as its keys is no set of keys"))?;
+    Ok((set, metadata))
 }
 
 async fn get(url: Url, outlet: &Outlet) -> Result<bytes::Bytes> {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use lru::LruCache;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
-use super::fetch;
+use super::fetch::{self, Metadata};
 use super::jwks::KeySet;
 use super::spec::Issuer;
 use crate::error::{Error, Result};
@@ -55,6 +56,16 @@ struct Held {
 pub(crate) struct Keys {
     pub(crate) set: Arc<KeySet>,
     pub(crate) generation: u64,
+    /// What the issuer publishes of itself, where it was looked for.
+    metadata: Option<Arc<Metadata>>,
+}
+
+impl Keys {
+    /// An address that the issuer publishes.
+    pub(crate) fn address(&self, name: &str) -> Result<Url> {
+        let metadata = self.metadata.as_ref();
+        metadata.ok_or_else(|| fetch::unusable(format!("its `{name}` is not known")))?.address(name)
+    }
 }
 
 /// Which keys are asked for.
@@ -97,7 +108,7 @@ impl Keyring {
         tasks: &TaskTracker,
     ) -> Result<Keys> {
         if let Some(set) = &issuer.jwks {
-            return Ok(Keys { set: Arc::clone(set), generation: 0 });
+            return Ok(Keys { set: Arc::clone(set), generation: 0, metadata: None });
         }
         let ring = self.ring(wanted);
         if let Some(keys) = ring.held().usable(wanted) {
@@ -177,12 +188,19 @@ impl Held {
         Some(self.old(now).ok_or_else(failure))
     }
 
-    fn take(&mut self, fetched: Result<KeySet>, next: u64, now: Duration) -> Result<Keys> {
+    fn take(
+        &mut self,
+        fetched: Result<(KeySet, Option<Metadata>)>,
+        next: u64,
+        now: Duration,
+    ) -> Result<Keys> {
         self.tried = Some(now);
         match fetched {
-            Ok(set) => {
+            Ok((set, metadata)) => {
                 let same = self.keys.take().filter(|keys| *keys.set == set);
-                let keys = same.unwrap_or_else(|| Keys { set: Arc::new(set), generation: next });
+                let generation = same.map_or(next, |same| same.generation);
+                let keys =
+                    Keys { set: Arc::new(set), generation, metadata: metadata.map(Arc::new) };
                 (self.fetched, self.failure) = (Some(now), None);
                 Ok(self.keys.insert(keys).clone())
             }

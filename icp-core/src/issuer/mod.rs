@@ -7,10 +7,13 @@
 
 mod algorithm;
 mod claims;
+mod client;
 mod fetch;
+mod introspection;
 mod jwks;
 mod jws;
 mod keyring;
+mod login;
 mod mapping;
 mod signature;
 mod spec;
@@ -18,8 +21,14 @@ mod strict;
 mod verify;
 
 pub use algorithm::{Algorithm, TokenType};
+pub(crate) use claims::Claims;
+pub use introspection::IntrospectionSpec;
+pub(crate) use introspection::is_opaque;
 pub(crate) use jws::{Jws, MAX_TOKEN};
 pub(crate) use keyring::{Keyring, Keys, Wanted};
+pub(crate) use login::LoginBy;
+pub use login::LoginSpec;
+pub(crate) use login::{Begun, most_by_login};
 pub(crate) use mapping::Identified;
 pub(crate) use spec::{Issuer, handle_of};
 pub use spec::{IssuerSpec, MAX_AUDIENCES, OrganizationRule, RoleRule};

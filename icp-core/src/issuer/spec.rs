@@ -1,5 +1,7 @@
 //! Issuers as resources of an organization.
 
+mod beside;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +13,17 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
+use self::beside::{INTROSPECTION, LOGIN};
 use super::algorithm::{Algorithm, TokenType};
+use super::introspection::{Introspection, IntrospectionSpec};
 use super::jwks::KeySet;
+use super::login::{LoginBy, LoginSpec};
 use super::verify::Rules;
 use crate::access::{Area, Grant, GrantPlace, OPERATORS, guard_grants, validate_grants};
 use crate::error::Result;
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{Compiled, Effect, Spec, SpecContext, Violations};
-use crate::secret::SecretVisitor;
+use crate::secret::{Place, SecretVisitor};
 use crate::transform::PlanSpec;
 
 /// The most audiences of an issuer.
@@ -80,6 +85,13 @@ pub struct IssuerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub scope_claim: Option<String>,
+    /// How the issuer is asked about tokens that say nothing by themselves (RFC 7662). Default they
+    /// are good for nothing. One issuer of an organization has this at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<IntrospectionSpec>,
+    /// How people log in by the issuer. Default they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginSpec>,
     /// Whether its tokens are good for anything. Default `true`.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -138,6 +150,8 @@ impl Spec for IssuerSpec {
         self.validate_tokens(violations);
         self.validate_keys(violations);
         self.validate_claims(context, violations);
+        self.validate_introspection(context, violations);
+        self.validate_login(context, violations);
     }
 
     fn guard(present: Option<&Self>, context: &SpecContext<'_>, violations: &mut Violations) {
@@ -147,7 +161,14 @@ impl Spec for IssuerSpec {
         }
     }
 
-    fn visit_secrets(&mut self, _: &mut dyn SecretVisitor) -> Result<()> {
+    fn visit_secrets(&mut self, visitor: &mut dyn SecretVisitor) -> Result<()> {
+        if let Some(introspection) = &mut self.introspection {
+            let place = Place::new(INTROSPECTION, "/introspection/client_secret");
+            visitor.secret(place, &mut introspection.client_secret)?;
+        }
+        if let Some(secret) = self.login.as_mut().and_then(|login| login.client_secret.as_mut()) {
+            visitor.secret(Place::new(LOGIN, "/login/client_secret"), secret)?;
+        }
         Ok(())
     }
 
@@ -164,7 +185,7 @@ impl Spec for IssuerSpec {
         Vec::new()
     }
 
-    fn compile(&self, _: &SpecContext<'_>) -> Result<Compiled> {
+    fn compile(&self, context: &SpecContext<'_>) -> Result<Compiled> {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         Ok(Arc::new(Issuer {
             rules: Rules {
@@ -181,6 +202,8 @@ impl Spec for IssuerSpec {
             grants: self.grants.clone(),
             roles: self.roles.clone(),
             scope_claim: self.scope_claim.clone(),
+            introspection: self.compile_introspection(context)?,
+            login: self.compile_login(context)?,
             enabled: self.enabled,
         }))
     }
@@ -356,5 +379,7 @@ pub(crate) struct Issuer {
     pub(super) grants: Vec<Grant>,
     pub(super) roles: Option<RoleRule>,
     pub(super) scope_claim: Option<String>,
+    pub(crate) introspection: Option<Introspection>,
+    pub(crate) login: Option<LoginBy>,
     pub(crate) enabled: bool,
 }

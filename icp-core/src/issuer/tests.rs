@@ -168,6 +168,8 @@ fn issuer() -> Issuer {
         grants: vec![grant("viewer")],
         roles: None,
         scope_claim: None,
+        introspection: None,
+        login: None,
         enabled: true,
     }
 }

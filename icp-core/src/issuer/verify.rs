@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
     Early,
     #[error("it was issued too long ago")]
     Old,
+    #[error("it is of another login")]
+    Nonce,
     #[error("it is for no organization here")]
     Organization,
 }
@@ -99,7 +101,12 @@ impl Rules {
         if claims.audiences()?.iter().any(own) { Ok(()) } else { Err(Refusal::Audience) }
     }
 
-    fn check_times(&self, claims: &Claims, end: Timestamp, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn check_times(
+        &self,
+        claims: &Claims,
+        end: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         if now >= end {
             return Err(Refusal::Expired);
         }
