@@ -166,7 +166,7 @@ int32_t icp_engine_new(uint32_t abi,
 
 // Frees an engine, and stops it where ICP_OP_SHUTDOWN did not: at once, as a crash would, and
 // nothing that was answered is lost. Everything pending ends as ICP_E_CANCELLED before it
-// returns, within 2 s. NULL is fine.
+// returns, which it does within `stop_ms` of the settings, 2 s by default. NULL is fine.
 void icp_engine_free(struct icp_engine *engine);
 
 // Starts an operation (ICP_OP_*) with a JSON document. Where it returns 0, one COMPLETION item

@@ -45,6 +45,10 @@ pub(crate) struct Settings {
     /// How many threads the engine has, up to 256. Default 2.
     #[serde(default = "threads")]
     pub(crate) threads: usize,
+    /// How many milliseconds `icp_engine_free` waits for threads that do not stop, up to a day.
+    /// Default 2,000.
+    #[serde(default = "stop")]
+    pub(crate) stop_ms: u64,
     /// How many attempts are made at once. Default 2,048.
     #[serde(default)]
     pub(crate) max_attempts: Option<usize>,
@@ -76,12 +80,17 @@ fn threads() -> usize {
     2
 }
 
+fn stop() -> u64 {
+    2_000
+}
+
 impl Settings {
     /// Reads and checks the document. Does no input or output.
     pub(crate) fn read(json: &[u8]) -> Result<Self, Failure> {
         let settings: Self = read(json)?;
         within("/max_in_flight", settings.max_in_flight, MOST_IN_FLIGHT)?;
         within("/threads", settings.threads, MOST_THREADS)?;
+        milliseconds("/stop_ms", settings.stop_ms)?;
         if let Some(attempts) = settings.max_attempts {
             within("/max_attempts", attempts, MOST_IN_FLIGHT)?;
         }
@@ -113,7 +122,9 @@ pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     let read = serde_path_to_error::deserialize(&mut reader);
     let value = read.map_err(|error| {
-        let pointer = pointer(error.path());
+        // Where the text is no JSON, the parser knows no place in the document.
+        let is_placed = error.inner().is_data();
+        let pointer = if is_placed { pointer(error.path()) } else { String::new() };
         Failure::at(pointer, told(error.inner()))
     })?;
     reader.end().map_err(|error| Failure::at("", told(&error)))?;
@@ -141,7 +152,7 @@ fn told(error: &serde_json::Error) -> String {
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
-    for segment in path.iter() {
+    for segment in path {
         pointer.push('/');
         match segment {
             Segment::Seq { index } => pointer.push_str(&index.to_string()),

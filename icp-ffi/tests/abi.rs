@@ -1,5 +1,6 @@
 //! The ABI through its exported functions: every rule of the header, as a host meets it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unsafe_code, reason = "the tests call the C ABI")]
 
 mod support;

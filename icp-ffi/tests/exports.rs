@@ -1,5 +1,7 @@
 //! The library exports what the header declares, and nothing else.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;

@@ -2,6 +2,8 @@
 //!
 //! They need `python3` of 3.10 or later, and nothing from elsewhere.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -16,9 +16,6 @@ use crate::reference::ABI_VERSION;
 use crate::settings::Settings;
 use crate::status::{Failure, Status};
 
-/// How long icp_engine_free waits for threads that do not stop.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// An engine, with threads of its own.
 #[derive(Debug)]
 pub struct EngineHandle {
@@ -27,6 +24,8 @@ pub struct EngineHandle {
     runtime: Option<Runtime>,
     queues: Mutex<Vec<Weak<Queue>>>,
     process: u32,
+    /// How long it is waited for threads that do not stop.
+    grace: Duration,
 }
 
 impl EngineHandle {
@@ -41,11 +40,13 @@ impl EngineHandle {
         let runtime = runtime.map_err(|fault| {
             Failure::new(Status::Internal, format!("no threads can be started: {fault}"))
         })?;
+        let grace = Duration::from_millis(settings.stop_ms);
         Ok(Self {
             host: Arc::new(Host::new(settings)),
             runtime: Some(runtime),
             queues: Mutex::default(),
             process: std::process::id(),
+            grace,
         })
     }
 
@@ -79,7 +80,7 @@ impl Drop for EngineHandle {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // Drops every task, each of which tells its end.
-            runtime.shutdown_timeout(GRACE);
+            runtime.shutdown_timeout(self.grace);
         }
         let queues =
             std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner));
@@ -127,7 +128,7 @@ pub unsafe extern "C" fn icp_engine_new(
 
 /// Frees an engine, and stops it where ICP_OP_SHUTDOWN did not: at once, as a crash would, and
 /// nothing that was answered is lost. Everything pending ends as ICP_E_CANCELLED before it
-/// returns, within 2 s. NULL is fine.
+/// returns, which it does within `stop_ms` of the settings, 2 s by default. NULL is fine.
 ///
 /// # Safety
 ///
@@ -187,7 +188,6 @@ pub unsafe extern "C" fn icp_submit(
 /// The engine was not freed; `body` is good for `len` bytes; `out` and `out_len` are good for one
 /// write, and `err` is so or NULL.
 #[unsafe(no_mangle)]
-#[expect(clippy::too_many_arguments, reason = "pointer and length are two, in and out")]
 pub unsafe extern "C" fn icp_call(
     engine: *mut EngineHandle,
     op: u32,
