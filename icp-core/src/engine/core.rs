@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -199,7 +200,8 @@ impl Core {
     /// The organization as this node knows it, ready for matching.
     pub(crate) async fn org(&self, org: &OrgId) -> Result<Arc<OrgView>> {
         let entry = self.index.org(org).await?;
-        entry.derived(OrgView::new)
+        let parts = entry.derived(OrgParts::new)?;
+        Ok(Arc::new(OrgView { entry, parts }))
     }
 
     /// How the programs of `organization` send requests; none where they may not.
@@ -237,8 +239,22 @@ impl Core {
 /// An organization with its integrations, ready for matching.
 #[derive(Debug)]
 pub(crate) struct OrgView {
-    pub(crate) organization: Arc<Organization>,
     pub(crate) entry: Arc<OrgEntry>,
+    parts: Arc<OrgParts>,
+}
+
+impl Deref for OrgView {
+    type Target = OrgParts;
+
+    fn deref(&self) -> &OrgParts {
+        &self.parts
+    }
+}
+
+/// What is made of an organization once. Its entry holds it, so it must not hold the entry.
+#[derive(Debug)]
+pub(crate) struct OrgParts {
+    pub(crate) organization: Arc<Organization>,
     pub(crate) matching: MatchIndex,
     /// Its lookup tables.
     pub(crate) lookups: Lookups,
@@ -246,7 +262,7 @@ pub(crate) struct OrgView {
     pub(crate) failing: HashMap<ResourceId, Failing>,
 }
 
-impl OrgView {
+impl OrgParts {
     fn new(entry: &Arc<OrgEntry>) -> Result<Self> {
         let organization = entry.organization()?;
         let matching = MatchIndex::new(
@@ -266,6 +282,35 @@ impl OrgView {
         let failing = integrations
             .filter_map(|(id, entry)| Some((id.clone(), Failing::of(&entry.status)?)))
             .collect();
-        Ok(Self { organization, entry: Arc::clone(entry), matching, lookups, failing })
+        Ok(Self { organization, matching, lookups, failing })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::access::OrganizationSpec;
+    use crate::engine::Engine;
+    use crate::id::OrgId;
+    use crate::resource::{Actor, Draft, Expect, Spec};
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn what_an_organization_was_is_let_go() {
+        let engine = Engine::builder(MemoryStore::new()).build().unwrap();
+        let (org, kind) = (OrgId::new("acme").unwrap(), OrganizationSpec::KIND);
+        let draft = || Draft::read(&json!({ "spec": {} })).unwrap();
+        let (resources, host) = (engine.resources(), Actor::host());
+        let made = resources.create(&org, kind, draft(), &host).await.unwrap();
+        let before = engine.core.org(&org).await.unwrap();
+        let (entry, parts) = (Arc::downgrade(&before.entry), Arc::downgrade(&before.parts));
+        drop(before);
+        let changed = resources.replace(&org, kind, &made.id, draft(), Expect::Any, &host);
+        changed.await.unwrap();
+        engine.core.org(&org).await.unwrap();
+        assert!(entry.upgrade().is_none() && parts.upgrade().is_none());
     }
 }

@@ -173,7 +173,8 @@ impl OrgEntry {
         self.resources(kind).map(|(id, entry)| (id.clone(), entry.compiled()))
     }
 
-    /// What is made of the whole organization, once for each of its versions.
+    /// What is made of the whole organization, once for each of its versions. It must not hold the
+    /// entry, which holds it: neither would ever go.
     ///
     /// # Errors
     ///

@@ -1,11 +1,12 @@
 //! Connections that say nothing, or say it slowly: they are ended, and others are served.
 #![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::harness::{Folder, Server, http};
 

@@ -4,7 +4,7 @@ use super::super::client::Client;
 use super::super::introspection::Introspection;
 use super::super::login::{LoginBy, most_by_login};
 use super::{ADDRESS, Issuer, IssuerSpec, address};
-use crate::access::{OPERATORS, Reach, validate_grants};
+use crate::access::{GrantPlace, OPERATORS, validate_grants};
 use crate::error::Result;
 use crate::resource::{Spec, SpecContext, Violations};
 use crate::secret::Secret;
@@ -71,7 +71,7 @@ impl IssuerSpec {
             violations.add("/login/scopes", "scope", "use up to 16 names without spaces");
         }
         let grants = login.provision.iter().flatten().cloned().collect::<Vec<_>>();
-        validate_grants("/login/provision", Reach::Home, &grants, context, violations);
+        validate_grants("/login/provision", GrantPlace::Home, &grants, context, violations);
     }
 
     /// An endpoint is named, or the discovery document says where it is.

@@ -19,8 +19,9 @@ const AT_ONCE: usize = 200;
 impl Resources {
     /// The present resources of a kind that fit, a page of them in the order asked for.
     ///
-    /// In the order of ids, a page with filters, or of less than the whole organization, looks at up to 2,000 resources and goes on after
-    /// the last of them. In every other order all are looked at for each page.
+    /// In the order of ids, a page with filters, or of less than the whole organization, looks at up
+    /// to 2,000 resources and goes on after the last of them. In every other order all are looked at
+    /// for each page.
     ///
     /// # Errors
     ///

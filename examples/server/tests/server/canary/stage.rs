@@ -172,7 +172,7 @@ async fn keeper(
     let kept = Kept::default();
     let keep = Arc::clone(&kept);
     let take = move |uri: Uri, headers: HeaderMap, body: Bytes| {
-        let head = format!("{uri} {:?}\n", headers);
+        let head = format!("{uri} {headers:?}\n");
         keep.lock().unwrap().extend([head.as_bytes(), &body].concat());
         std::future::ready(status(&uri))
     };
