@@ -58,6 +58,21 @@ fn of_resources(operation: &str) -> Option<Value> {
                 "rate_limit": { "requests": 600, "seconds": 60 },
             },
         }),
+        "createIssuer" | "replaceIssuer" => json!({
+            "id": "staff",
+            "spec": {
+                "issuer": "https://login.example.com/",
+                "audiences": ["icp"],
+                "roles": {
+                    "claim": "/realm_access/roles",
+                    "map": { "support": [{ "role": "viewer" }] },
+                },
+            },
+        }),
+        "bulkIssuers" => json!({ "action": "disable", "ids": ["staff"] }),
+        "bulkOrganizations" => {
+            json!({ "action": "delete", "ids": ["acme"], "continue_on_error": true })
+        }
         "bulkApiKeys" | "bulkUsers" => json!({ "action": "disable", "ids": ["shop"] }),
         "bulkRoles" => json!({ "action": "delete", "ids": ["support"] }),
         "importResources" => json!({ "resources": [
@@ -85,6 +100,18 @@ fn of_access(operation: &str) -> Option<Value> {
         "refreshSession" | "logOut" => json!({ "refresh_token": "the last one that was answered" }),
         "changePassword" => json!({ "present": PASSWORD, "password": "staple battery horse" }),
         "setUserPassword" => json!({ "password": PASSWORD }),
+        "startLogin" => json!({
+            "organization": "acme",
+            "issuer": "staff",
+            "redirect_uri": "https://console.example.com/back",
+        }),
+        "finishLogin" => json!({
+            "state": "the one that came back",
+            "code": "the one that came back",
+            "binding": "the one that was answered at the start",
+        }),
+        "introspectToken" => json!({ "token": "one that was issued here" }),
+        "putUnit" => json!({ "parent": "eu" }),
         "impersonate" => json!({
             "organization": "acme", "role": "org_user", "reason": "looks into ticket 812",
         }),

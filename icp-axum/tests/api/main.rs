@@ -28,6 +28,7 @@ mod operations;
 mod ops;
 mod organizations;
 mod protocol;
+mod provider;
 mod refusals;
 mod replays;
 mod resources;

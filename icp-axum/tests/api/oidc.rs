@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
-use axum::body::Body;
-use axum::http::Request;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -29,10 +27,7 @@ async fn world(change: Value) -> (Api, Idp) {
 
 impl Api {
     async fn oidc(&self, route: &str, body: Value) -> Answer {
-        let request = Request::post(format!("/api/v1/auth/oidc/{route}"))
-            .header("content-type", "application/json")
-            .body(Body::from(body.to_string()));
-        self.raw(request.unwrap()).await
+        self.as_nobody(&format!("/api/v1/auth/oidc/{route}"), body).await
     }
 
     async fn leave(&self) -> Value {
