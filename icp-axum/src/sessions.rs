@@ -210,6 +210,7 @@ struct Me {
     permissions: Vec<String>,
     /// What they may do in units of their own organization, and in the units below each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     units: Vec<InUnit>,
     /// What they may do in every organization.
     permissions_everywhere: Vec<String>,

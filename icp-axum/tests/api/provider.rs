@@ -1,4 +1,5 @@
 //! The tokens and logins of a provider of OpenID Connect that others wrote.
+#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
 use std::path::Path;
 use std::process::Stdio;
