@@ -441,6 +441,16 @@ fn the_kind_describes_itself() {
     let names: Vec<_> = engine.resources().kinds().iter().map(|kind| kind.name()).collect();
     assert_eq!(
         names,
-        ["api_key", "color", "event_type", "integration", "lookup", "organization", "role", "user"]
+        [
+            "api_key",
+            "color",
+            "event_type",
+            "integration",
+            "issuer",
+            "lookup",
+            "organization",
+            "role",
+            "user"
+        ]
     );
 }

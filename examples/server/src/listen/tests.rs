@@ -33,7 +33,8 @@ async fn until(stream: &mut DuplexStream, end: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_a_word_is_closed() {
     for said in ["", "G", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
-        let (mut near, served) = connect(&watch::Sender::new(false));
+        let stopping = watch::Sender::new(false);
+        let (mut near, served) = connect(&stopping);
         let begun = Instant::now();
         near.write_all(said.as_bytes()).await.unwrap();
         served.await.unwrap();
@@ -43,7 +44,8 @@ async fn a_connection_without_a_word_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn header_fields_that_dribble_are_not_waited_for() {
-    let (mut near, served) = connect(&watch::Sender::new(false));
+    let stopping = watch::Sender::new(false);
+    let (mut near, served) = connect(&stopping);
     let begun = Instant::now();
     near.write_all(b"GET /quick HTTP/1.1\r\nhost: a\r\n").await.unwrap();
     let mut sent = 0;
@@ -57,7 +59,8 @@ async fn header_fields_that_dribble_are_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_under_way_is_not_idle_and_what_follows_counts_anew() {
-    let (mut near, served) = connect(&watch::Sender::new(false));
+    let stopping = watch::Sender::new(false);
+    let (mut near, served) = connect(&stopping);
     let begun = Instant::now();
     near.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     until(&mut near, "\r\n\r\n").await;

@@ -17,13 +17,15 @@ use stage::Stage;
 const ACME: &str = "/api/v1/organizations/acme";
 
 /// Every field of the API's document that takes a secret. A new one is to be planted below.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "/AuthSpec/oneOf/1/properties/value",
     "/AuthSpec/oneOf/2/properties/password",
     "/AuthSpec/oneOf/3/properties/token",
     "/AuthSpec/oneOf/4/properties/headers/additionalProperties",
     "/Bootstrap/properties/password",
     "/Credentials/properties/password",
+    "/IntrospectionSpec/properties/client_secret",
+    "/LoginSpec/properties/client_secret/anyOf/0",
     "/NewPassword/properties/password",
     "/PasswordChange/properties/password",
     "/PasswordChange/properties/present",
@@ -78,6 +80,7 @@ async fn a_secret_of_any_field_is_seen_by_its_receiver_only() {
     let mut plants = Plants::default();
     configure(&mut stage, &mut plants).await;
     people(&mut stage, &mut plants).await;
+    issuers(&mut stage, &mut plants).await;
     wrong(&mut stage, &mut plants).await;
     deliver(&mut stage).await;
     look_everywhere(&mut stage, &document).await;
@@ -85,7 +88,7 @@ async fn a_secret_of_any_field_is_seen_by_its_receiver_only() {
 
     let wire = stage.wire();
     let canaries: Vec<Canary> = plants.0.into_values().collect();
-    for name in ["header", "query", "bearer", "headers"] {
+    for name in ["header", "query", "bearer", "headers", "introspection", "login"] {
         let sent = canaries.iter().find(|canary| canary.name == name).unwrap().clone();
         let found = Hunt::for_all(&[sent]).find("the wire", &wire);
         assert!(!found.is_empty(), "{name} did not reach its receiver");
@@ -197,6 +200,41 @@ async fn people(stage: &mut Stage, plants: &mut Plants) {
     let previous = json!({"verifier": plants.digest("previous"), "until": until});
     let forged = json!({"spec": {"previous": previous}});
     stage.call("PATCH", &format!("{ACME}/api-keys/{id}"), Some(&forged)).await;
+}
+
+/// An outside issuer that is asked about a token and for one, each time with a secret.
+async fn issuers(stage: &mut Stage, plants: &mut Plants) {
+    let at = |path: &str| format!("{}/ok/{path}", stage.receiver);
+    let page = "https://console.example/back";
+    let client = |secret: String| json!({"client_id": "icp", "client_secret": secret});
+    let mut introspection = client(plants.core("introspection"));
+    introspection["endpoint"] = at("introspect").into();
+    let mut login = client(plants.core("login"));
+    login["redirect_uris"] = json!([page]);
+    login["authorization_endpoint"] = at("authorize").into();
+    login["token_endpoint"] = at("token").into();
+    // That of RFC 8037, appendix A.
+    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    let key = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
+    let spec = json!({
+        "issuer": stage.receiver, "jwks": {"keys": [key]}, "audiences": ["icp"],
+        "introspection": introspection, "login": login,
+    });
+    let path = format!("{ACME}/issuers");
+    stage.good("POST", &path, json!({"id": "outside", "spec": spec})).await;
+    let operator = std::mem::replace(&mut stage.key, plants.core("opaque token"));
+    stage.ask_about("GET", &path, None).await;
+    stage.key = operator;
+
+    let start = json!({"organization": "acme", "issuer": "outside", "redirect_uri": page});
+    let left = stage.once("/api/v1/auth/oidc/start", start).await;
+    plants.made("binding", left["binding"].as_str().unwrap());
+    let url = url::Url::parse(left["url"].as_str().unwrap()).unwrap();
+    let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let back = json!({
+        "state": state, "code": plants.core("code"), "binding": left["binding"],
+    });
+    stage.ask_about("POST", "/api/v1/auth/oidc/callback", Some(&back)).await;
 }
 
 /// Documents that are refused and hold a secret: what is said of them must not repeat it.

@@ -63,6 +63,12 @@ impl Stage {
         answer
     }
 
+    /// As [`call`](Self::call), of what asks somebody who may be of no help.
+    pub(super) async fn ask_about(&mut self, method: &str, path: &str, body: Option<&Value>) {
+        let (status, answer) = self.ask(method, path, body, true).await;
+        assert!([401, 503].contains(&status), "{method} {path}: {status} {answer}");
+    }
+
     /// As [`call`](Self::call), of what has to go well.
     pub(super) async fn good(&mut self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.ask(method, path, Some(&body), true).await;
