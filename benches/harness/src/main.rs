@@ -15,6 +15,7 @@ mod receiver;
 mod report;
 mod scenario;
 mod stores;
+mod timing;
 mod transforms;
 mod usage;
 

@@ -10,7 +10,7 @@ use icp::store_sql::sqlite::{SqliteStore, Synchronous};
 use crate::engine::Subject;
 use crate::receiver::Receiver;
 use crate::report::{Goal, Report, Row};
-use crate::{Result, api, bare, ledger, neighbours, nodes, stores, transforms, usage};
+use crate::{Result, api, bare, ledger, neighbours, nodes, stores, timing, transforms, usage};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -35,6 +35,8 @@ pub(crate) enum Name {
     Stores,
     /// Requests to the HTTP API beside a bare handler.
     Api,
+    /// Whether the time that the checks of keys and signatures take tells of what is guessed.
+    Timing,
     /// Programs in transformations: engines, workers, kills, neighbours, a thousand organizations.
     Transforms,
 }
@@ -81,6 +83,10 @@ pub(crate) async fn run(only: &[Name], scale: f64, databases: &[String]) -> Resu
     }
     if wanted(Name::Api) {
         api::run(&mut report, scale).await?;
+    }
+    if wanted(Name::Timing) {
+        let samples = usize::try_from(scaled(1_000_000, scale)).unwrap_or(usize::MAX);
+        tokio::task::block_in_place(|| timing::run(&mut report, samples))?;
     }
     if wanted(Name::Transforms) {
         transforms::run(&mut report, scale).await?;

@@ -3,7 +3,7 @@
 //!
 //! What all have in common: a caller hands in pointers that are null or good for what the header
 //! says. A null pointer is refused where something is needed; one that dangles is the caller's
-//! fault. Every function is called in [`guard`], so that no panic leaves.
+//! fault. Every function is called in `guard`, so that no panic leaves.
 
 mod engine;
 mod error;

@@ -238,7 +238,10 @@ async fn undo(client: &Client, kinds: &Kinds, taken: &[Taken<'_>], cause: Failur
     }
     let changed = taken.len();
     if left.is_empty() {
-        output::note(&format!("nothing is changed: {changed} steps were undone"));
+        output::note(&match changed {
+            0 => "nothing is changed".to_owned(),
+            _ => format!("nothing is changed: {changed} steps were undone"),
+        });
         return cause;
     }
     Failure::Unfinished(format!(

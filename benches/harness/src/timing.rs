@@ -1,0 +1,183 @@
+//! Whether the time that a check takes tells how much of a guess is right.
+//!
+//! Two classes of wrong guesses take turns at random: one that is right up to its last byte, and
+//! others that are wrong from their first. Welch's t-test compares the times of both, after those
+//! are left out that something else prolonged. A comparison that ends at the first difference is
+//! measured beside, to show that the test would see it.
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use http::HeaderMap;
+use icp::Engine;
+use icp::access::ApiKey;
+use icp::secret::{Entropy, LocalKeys, SecretString, SystemEntropy};
+use icp::signing::standard::{StandardSigner, StandardVerifier};
+use icp::signing::{KeyRing, Message, Signer, Verifier};
+use icp::store::MemoryStore;
+use icp::time::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::report::{Goal, Report};
+use crate::{Result, usage};
+
+/// What a guess is checked with in each of these.
+const GUESSES: usize = 1_024;
+/// The share of the longest times that is left out.
+const LEFT_OUT: f64 = 0.1;
+/// From where on times are taken to differ.
+const DIFFER: f64 = 4.5;
+const BODY: &[u8] = br#"{"type":"order.paid","data":{"order":17}}"#;
+
+/// Guesses of two classes, and the check that refuses them.
+struct Subject<G> {
+    near: Vec<G>,
+    far: Vec<G>,
+}
+
+pub(crate) fn run(report: &mut Report, samples: usize) -> Result<()> {
+    let mut random = StdRng::seed_from_u64(9);
+    let naive = guesses(&mut random, |bytes| Ok(bytes.to_vec()))?;
+    let right = RIGHT.to_vec();
+    let seen = naive.t(samples, &mut random, |guess| equal_early(guess, &right));
+    report.goal(Goal::at_least("timing: t of a comparison that ends early", seen, DIFFER));
+
+    let sealing = LocalKeys::generate("bench", &SystemEntropy)?;
+    let engine = Engine::builder(MemoryStore::new()).keys(sealing).build()?;
+    let key = ApiKey::generate(engine.ids(), &Bytes(RIGHT))?;
+    if !tokio::runtime::Handle::current().block_on(engine.bootstrap_key(&key))? {
+        return Err("there is a first key already".into());
+    }
+    let keys = guesses(&mut random, |bytes| {
+        let guess = ApiKey::generate_for(key.id(), &Bytes(bytes))?;
+        Ok(guess.to_text().expose().to_owned())
+    })?;
+    let t = keys.t(samples, &mut random, |guess| {
+        matches!(ready(engine.authenticate(guess)), Ok(Ok(Some(_))))
+    });
+    report.goal(Goal::at_most("timing: t of the check of an api key", t, DIFFER));
+
+    let now = Timestamp::from_millis(1_795_000_000_000);
+    let secret = SecretString::from("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
+    let ring = KeyRing::new([(secret, None)])?;
+    let (signer, verifier) = (StandardSigner::new(&ring)?, StandardVerifier::new(&ring)?);
+    let mut headers = HeaderMap::new();
+    signer.sign(&Message { id: "msg_1", timestamp: now, body: BODY }, &mut headers)?;
+    let signatures = signatures(&headers, &mut random)?;
+    let t =
+        signatures.t(samples, &mut random, |headers| verifier.verify(headers, BODY, now).is_ok());
+    report.goal(Goal::at_most("timing: t of the check of a signature", t, DIFFER));
+    Ok(())
+}
+
+/// What a guess has to be.
+const RIGHT: [u8; 32] = *b"what nobody but its holder knows";
+
+/// Guesses at [`RIGHT`], each in the form that is checked.
+fn guesses<G>(random: &mut StdRng, form: impl Fn([u8; 32]) -> Result<G>) -> Result<Subject<G>> {
+    let mut near = RIGHT;
+    near[31] ^= 1;
+    let near = (0..GUESSES).map(|_| form(near)).collect::<Result<_>>()?;
+    let far = (0..GUESSES).map(|_| {
+        let mut far: [u8; 32] = random.random();
+        far[0] = RIGHT[0] ^ (far[0] | 1);
+        form(far)
+    });
+    Ok(Subject { near, far: far.collect::<Result<_>>()? })
+}
+
+/// Requests with a signature that is right but for its last byte, or wrong from its first.
+fn signatures(signed: &HeaderMap, random: &mut StdRng) -> Result<Subject<HeaderMap>> {
+    let name = "webhook-signature";
+    let right = signed.get(name).ok_or("nothing is signed")?.to_str()?.to_owned();
+    let with = |position: usize, letter: u8| {
+        let mut text = right.clone().into_bytes();
+        // Base 64, so that another letter is another byte.
+        text[position] = if text[position] == letter { letter ^ 1 } else { letter };
+        let mut headers = signed.clone();
+        headers.insert(name, text.try_into()?);
+        Ok(headers)
+    };
+    // Behind `v1,` are 43 letters and a `=`.
+    let near = (0..GUESSES).map(|_| with(right.len() - 3, b'A')).collect::<Result<_>>()?;
+    let far = (0..GUESSES).map(|_| with(3, b"BCDEFGHIJKLMNOPQ"[random.random_range(0..16)]));
+    Ok(Subject { near, far: far.collect::<Result<_>>()? })
+}
+
+impl<G> Subject<G> {
+    /// The absolute t between the times of both classes.
+    fn t(&self, samples: usize, random: &mut StdRng, check: impl Fn(&G) -> bool) -> f64 {
+        let mut times = [Vec::new(), Vec::new()];
+        for sample in 0..samples {
+            let class = usize::from(random.random::<bool>());
+            let guess = &[&self.near, &self.far][class][sample % GUESSES];
+            let begun = usage::now();
+            let passed = black_box(check(black_box(guess)));
+            let took = usage::now() - begun;
+            assert!(!passed, "a wrong guess passes");
+            times[class].push(took.as_secs_f64());
+        }
+        let mut all: Vec<f64> = times.concat();
+        all.sort_unstable_by(f64::total_cmp);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "a place in the list"
+        )]
+        let longest = all[(all.len() as f64 * (1.0 - LEFT_OUT)) as usize];
+        let [near, far] =
+            times.map(|times| Moments::of(times.into_iter().filter(|t| *t <= longest)));
+        ((near.mean - far.mean) / (near.error + far.error).sqrt()).abs()
+    }
+}
+
+/// The mean of a class, and the variance of that mean.
+struct Moments {
+    mean: f64,
+    error: f64,
+}
+
+impl Moments {
+    fn of(times: impl Iterator<Item = f64>) -> Self {
+        // By Welford, in one pass.
+        let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
+        for time in times {
+            count += 1.0;
+            let before = time - mean;
+            mean += before / count;
+            squares += before * (time - mean);
+        }
+        Self { mean, error: squares / (count - 1.0) / count }
+    }
+}
+
+fn equal_early(one: &[u8], other: &[u8]) -> bool {
+    for (one, other) in one.iter().zip(other) {
+        if black_box(*one) != black_box(*other) {
+            return false;
+        }
+    }
+    true
+}
+
+/// The answer of what never has to wait.
+fn ready<T>(future: impl Future<Output = T>) -> Result<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Ok(answer),
+        Poll::Pending => Err("it waits, so that its time tells nothing".into()),
+    }
+}
+
+/// Bytes that are known.
+#[derive(Debug)]
+struct Bytes([u8; 32]);
+
+impl Entropy for Bytes {
+    fn fill(&self, into: &mut [u8]) -> icp::Result<()> {
+        into.copy_from_slice(&self.0[..into.len()]);
+        Ok(())
+    }
+}
