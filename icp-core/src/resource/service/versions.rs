@@ -2,7 +2,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Around, Resources, amend, forget_troubles};
+use super::writing::forget_troubles;
+use super::{Around, Resources, amend};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{Actor, Document, Draft, Expect, Kind, Record, Revision};
