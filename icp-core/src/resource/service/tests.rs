@@ -3,7 +3,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde_json::json;
 
+use super::writing::forget_troubles;
 use super::*;
+use crate::notice::FAILING;
 use crate::resource::ResourceStore;
 use crate::resource::fixture::{NOTE, Node, id};
 use crate::secret::MASK;
