@@ -25,6 +25,8 @@ use crate::{Result, usage};
 
 /// What a guess is checked with in each of these.
 const GUESSES: usize = 1_024;
+/// How many keys are guessed at.
+const KEYS: usize = 64;
 /// The share of the longest times that is left out.
 const LEFT_OUT: f64 = 0.1;
 /// From where on times are taken to differ.
@@ -44,17 +46,7 @@ pub(crate) fn run(report: &mut Report, samples: usize) -> Result<()> {
     let seen = naive.t(samples, &mut random, |guess| equal_early(guess, &right));
     report.goal(Goal::at_least("timing: t of a comparison that ends early", seen, DIFFER));
 
-    let sealing = LocalKeys::generate("bench", &SystemEntropy)?;
-    let engine = Engine::builder(MemoryStore::new()).keys(sealing).build()?;
-    let key = ApiKey::generate(engine.ids(), &Bytes(RIGHT))?;
-    if !tokio::runtime::Handle::current().block_on(engine.bootstrap_key(&key))? {
-        return Err("there is a first key already".into());
-    }
-    let keys = guesses(&mut random, |bytes| {
-        let guess = ApiKey::generate_for(key.id(), &Bytes(bytes))?;
-        Ok(guess.to_text().expose().to_owned())
-    })?;
-    let t = keys.t(samples, &mut random, |guess| {
+    let t = keys(&mut random)?.t(samples, &mut random, |(engine, guess)| {
         matches!(ready(engine.authenticate(guess)), Ok(Ok(Some(_))))
     });
     report.goal(Goal::at_most("timing: t of the check of an api key", t, DIFFER));
@@ -86,6 +78,33 @@ fn guesses<G>(random: &mut StdRng, form: impl Fn([u8; 32]) -> Result<G>) -> Resu
         form(far)
     });
     Ok(Subject { near, far: far.collect::<Result<_>>()? })
+}
+
+/// Guesses at the keys of several engines. Those of both classes are near the key of some engine,
+/// so that it takes as long to read them, and near ones are so to that of the engine they are for.
+fn keys(random: &mut StdRng) -> Result<Subject<(Engine, String)>> {
+    let mut holders = Vec::new();
+    for _ in 0..KEYS {
+        let sealing = LocalKeys::generate("bench", &SystemEntropy)?;
+        let engine = Engine::builder(MemoryStore::new()).keys(sealing).build()?;
+        let secret: [u8; 32] = random.random();
+        let key = ApiKey::generate(engine.ids(), &Bytes(secret))?;
+        if !tokio::runtime::Handle::current().block_on(engine.bootstrap_key(&key))? {
+            return Err("there is a first key already".into());
+        }
+        holders.push((engine, key.id(), secret));
+    }
+    let guess = |number: usize, of: usize| {
+        let (engine, id, _) = &holders[number % KEYS];
+        let mut secret = holders[of % KEYS].2;
+        secret[31] ^= 1;
+        let guess = ApiKey::generate_for(*id, &Bytes(secret))?;
+        Ok((engine.clone(), guess.to_text().expose().to_owned()))
+    };
+    Ok(Subject {
+        near: (0..GUESSES).map(|number| guess(number, number)).collect::<Result<_>>()?,
+        far: (0..GUESSES).map(|number| guess(number, number + 1)).collect::<Result<_>>()?,
+    })
 }
 
 /// Requests with a signature that is right but for its last byte, or wrong from its first.
