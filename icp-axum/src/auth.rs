@@ -118,7 +118,8 @@ async fn asked_of(parts: &mut Parts) -> Option<OrgId> {
 /// route alone, as browsers add such by themselves.
 fn by_basic(parts: &Parts) -> Option<String> {
     let route = parts.extensions.get::<MatchedPath>()?;
-    if route.as_str() != INTROSPECT {
+    // A host may nest the API below a path of its own.
+    if !route.as_str().ends_with(INTROSPECT) {
         return None;
     }
     let (scheme, pair) = parts.headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;

@@ -1,5 +1,6 @@
 use axum::body::Body;
 use axum::http::{Request, Uri};
+use base64::engine::general_purpose::STANDARD;
 use icp_core::access::ApiKey;
 use icp_core::secret::SystemEntropy;
 use serde_json::Value;
@@ -137,7 +138,19 @@ async fn the_router_can_be_nested() {
         .header("content-type", "application/json")
         .body(Body::from(r#"{"id":"acme","spec":{}}"#))
         .unwrap();
-    let answer = tower::ServiceExt::oneshot(nested, request).await.unwrap();
+    let answer = tower::ServiceExt::oneshot(nested.clone(), request).await.unwrap();
     assert_eq!(answer.status(), 201);
     assert_eq!(answer.headers()["location"], "/icp/api/v1/organizations/acme");
+
+    // What goes by the path of a route goes by the whole of it.
+    let pair = base64::Engine::encode(&STANDARD, format!("icp:{}", api.key));
+    let request = Request::builder()
+        .method("POST")
+        .uri("/icp/api/v1/oauth/introspect")
+        .header("authorization", format!("Basic {pair}"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from("token=none"))
+        .unwrap();
+    let answer = tower::ServiceExt::oneshot(nested, request).await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
