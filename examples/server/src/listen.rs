@@ -21,11 +21,14 @@ use hyper_util::server::conn::auto::Builder;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+/// How many connections may wait to be taken. The system drops the others, and a client that then
+/// says nothing never learns of it.
+const BACKLOG: u32 = 1_024;
 /// How long the server waits after it could not take a connection, as when files run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,6 +40,20 @@ pub(crate) struct Limits {
     /// How long one may have no request under way: from its start or the last answer until all
     /// header fields of the next request are there.
     pub(crate) idle: Duration,
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+///
+/// What the system says, as for an address that another process listens on.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that starts anew takes the place of its connections that are not over yet.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `router` until `stop`, and then what is under way.

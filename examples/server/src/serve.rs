@@ -37,7 +37,7 @@ pub(crate) async fn run(config: &Config, log: SystemLog) -> Result<Drained> {
         builder = builder.transformer(sandbox().await?);
     }
     let engine = builder.build()?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|fault| {
+    let listener = listen::bind(config.listen).map_err(|fault| {
         let message = format!("cannot listen on {}; choose another `listen`", config.listen);
         Error::new(Code::ConfigInvalid, message).caused_by(fault)
     })?;

@@ -15,6 +15,9 @@ const IDLE: (&str, &str) = ("ICP_IDLE_SECONDS", "1");
 const PATIENCE: Duration = Duration::from_secs(60);
 const IDLERS: usize = 400;
 const DRIBBLERS: usize = 100;
+/// How many of them open connections at once: more than a busy machine keeps waiting are dropped
+/// before the server knows of them.
+const WAVE: usize = 50;
 
 /// Waits until the server hangs up; answers what it said before.
 async fn hung_up(stream: &mut TcpStream) -> Vec<u8> {
@@ -24,17 +27,27 @@ async fn hung_up(stream: &mut TcpStream) -> Vec<u8> {
     said
 }
 
+/// Returns once the server has taken all connections that were opened before.
+async fn taken(url: &str) {
+    // A new connection is taken after them.
+    let answer = http().get(format!("{url}/health")).send().await.unwrap();
+    assert!(answer.status().is_success());
+}
+
 #[tokio::test]
 async fn who_says_nothing_or_dribbles_is_hung_up_on_and_others_are_served() {
     let folder = Folder::new();
     let server = Server::start(&folder, &[IDLE]).await;
     let address = server.url.trim_start_matches("http://").to_owned();
     let before = server.resident_kib();
+    let client = http();
     let mut slow = JoinSet::new();
     for number in 0..IDLERS + DRIBBLERS {
-        let address = address.clone();
+        if number % WAVE == 0 {
+            taken(&server.url).await;
+        }
+        let mut stream = TcpStream::connect(&address).await.unwrap();
         slow.spawn(async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
             if number < IDLERS {
                 return hung_up(&mut stream).await;
             }
@@ -54,7 +67,6 @@ async fn who_says_nothing_or_dribbles_is_hung_up_on_and_others_are_served() {
             said
         });
     }
-    let client = http();
     let (mut served, mut most) = (0, before);
     let begun = Instant::now();
     while !slow.is_empty() {
