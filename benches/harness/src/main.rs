@@ -11,13 +11,17 @@ mod engine;
 mod ledger;
 mod neighbours;
 mod nodes;
+mod plot;
 mod receiver;
 mod report;
 mod scenario;
+mod servers;
+mod shapes;
 mod stores;
 mod timing;
 mod transforms;
 mod usage;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -39,20 +43,23 @@ struct Arguments {
     #[arg(long, value_delimiter = ',')]
     only: Vec<scenario::Name>,
     /// Multiplies the number of events and the length of timed runs; 0.1 is a quick look.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, global = true, default_value_t = 1.0)]
     scale: f64,
     /// The address of a database that the scenario `stores` measures beside SQLite; repeatable.
     #[arg(long)]
     store: Vec<String>,
     /// Where the result is written as JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: Option<std::path::PathBuf>,
+    /// Where its picture is written as SVG.
+    #[arg(long, global = true)]
+    svg: Option<std::path::PathBuf>,
     /// Fails when a goal is missed.
-    #[arg(long)]
+    #[arg(long, global = true)]
     gate: bool,
     /// How far beyond its bound a figure may be for that, as a factor: for builds and machines that
     /// are not for figures.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, global = true, default_value_t = 1.0)]
     slack: f64,
 }
 
@@ -61,6 +68,7 @@ enum Command {
     /// The receiver that the harness starts beside itself.
     #[command(hide = true)]
     Receiver,
+    Servers(servers::Arguments),
     /// The server of the scenario `api`.
     #[command(hide = true)]
     Api,
@@ -95,13 +103,20 @@ fn run(arguments: &Arguments) -> Result<bool> {
             return runtime.block_on(nodes::run(url)).map(|()| true);
         }
         (Some(Command::Node), None) => return Err("a node needs a store".into()),
-        (None, _) => {}
+        (Some(Command::Servers(_)) | None, _) => {}
     }
-    let report: Report =
-        runtime.block_on(scenario::run(&arguments.only, arguments.scale, &arguments.store))?;
+    let report: Report = runtime.block_on(async {
+        match &arguments.command {
+            Some(Command::Servers(which)) => servers::run(which, arguments.scale).await,
+            _ => scenario::run(&arguments.only, arguments.scale, &arguments.store).await,
+        }
+    })?;
     report.print();
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    if let Some(path) = &arguments.svg {
+        plot::write(path, report.rows())?;
     }
     let missed = arguments.gate && report.misses_a_goal(arguments.slack);
     Ok(!report.is_void() && !missed)

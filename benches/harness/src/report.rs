@@ -18,7 +18,7 @@ pub(crate) struct Report {
 /// One scenario.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    name: String,
+    pub(crate) name: String,
     count: u64,
     /// CPU seconds of this process per 1,000 deliveries.
     pub(crate) cpu_per_1000: f64,
@@ -26,7 +26,19 @@ pub(crate) struct Row {
     /// From scheduled to received: p50, p95, p99.
     pub(crate) latency_ms: [f64; 3],
     receiver_cpu_per_1000: f64,
+    /// The processes that the CPU is the sum of, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<Part>,
     ledger: Option<Ledger>,
+}
+
+/// What the processes of one name took.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) cpu_per_1000: f64,
+    /// Resident at the end of the run, in MiB.
+    pub(crate) memory_mib: f64,
 }
 
 /// A figure and its bound.
@@ -78,6 +90,7 @@ impl Row {
             per_second: thousands * 1000.0 / wall.as_secs_f64(),
             latency_ms: stats.latency_ms,
             receiver_cpu_per_1000: stats.cpu / thousands,
+            parts: Vec::new(),
             ledger: None,
         }
     }
@@ -96,6 +109,17 @@ impl Row {
     pub(crate) fn with(mut self, ledger: Ledger) -> Self {
         self.ledger = Some(ledger);
         self
+    }
+
+    /// Says whose CPU it is.
+    pub(crate) fn of(mut self, parts: Vec<Part>) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// The memory of the first of its processes, in MiB.
+    pub(crate) fn memory(&self) -> f64 {
+        self.parts.first().map(|part| part.memory_mib).unwrap_or_default()
     }
 
     fn account(&self) -> String {
@@ -120,6 +144,10 @@ impl Report {
 
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// Whether a ledger does not close.
@@ -148,6 +176,14 @@ impl Report {
                 row.per_second,
                 row.account()
             );
+        }
+        for row in &self.rows {
+            for part in &row.parts {
+                println!(
+                    "{}: {}: {:.4} CPU-s per 1000, {:.0} MiB",
+                    row.name, part.name, part.cpu_per_1000, part.memory_mib
+                );
+            }
         }
         println!();
         for note in &self.notes {

@@ -10,7 +10,9 @@ use icp::store_sql::sqlite::{SqliteStore, Synchronous};
 use crate::engine::Subject;
 use crate::receiver::Receiver;
 use crate::report::{Goal, Report, Row};
-use crate::{Result, api, bare, ledger, neighbours, nodes, stores, timing, transforms, usage};
+use crate::{
+    Result, api, bare, ledger, neighbours, nodes, shapes, stores, timing, transforms, usage,
+};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -29,6 +31,14 @@ pub(crate) enum Name {
     Memory,
     /// Nine quiet organizations beside one with a backlog of 100,000, and ten equal backlogs.
     Noisy,
+    /// How fan-out, size, the number of tenants and hanging endpoints change the cost of a delivery.
+    Shapes,
+    /// The cost of a delivery beside 10,000 to 10,000,000 stored ones.
+    Growth,
+    /// A backlog of 1,000,000, delivered.
+    Drain,
+    /// The receiver is down for ten minutes.
+    Recovery,
     /// One, two and three nodes on each store that is given.
     Nodes,
     /// Claims and settles of each store, without an engine around it.
@@ -72,6 +82,18 @@ pub(crate) async fn run(only: &[Name], scale: f64, databases: &[String]) -> Resu
     if wanted(Name::Noisy) {
         neighbours::noisy(&mut report, scaled(100_000, scale), seconds).await?;
         neighbours::even(&mut report, scaled(20_000, scale)).await?;
+    }
+    if wanted(Name::Shapes) {
+        shapes::shapes(&mut report, scale).await?;
+    }
+    if wanted(Name::Growth) {
+        shapes::growth(&mut report, scaled(10_000_000, scale)).await?;
+    }
+    if wanted(Name::Drain) {
+        shapes::drain(&mut report, scaled(1_000_000, scale)).await?;
+    }
+    if wanted(Name::Recovery) {
+        shapes::recovery(&mut report, Duration::from_secs_f64(600.0 * scale)).await?;
     }
     if wanted(Name::Nodes) {
         for url in databases {
@@ -124,7 +146,7 @@ async fn bursts(report: &mut Report, count: u64, normal: bool, full: bool) -> Re
     Ok(())
 }
 
-fn scaled(count: u64, scale: f64) -> u64 {
+pub(crate) fn scaled(count: u64, scale: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
@@ -174,7 +196,7 @@ async fn steady(name: &str, stalled: usize, length: Duration) -> Result<Row> {
 }
 
 /// Waits until the receiver has seen `count` requests.
-async fn wait(receiver: &Receiver, count: u64) -> Result<()> {
+pub(crate) async fn wait(receiver: &Receiver, count: u64) -> Result<()> {
     while receiver.stats().await?.requests < count {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -1,11 +1,8 @@
-//! Who asks: one request after the other on connections that stay open. It reads answers no
-//! further than their length, so that the cores are the server's.
+//! Who asks: one request after the other on connections that stay open.
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
+use crate::wire::Connection;
 use crate::{Result, usage};
 
 /// How many connections share a rate.
@@ -80,7 +77,7 @@ async fn closed(address: String, request: String, end: Duration) -> Result<Vec<f
         if begun >= end {
             return Ok(times);
         }
-        connection.ask(&request).await?;
+        connection.ask(request.as_bytes()).await?;
         times.push(millis(usage::now() - begun));
     }
 }
@@ -100,7 +97,7 @@ async fn open(
         tokio::time::sleep(scheduled.saturating_sub(usage::now())).await;
         // A timer is some time late, which is not the server's.
         let scheduled = if count == 0 { usage::now() } else { scheduled };
-        connection.ask(&request).await?;
+        connection.ask(request.as_bytes()).await?;
         times.push(millis(usage::now().saturating_sub(scheduled)));
         count += 1;
     }
@@ -110,43 +107,4 @@ async fn open(
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds with three digits")]
 fn millis(time: Duration) -> f32 {
     time.as_secs_f64() as f32 * 1000.0
-}
-
-struct Connection {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(address: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, read: Vec::with_capacity(64 << 10) })
-    }
-
-    /// Sends the request and reads its answer, which has to be a success of known length.
-    async fn ask(&mut self, request: &str) -> Result<()> {
-        self.stream.write_all(request.as_bytes()).await?;
-        self.read.clear();
-        loop {
-            if self.stream.read_buf(&mut self.read).await? == 0 {
-                return Err("the server hung up".into());
-            }
-            let Some(head) = self.read.windows(4).position(|four| four == b"\r\n\r\n") else {
-                continue;
-            };
-            let fields = std::str::from_utf8(&self.read[..head])?;
-            if !fields.starts_with("HTTP/1.1 2") {
-                return Err(format!("the server answers {fields}").into());
-            }
-            let length = fields.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = length.ok_or("the answer has no length")?.parse()?;
-            while self.read.len() < head + 4 + length {
-                if self.stream.read_buf(&mut self.read).await? == 0 {
-                    return Err("the server hung up".into());
-                }
-            }
-            return Ok(());
-        }
-    }
 }
