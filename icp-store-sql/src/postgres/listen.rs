@@ -3,6 +3,7 @@
 //! A commit that notifies takes a lock over the whole server, so that it is never part of a
 //! host's own transaction, and losing hints harms nothing: the engine polls.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -69,7 +70,14 @@ impl Ear {
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        let mut closed = pin!(self.pool.close());
+        tokio::select! {
+            // Who waits for a hint gives the connection back when the pool closes.
+            () = &mut closed => return,
+            // Where nobody does, it would be kept for ever.
+            mut state = self.state.lock() => state.listener = None,
+        }
+        closed.await;
     }
 }
 

@@ -60,3 +60,32 @@ async fn a_store_that_does_not_listen_wakes_by_its_own_hints_only() {
     tokio::time::timeout(PATIENCE, store.wakeup()).await.unwrap();
     assert_eq!(deafen(&mut conn).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_listened_closes() {
+    let scratch = Scratch::database().await;
+    let store = PostgresStore::connect(&scratch.url).await.unwrap();
+    let other = PostgresStore::connect(&scratch.url).await.unwrap();
+    wakes(&store, &other).await;
+    for store in [store, other] {
+        tokio::time::timeout(PATIENCE, store.close()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_closes_while_somebody_waits_for_a_hint() {
+    let scratch = Scratch::database().await;
+    let store = PostgresStore::connect(&scratch.url).await.unwrap();
+    let waits = tokio::spawn({
+        let store = store.clone();
+        async move { store.wakeup().await }
+    });
+    let mut conn = PgConnection::connect(&scratch.url).await.unwrap();
+    let listens = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE 'LISTEN%')";
+    while !sqlx::query_scalar::<_, bool>(listens).fetch_one(&mut conn).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::timeout(PATIENCE, store.close()).await.unwrap().unwrap();
+    waits.await.unwrap();
+}
