@@ -4,7 +4,6 @@
 //! The test plays a host in a process of its own, since hook, log and standard error are those of a
 //! process.
 #![expect(
-    clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a host that panics; what a test needs fails by panicking"
