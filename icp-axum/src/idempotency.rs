@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::extract::{header, refused_body};
 use crate::problem::{Problem, Result};
+use crate::router::broken_off;
 
 const KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -105,7 +106,10 @@ pub(crate) async fn once(
     // A caller that hangs up must not leave it open whether the request was done.
     #[expect(clippy::disallowed_methods, reason = "awaited here; it outlives only who hung up")]
     let done = tokio::spawn(work).await;
-    done.map_err(|_| Problem::new(Code::Internal, "the request failed by a defect of the server"))?
+    done.map_err(|fault| match fault.try_into_panic() {
+        Ok(panic) => broken_off(&*panic),
+        Err(_) => Problem::new(Code::Internal, "the request broke off as the server stops"),
+    })?
 }
 
 fn has_own(request: &Request) -> bool {

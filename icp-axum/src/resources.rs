@@ -29,7 +29,7 @@ use crate::problem::{Problem, Result};
 
 const SHOW: &[&str] = &["fields"];
 const PAGE: &[&str] = &["limit", "cursor"];
-pub(crate) use bulk::{permit, refusal};
+pub(crate) use bulk::refusal;
 
 pub(crate) const GUARD: &[&str] = &["If-Match"];
 

@@ -7,6 +7,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use icp_core::resource::KindRegistry;
+use icp_core::telemetry::panic_words;
 use icp_core::{Code, Engine};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{
@@ -126,12 +127,13 @@ async fn method_not_allowed(method: Method) -> Problem {
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the layer asks for")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let what = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = what.unwrap_or("of an unknown type"), "a request panicked");
-    Problem::new(Code::Internal, "the request failed by a defect of the server").into_response()
+    broken_off(&*panic).into_response()
+}
+
+/// The problem that a request panicked, told to the log as well.
+pub(crate) fn broken_off(panic: &(dyn std::any::Any + Send)) -> Problem {
+    tracing::error!(panic = panic_words(panic), "a request panicked");
+    Problem::new(Code::Internal, "the request failed by a defect of the server")
 }
 
 /// Names requests whose sender did not.

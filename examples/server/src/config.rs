@@ -59,6 +59,9 @@ pub(crate) struct Config {
     /// After how many seconds a connection is closed on which no request came in whole, 1 to
     /// 86,400. Default 75: longer than load balancers keep theirs.
     pub(crate) idle_seconds: u64,
+    /// After how many seconds a connection is closed whose other side takes nothing of an answer, 1
+    /// to 86,400. Default 30.
+    pub(crate) unread_seconds: u64,
     /// How many seconds attempts under way have to end when the server stops, up to 86,400; 0
     /// breaks them off. Default 30.
     pub(crate) shutdown_seconds: u64,
@@ -117,7 +120,7 @@ enum Form {
     Text,
 }
 
-const FIELDS: [(&str, Form); 17] = [
+const FIELDS: [(&str, Form); 18] = [
     ("listen", Form::Text),
     ("store_url", Form::Text),
     ("database", Form::Text),
@@ -129,6 +132,7 @@ const FIELDS: [(&str, Form); 17] = [
     ("max_in_flight", Form::Number),
     ("max_connections", Form::Number),
     ("idle_seconds", Form::Number),
+    ("unread_seconds", Form::Number),
     ("shutdown_seconds", Form::Number),
     ("log", Form::Text),
     ("log_format", Form::Text),
@@ -152,6 +156,7 @@ impl Default for Config {
             max_in_flight: engine.max_in_flight,
             max_connections: 10_000,
             idle_seconds: 75,
+            unread_seconds: 30,
             shutdown_seconds: 30,
             log: "info".into(),
             log_format: LogFormat::Text,
@@ -204,8 +209,12 @@ impl Config {
             let message = format!("`shutdown_seconds` must be at most {LONGEST}");
             return Err(refused(message));
         }
-        if !(1..=LONGEST).contains(&config.idle_seconds) {
-            return Err(refused(format!("`idle_seconds` must be 1 to {LONGEST}")));
+        let waits =
+            [("idle_seconds", config.idle_seconds), ("unread_seconds", config.unread_seconds)];
+        for (name, seconds) in waits {
+            if !(1..=LONGEST).contains(&seconds) {
+                return Err(refused(format!("`{name}` must be 1 to {LONGEST}")));
+            }
         }
         if config.max_connections == 0 {
             return Err(refused("`max_connections` must be at least 1".to_owned()));
@@ -240,7 +249,11 @@ impl Config {
 
     /// What connections may use.
     pub(crate) fn limits(&self) -> Limits {
-        Limits { connections: self.max_connections, idle: Duration::from_secs(self.idle_seconds) }
+        Limits {
+            connections: self.max_connections,
+            idle: Duration::from_secs(self.idle_seconds),
+            unread: Duration::from_secs(self.unread_seconds),
+        }
     }
 
     /// How long attempts under way have to end.

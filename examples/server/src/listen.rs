@@ -1,30 +1,32 @@
-//! Connections: taken up to a number, and ended when nothing is asked on them.
+//! Connections: taken up to a number, and ended when nothing is asked on them, or not read.
 //!
 //! Who opens connections and says nothing, or dribbles header fields, holds each for
-//! [`Limits::idle`] at most; how slowly a body may arrive is for the API to say.
+//! [`Limits::idle`] at most; who asks and does not read the answer, for [`Limits::unread`]. How
+//! slowly a body may arrive is for the API to say.
+
+mod held;
+mod taken;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::response::Response;
-use bytes::Bytes;
 use http::Request;
-use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+
+use self::held::Work;
+use self::taken::Taken;
 
 /// How many connections may wait to be taken. The system drops the others, and a client that then
 /// says nothing never learns of it.
@@ -40,6 +42,8 @@ pub(crate) struct Limits {
     /// How long one may have no request under way: from its start or the last answer until all
     /// header fields of the next request are there.
     pub(crate) idle: Duration,
+    /// How long the other side may take nothing of an answer.
+    pub(crate) unread: Duration,
 }
 
 /// Listens on `address`.
@@ -76,7 +80,7 @@ pub(crate) async fn serve(
         let Some((permit, stream, peer)) = accepted else { continue };
         let (router, stopping) = (router.clone(), stopping.subscribe());
         connections.spawn(async move {
-            connection(stream, peer, router, limits.idle, stopping).await;
+            connection(stream, peer, router, limits, stopping).await;
             drop(permit);
         });
     }
@@ -109,22 +113,24 @@ async fn connection<I>(
     stream: I,
     peer: SocketAddr,
     router: Router,
-    idle: Duration,
+    limits: Limits,
     mut stopping: watch::Receiver<bool>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let under_way = watch::Sender::new(0);
+    let under_way = Work::none();
     let work = under_way.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        let held = Held::of(&work);
+        let held = work.begin(request.version());
         let answer = router.clone().oneshot(request);
         async move { answer.await.map(|response| held.with(response)) }
     });
     let builder = Builder::new(TokioExecutor::new());
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut quiet = pin!(quiet(under_way.subscribe(), idle));
+    let stream = TokioIo::new(Taken::within(limits.unread, stream, under_way.clone()));
+    let mut served = pin!(builder.serve_connection(stream, service));
+    let mut quiet = pin!(under_way.quiet(limits.idle));
+    let mut unread = pin!(under_way.unread(limits.unread));
     // The sender lives as long as the server.
     let mut stopped = pin!(stopping.wait_for(|stopping| *stopping));
     let mut stops = true;
@@ -133,68 +139,12 @@ async fn connection<I>(
             // What ends a connection is its peer's doing: nobody is to be told.
             _ = &mut served => return,
             () = &mut quiet => return,
+            () = &mut unread => return,
             _ = &mut stopped, if stops => {
                 stops = false;
                 served.as_mut().graceful_shutdown();
             }
         }
-    }
-}
-
-/// Waits until nothing was under way for `idle`.
-async fn quiet(mut under_way: watch::Receiver<usize>, idle: Duration) {
-    // The sender lives as long as the connection.
-    while under_way.wait_for(|count| *count == 0).await.is_ok() {
-        // Not for a count: a request may be over before anybody looks.
-        if tokio::time::timeout(idle, under_way.changed()).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// A request that is under way, until its answer is written or given up.
-struct Held(watch::Sender<usize>);
-
-impl Held {
-    fn of(work: &watch::Sender<usize>) -> Self {
-        work.send_modify(|count| *count += 1);
-        Self(work.clone())
-    }
-
-    fn with(self, response: Response) -> Response {
-        response.map(|body| Body::new(HeldBody { body, _held: self }))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
-}
-
-/// The body of an answer, as long as it is being written.
-struct HeldBody {
-    body: Body,
-    _held: Held,
-}
-
-impl HttpBody for HeldBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -67,6 +67,7 @@ fn run(cli: &Cli) -> Result<()> {
 fn serve(config: &Config) -> Result<()> {
     let runtime = runtime()?;
     let telemetry = telemetry::start(config, runtime.handle())?;
+    icp::telemetry::log_panics();
     let served = runtime.block_on(serve::run(config, telemetry.log.clone()));
     // What was traced until the end is sent before the runtime ends.
     telemetry.stop();

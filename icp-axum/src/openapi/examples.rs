@@ -78,6 +78,9 @@ fn of_resources(operation: &str) -> Option<Value> {
         "importResources" => json!({ "resources": [
             { "kind": "lookup", "id": "colours", "spec": { "entries": [] } },
         ] }),
+        "importOrganizations" => json!({ "resources": [
+            { "kind": "organization", "id": "globex", "spec": { "weight": 2 } },
+        ] }),
         "applyResources" => json!({ "steps": [
             { "kind": "lookup", "action": "create", "document": {
                 "id": "sizes",

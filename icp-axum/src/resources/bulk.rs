@@ -2,10 +2,9 @@
 
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use icp_core::access::{Operation, Permission};
 use icp_core::id::ResourceId;
 use icp_core::resource::{
-    Actor, Document, Draft, How, MAX_BULK, Outcome, Report, Step, StepResult, Task, Violations,
+    Document, Draft, How, MAX_BULK, Outcome, Report, Step, StepResult, Task, Violations,
 };
 use icp_core::{Code, Error, Violation};
 use schemars::JsonSchema;
@@ -150,12 +149,7 @@ pub(super) async fn bulk(
     command: Command,
     Body(bulk): Body<Bulk>,
 ) -> Result<Json<BulkAnswer>> {
-    let (within, Command { engine, actor, params, .. }) = (command.within()?, command);
-    let kinds = engine.resources().kinds().get(kind.name)?;
-    // Who reaches some units only is judged by the unit of each resource.
-    if bulk.action == BulkAction::Delete && within.is_whole() {
-        permit(&actor, Permission::new(kinds.area(), Operation::Delete))?;
-    }
+    let (within, Command { actor, params, .. }) = (command.within()?, command);
     let how = if bulk.continue_on_error { How::EachAlone } else { How::Together };
     let (steps, list) = bulk.steps(kind.name)?;
     let report = within.resources().batch(&params.org()?, &steps, how, &actor).await?;
@@ -180,21 +174,8 @@ pub(super) async fn organizations(
     }
     let (steps, _) = bulk.steps(kind.name)?;
     let tasks: Vec<_> = steps.into_iter().map(|step| step.task).collect();
-    let report = engine.resources().batch_organizations(&tasks, &actor).await?;
+    let report = engine.resources().batch_organizations(&tasks, How::EachAlone, &actor).await?;
     Ok(Json(BulkAnswer::of(report)))
-}
-
-/// Lets the actor do what only some of those may whom the route lets pass.
-///
-/// # Errors
-///
-/// [`Code::PermissionDenied`].
-pub(crate) fn permit(actor: &Actor, permission: Permission) -> Result<()> {
-    if actor.may.as_ref().is_none_or(|authority| authority.here.has(permission)) {
-        return Ok(());
-    }
-    let message = format!("ask for a role that has `{permission}` in this organization");
-    Err(Problem::new(Code::PermissionDenied, message))
 }
 
 /// The problem that nothing was done, with everything that stood against it.

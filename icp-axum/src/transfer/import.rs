@@ -1,19 +1,18 @@
-use std::collections::BTreeSet;
-
 use axum::Json;
 use axum::extract::{Request, State};
-use icp_core::access::{Operation, Permission};
+use icp_core::access::OrganizationSpec;
 use icp_core::id::ResourceId;
-use icp_core::resource::{How, OnExisting, Outcome, Report, Step, StepResult, Task};
-use icp_core::{Code, Engine, Error};
+use icp_core::resource::{How, OnExisting, Outcome, Report, Spec, Step, StepResult, Task};
+use icp_core::{Code, Engine, Error, Violation};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::file::{Format, Given};
 use crate::auth::Caller;
 use crate::extract::{Params, Query, upload};
 use crate::problem::{Problem, Result};
-use crate::resources::{permit, refusal};
+use crate::resources::refusal;
 
 pub(super) const IMPORT: &[&str] = &["validate_only", "on_existing", "continue_on_error"];
 
@@ -66,46 +65,106 @@ enum RowOutcome {
     Refused,
 }
 
-pub(super) async fn import(
+/// How a file is to be taken.
+struct Wish {
+    validate_only: bool,
+    go_on: bool,
+    existing: OnExisting,
+}
+
+impl Wish {
+    fn of(query: &Query) -> Result<Self> {
+        let flags = [("false", false), ("true", true)];
+        let words = [
+            ("fail", OnExisting::Fail),
+            ("skip", OnExisting::Skip),
+            ("update", OnExisting::Update),
+        ];
+        Ok(Self {
+            validate_only: query.choice("validate_only", flags)?,
+            go_on: query.choice("continue_on_error", flags)?,
+            existing: query.choice("on_existing", words)?,
+        })
+    }
+}
+
+pub(super) async fn resources(
     State(engine): State<Engine>,
     Caller(actor): Caller,
     params: Params,
     query: Query,
     request: Request,
 ) -> Result<Json<ImportAnswer>> {
-    let query = query.only(IMPORT)?;
+    let Wish { validate_only, go_on, existing } = Wish::of(&query.only(IMPORT)?)?;
     let org = params.org()?;
-    let flags = [("false", false), ("true", true)];
-    let validate_only = query.choice("validate_only", flags)?;
-    let go_on = query.choice("continue_on_error", flags)?;
-    let words =
-        [("fail", OnExisting::Fail), ("skip", OnExisting::Skip), ("update", OnExisting::Update)];
-    let existing = query.choice("on_existing", words)?;
-    let (media, file) = upload(request, &engine, &Format::MEDIA).await?;
-    let format = Format::of(media).unwrap_or(Format::Json);
-    let rows = format.read(&file)?;
-    let resources = engine.resources();
-    for name in rows.iter().flatten().map(|(kind, _)| kind.as_str()).collect::<BTreeSet<_>>() {
-        if let Ok(kind) = resources.kinds().get(name) {
-            permit(&actor, Permission::new(kind.area(), Operation::Write))?;
-        }
-    }
+    let rows = read(request, &engine).await?;
     let how = match (validate_only, go_on) {
         (true, _) => How::NotYet,
         (false, true) => How::EachAlone,
         (false, false) if rows.iter().any(Result::is_err) => How::NotYet,
         (false, false) => How::Together,
     };
-    let kinds = rows.iter().map(|row| row.as_ref().ok().map(|(kind, _)| kind.clone())).collect();
+    let kinds = kinds(&rows);
     let (steps, broken) = steps(rows, existing);
-    let mut report = resources.batch(&org, &steps, how, &actor).await?;
-    for (index, error) in broken {
-        report.results.insert(index, StepResult::refused(error));
-    }
+    let mut report = engine.resources().batch(&org, &steps, how, &actor).await?;
+    put_back(&mut report, broken);
     if !report.applied && !validate_only {
         return Err(refusal(Code::ImportRefused, "resources", &report));
     }
     Ok(Json(ImportAnswer::of(kinds, report)))
+}
+
+/// Organizations are written each by itself: nobody can ask for all or none of them.
+pub(super) async fn organizations(
+    State(engine): State<Engine>,
+    Caller(actor): Caller,
+    query: Query,
+    request: Request,
+) -> Result<Json<ImportAnswer>> {
+    let query = query.only(IMPORT)?;
+    let Wish { validate_only, go_on, existing } = Wish::of(&query)?;
+    let how = match (validate_only, go_on) {
+        (true, _) => How::NotYet,
+        (false, true) => How::EachAlone,
+        (false, false) => {
+            let message = "organizations are written each by itself; send `true`";
+            return Err(query.refuse("continue_on_error", message));
+        }
+    };
+    let rows = read(request, &engine).await?;
+    let kinds = kinds(&rows);
+    let rows = rows.into_iter().map(|row| row.and_then(organization)).collect();
+    let (steps, broken) = steps(rows, existing);
+    let tasks: Vec<_> = steps.into_iter().map(|step| step.task).collect();
+    let mut report = engine.resources().batch_organizations(&tasks, how, &actor).await?;
+    put_back(&mut report, broken);
+    Ok(Json(ImportAnswer::of(kinds, report)))
+}
+
+async fn read(request: Request, engine: &Engine) -> Result<Vec<Given>> {
+    let (media, file) = upload(request, engine, &Format::MEDIA).await?;
+    Format::of(media).unwrap_or(Format::Json).read(&file)
+}
+
+fn kinds(rows: &[Given]) -> Vec<Option<String>> {
+    rows.iter().map(|row| row.as_ref().ok().map(|(kind, _)| kind.clone())).collect()
+}
+
+/// The row, where it is an organization.
+fn organization((kind, document): (String, Value)) -> Given {
+    if kind == OrganizationSpec::KIND {
+        return Ok((kind, document));
+    }
+    let message = "only organizations are made by this file; import others into theirs";
+    let found = Violation::new("/kind", "organization", message);
+    Err(Error::violations(Code::ResourceInvalid, vec![found]))
+}
+
+/// Tells rows that cannot be read where they are in the file.
+fn put_back(report: &mut Report, broken: Vec<(usize, Error)>) {
+    for (index, error) in broken {
+        report.results.insert(index, StepResult::refused(error));
+    }
 }
 
 /// The rows as steps, and beside them those that cannot be read, each with its place.

@@ -118,7 +118,7 @@ impl Passwords {
         };
         let gone = || Error::new(Code::Internal, "passwords cannot be checked");
         let _running = self.running.acquire().await.map_err(|_| gone())?;
-        tokio::task::spawn_blocking(work).await.map_err(|fault| gone().caused_by(fault))?
+        tokio::task::spawn_blocking(work).await.map_err(|_| gone())?
     }
 }
 

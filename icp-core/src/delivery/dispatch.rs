@@ -14,10 +14,10 @@ use super::room::Room;
 use super::{Delivery, Lease, Next, Settlement, settle};
 use crate::analytics::tally::Target;
 use crate::engine::core::{Core, HeldLease};
-use crate::engine::supervise::panic_message;
 use crate::event::Event;
 use crate::integration::{Failure, Hint};
 use crate::notice;
+use crate::telemetry::panic_words;
 
 /// A leased delivery to work on.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ fn panicked(core: &Core, work: &Work, panic: &(dyn Any + Send), what: &str) {
     core.metrics.panics.inc();
     tracing::error!(
         icp.delivery.id = %work.delivery.id,
-        panic = panic_message(panic),
+        panic = panic_words(panic),
         "{what}"
     );
 }

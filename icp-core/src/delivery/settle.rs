@@ -12,9 +12,8 @@ use super::room::Room;
 use super::{Next, Settle, Settled, Settlement};
 use crate::analytics::tally::Target;
 use crate::engine::core::Core;
-use crate::engine::supervise::panic_message;
 use crate::error::{Code, Error, Fault, Result};
-use crate::telemetry::Ended;
+use crate::telemetry::{Ended, panic_words};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -56,7 +55,7 @@ pub(crate) async fn record(core: Weak<Core>, outcomes: Vec<Outcome>) -> Result<V
     let recorded = AssertUnwindSafe(written).catch_unwind().await;
     let recorded = recorded.unwrap_or_else(|panic| {
         core.metrics.panics.inc();
-        tracing::error!(panic = panic_message(&*panic), "recording outcomes panicked");
+        tracing::error!(panic = panic_words(&*panic), "recording outcomes panicked");
         Err(Error::new(Code::Internal, "recording outcomes broke off"))
     });
     match &recorded {

@@ -171,4 +171,4 @@ impl fmt::Debug for Names<'_> {
 
 #[cfg(test)]
 #[cfg(feature = "http")]
-mod tests;
+pub(crate) mod tests;

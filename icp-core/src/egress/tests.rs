@@ -1,9 +1,9 @@
 mod exchange;
 mod leads;
 mod names;
-mod support;
+pub(crate) mod support;
 mod tls;
-mod vectors;
+pub(crate) mod vectors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

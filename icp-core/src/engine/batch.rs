@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::supervise::panic_message;
 use crate::error::{Code, Error, Result};
+use crate::telemetry::panic_words;
 
 /// Joins what concurrent callers hand in into batches, one after the other.
 ///
@@ -146,7 +146,7 @@ impl<I: Send + 'static, O: Send + 'static> Shared<I, O> {
             let (items, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             let flushed = AssertUnwindSafe((self.flush)(items)).catch_unwind().await;
             let flushed = flushed.unwrap_or_else(|panic| {
-                tracing::error!(panic = panic_message(&*panic), "a batch panicked");
+                tracing::error!(panic = panic_words(&*panic), "a batch panicked");
                 Err(Error::new(Code::Internal, "the batch broke off; see the log"))
             });
             match flushed {

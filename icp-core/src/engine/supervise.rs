@@ -1,4 +1,3 @@
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use crate::telemetry::Duty;
+use crate::telemetry::{Duty, panic_words};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -67,7 +66,7 @@ pub(crate) fn supervise<F>(
             core.metrics.panics.inc();
             core.metrics.duty_restarts.get_or_create(&Duty { duty: name }).inc();
             core.duties.set(name, DutyState::Restarting);
-            tracing::error!(icp.duty = name, panic = panic_message(&*panic), "a duty panicked");
+            tracing::error!(icp.duty = name, panic = panic_words(&*panic), "a duty panicked");
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
@@ -77,15 +76,6 @@ pub(crate) fn supervise<F>(
         }
         core.duties.set(name, DutyState::Stopped);
     });
-}
-
-/// What a panic said, where it said anything.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cfg(test)]

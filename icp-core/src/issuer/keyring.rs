@@ -136,7 +136,8 @@ impl Keyring {
             drop(asking);
             answer
         });
-        asked.await.map_err(|fault| fetch::unusable("the request broke off").caused_by(fault))?
+        // Why it broke off could be told in any words.
+        asked.await.map_err(|_| fetch::unusable("the request broke off; see the log"))?
     }
 
     fn ring(&self, wanted: Wanted<'_>) -> Arc<Ring> {

@@ -1,5 +1,7 @@
 //! What tokens are taken, and what is made of their claims.
 
+#[cfg(feature = "http")]
+mod egress;
 mod forge;
 mod hostile;
 mod keyring;

@@ -60,10 +60,18 @@ struct By<'a> {
 #[derive(Clone, Copy)]
 struct Around<'a> {
     expect: Expect,
-    actor: &'a Actor,
-    /// The organization as other changes of the same write leave it; as this node knows it by
-    /// default.
-    beside: Option<&'a OrgEntry>,
+    by: By<'a>,
+}
+
+impl<'a> By<'a> {
+    /// Somebody who changes nothing else in the same write.
+    fn alone(actor: &'a Actor) -> Self {
+        Self { actor, beside: None }
+    }
+
+    fn expecting(self, expect: Expect) -> Around<'a> {
+        Around { expect, by: self }
+    }
 }
 
 /// Reads and changes resources of every registered kind.
@@ -289,7 +297,7 @@ impl Resources {
         if kind.name() == ORGANIZATION {
             self.refuse_while_used(org).await?;
         }
-        self.guard(&**kind, &record, By { actor, beside: None }).await?;
+        self.guard(&**kind, &record, By::alone(actor)).await?;
         self.write(batch::removal(&**kind, record, expect), actor).await.map(drop)
     }
 

@@ -6,11 +6,13 @@ mod family;
 pub(crate) mod lane;
 mod log;
 mod organization;
+mod panic;
 mod parent;
 mod process;
 mod redact;
 
 pub use log::{LOG_LINES, LogLevel, LogLine, LogLines, SystemLog};
+pub use panic::{log_panics, panic_words};
 pub use process::resident_bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

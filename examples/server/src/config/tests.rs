@@ -52,6 +52,7 @@ fn every_fault_is_named() {
         ("max_in_flight = -1", None, "icp.toml: `max_in_flight`"),
         ("shutdown_seconds = 86401", None, "`shutdown_seconds` must be at most 86400"),
         ("idle_seconds = 0", None, "`idle_seconds` must be 1 to 86400"),
+        ("unread_seconds = 86401", None, "`unread_seconds` must be 1 to 86400"),
         ("max_connections = 0", None, "`max_connections` must be at least 1"),
         ("otlp_percent = 101", None, "`otlp_percent` must be at most 100"),
         ("otlp_percent = 256", None, "icp.toml: `otlp_percent`"),

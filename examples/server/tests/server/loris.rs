@@ -1,10 +1,11 @@
 //! Connections that say nothing, or say it slowly: they are ended, and others are served.
 #![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -100,5 +101,49 @@ async fn more_connections_than_there_is_room_for_wait_and_are_served() {
     for stream in &mut idle {
         assert!(hung_up(stream).await.is_empty());
     }
+    server.stop().await;
+}
+
+/// How long an answer may wait to be read here.
+const UNREAD: (&str, &str) = ("ICP_UNREAD_SECONDS", "1");
+/// Something long to read.
+const DOCUMENT: &str = "/api/v1/openapi.json";
+/// How many answers are asked for at once: together more than systems keep for a reader.
+const ASKED: usize = 400;
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_makes_room_for_others() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &[UNREAD, ("ICP_MAX_CONNECTIONS", "4")]).await;
+    let address: SocketAddr = server.url.trim_start_matches("http://").parse().unwrap();
+    let key = server.key.clone().unwrap();
+    let document = http().get(format!("{}{DOCUMENT}", server.url)).bearer_auth(&key);
+    let size = document.send().await.unwrap().bytes().await.unwrap().len();
+    assert!(size > 100_000, "{size} bytes are too few to wait for a reader");
+    let asked = format!("GET {DOCUMENT} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\n\r\n");
+    let asked = asked.repeat(ASKED);
+    let before = server.resident_kib();
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        unread.push(stream);
+    }
+    // They took all the room there is, so that as many others are answered, each on a connection
+    // that stays, once all of them were given up.
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut said = [0; 12];
+        let answer = stream.read_exact(&mut said);
+        tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+        assert_eq!(&said, b"HTTP/1.1 200");
+        others.push(stream);
+    }
+    let after = server.resident_kib();
+    assert!(after < before + (48 << 10), "memory went from {before} to {after} KiB");
     server.stop().await;
 }

@@ -14,7 +14,7 @@ use super::super::*;
 
 /// Records every dialed address, and connects to `to` in its place where there is one.
 #[derive(Clone, Default)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     log: Arc<Mutex<Vec<SocketAddr>>>,
     to: Option<SocketAddr>,
 }
@@ -24,7 +24,7 @@ impl Recorder {
         Self { to: Some(to), ..Self::default() }
     }
 
-    pub(super) fn dialed(&self) -> Vec<SocketAddr> {
+    pub(crate) fn dialed(&self) -> Vec<SocketAddr> {
         self.log.lock().unwrap().clone()
     }
 }
@@ -41,10 +41,10 @@ impl Dial for Recorder {
 }
 
 /// Gives one list of answers for each lookup, and an error once they are used up.
-pub(super) struct Sequence(Mutex<VecDeque<Vec<IpAddr>>>);
+pub(crate) struct Sequence(Mutex<VecDeque<Vec<IpAddr>>>);
 
 impl Sequence {
-    pub(super) fn new(answers: &[&[&str]]) -> Self {
+    pub(crate) fn new(answers: &[&[&str]]) -> Self {
         let parse = |list: &&[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
         Self(Mutex::new(answers.iter().map(parse).collect()))
     }

@@ -7,7 +7,7 @@ use super::support::{Act, Recorder, Sequence, Server};
 
 // Refused by the text of the URL alone, with the rule that does it; `unparsed` never becomes a URL.
 #[rustfmt::skip]
-const URLS: &[(&str, &[&str])] = &[
+pub(crate) const URLS: &[(&str, &[&str])] = &[
     // Forms of an IPv4 address.
     ("loopback", &[
         "http://127.0.0.1/", "http://127.1/", "http://127.0.1/", "http://2130706433/",
@@ -97,7 +97,7 @@ const URLS: &[(&str, &[&str])] = &[
 
 // One list of answers for each lookup; the last request is refused.
 #[rustfmt::skip]
-const LOOKUPS: &[&[&[&str]]] = &[
+pub(crate) const LOOKUPS: &[&[&[&str]]] = &[
     &[&["8.8.8.8"], &["10.0.0.1"]], &[&["8.8.8.8"], &["127.0.0.1"]],
     &[&["8.8.8.8", "10.0.0.1"]], &[&["8.8.8.8", "fd00::1"]], &[&["fd00::1"]], &[&["127.0.0.1"]],
     &[&["172.20.0.10"]], &[&["::ffff:10.0.0.1"]], &[&["64:ff9b::a00:1"]],

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{Around, Resources};
+use super::{By, Resources};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::IntegrationSpec;
@@ -127,7 +127,7 @@ impl Resources {
             spec: kind.mask(&sealed)?,
         };
         let record = self.fresh(org, &**kind, &draft).await?;
-        let around = Around { expect: Expect::Absent, actor, beside: None };
+        let around = By::alone(actor).expecting(Expect::Absent);
         let mut change = self.prepare(&**kind, record, draft, Some(&sealed), around).await?;
         change.action = "duplicate".into();
         Document::of(&**kind, self.write(change, actor).await?)

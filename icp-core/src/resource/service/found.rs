@@ -1,4 +1,4 @@
-use super::{Around, Change, ORGANIZATION, Resources};
+use super::{By, Change, ORGANIZATION, Resources};
 use crate::error::{Code, Error, Result};
 use crate::id::OrgId;
 use crate::resource::{Actor, Draft, Expect};
@@ -23,7 +23,7 @@ impl Resources {
                 ORGANIZATION => self.fresh(org, kind, &draft).await?,
                 _ => self.blank(org, kind, draft.id.clone()),
             };
-            let around = Around { expect: Expect::Absent, actor, beside: None };
+            let around = By::alone(actor).expecting(Expect::Absent);
             changes.push(self.prepare(kind, record, draft, None, around).await?);
         }
         if changes.first().is_none_or(|change| &*change.record.kind != ORGANIZATION) {

@@ -3,7 +3,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::writing::forget_troubles;
-use super::{Around, Resources, amend};
+use super::{By, Resources, amend};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{Actor, Document, Draft, Expect, Kind, Record, Revision};
@@ -82,7 +82,7 @@ impl Resources {
         let before = present.spec.clone();
         let spec = kind.mask(&old.spec)?;
         let draft = Draft { id: None, name: old.name, labels: old.labels, spec };
-        let around = Around { expect, actor, beside: None };
+        let around = By::alone(actor).expecting(expect);
         let mut change = self.prepare(&**kind, present, draft, Some(&old.spec), around).await?;
         forget_troubles(&mut change.record, Some(&before));
         change.action = "rollback".into();

@@ -39,7 +39,7 @@ impl Resources {
         expect: Expect,
         actor: &Actor,
     ) -> Result<Document> {
-        let around = Around { expect, actor, beside: None };
+        let around = By::alone(actor).expecting(expect);
         let change = self.prepare(&**kind, record, draft, previous, around).await?;
         Document::of(&**kind, self.write(change, actor).await?)
     }
@@ -53,7 +53,7 @@ impl Resources {
         previous: Option<&Value>,
         around: Around<'_>,
     ) -> Result<Change> {
-        let Around { expect, actor, beside } = around;
+        let Around { expect, by: By { actor, beside } } = around;
         let mut violations = Violations::default();
         draft.check(&mut violations);
         if draft.id.as_ref().is_some_and(|id| *id != record.id) {
