@@ -76,16 +76,15 @@ async fn a_store_that_listened_closes() {
 async fn a_store_closes_while_somebody_waits_for_a_hint() {
     let scratch = Scratch::database().await;
     let store = PostgresStore::connect(&scratch.url).await.unwrap();
-    let waits = tokio::spawn({
-        let store = store.clone();
-        async move { store.wakeup().await }
-    });
     let mut conn = PgConnection::connect(&scratch.url).await.unwrap();
     let listens = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE 'LISTEN%')";
-    while !sqlx::query_scalar::<_, bool>(listens).fetch_one(&mut conn).await.unwrap() {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::timeout(PATIENCE, store.close()).await.unwrap().unwrap();
-    waits.await.unwrap();
+    let closed = async {
+        while !sqlx::query_scalar::<_, bool>(listens).fetch_one(&mut conn).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        store.close().await.unwrap();
+    };
+    let both = async { tokio::join!(store.wakeup(), closed) };
+    tokio::time::timeout(PATIENCE, both).await.unwrap();
 }
