@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz setup services payloads advisories bless
+.PHONY: help run test check bench bench-micro fuzz setup services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: ## start the server on ./icp.db (development build; RELEASE=1 for an optimized one)
 	cargo run $(if $(RELEASE),--release) -p icp-server -- $(ARGS)
@@ -22,6 +22,9 @@ check: ## the quick loop: format, lints, unit and SQLite tests
 
 bench: ## measure deliveries beside the bare client; ARGS="..." goes to the harness
 	cargo run --release -p icp-harness -- $(ARGS)
+
+bench-micro: ## measure single operations; ARGS="sign" for those with it in their name
+	cargo bench -p icp-micro -- $(ARGS)
 
 fuzz: ## run the fuzz targets; ARGS="300 mapping::mappings" for 300 seconds of one
 	scripts/fuzz $(ARGS)
