@@ -33,23 +33,19 @@ pub fn publish(count: usize, beside: Beside) -> Round {
     let runtime = transform::runtime();
     let engine = runtime.block_on(async {
         let store = MemoryStore::new();
-        let org = create(&engine(&store), "acme").await;
-        add(&store, &org, 0..count, |_| "order.paid".to_owned()).await;
+        let acme = add_organization(&store, "acme").await;
+        add(&store, &acme, 0..count, |_| "order.paid".to_owned()).await;
+        let engine = engine(&store);
         match beside {
             Beside::Nothing => {}
-            Beside::Types(others) => add(&store, &org, count..count + others, other).await,
+            Beside::Types(others) => add(&store, &acme, count..count + others, other).await,
             Beside::Organizations(others) => {
                 for number in 0..10 {
-                    let org = create(&engine(&store), &format!("other-{number}")).await;
+                    let org = add_organization(&store, &format!("other-{number}")).await;
                     add(&store, &org, 0..others / 10, |_| "order.paid".to_owned()).await;
+                    // So that this node knows it.
+                    engine.accept(event(org.as_str())).await.unwrap();
                 }
-            }
-        }
-        let engine = engine(&store);
-        if let Beside::Organizations(_) = beside {
-            // So that this node knows them.
-            for number in 0..10 {
-                engine.accept(event(&format!("other-{number}"))).await.unwrap();
             }
         }
         engine
@@ -65,7 +61,7 @@ pub fn publish(count: usize, beside: Beside) -> Round {
 pub fn update(count: usize) -> Round {
     let (runtime, store) = (transform::runtime(), MemoryStore::new());
     let org = runtime.block_on(async {
-        let org = create(&engine(&store), "acme").await;
+        let org = add_organization(&store, "acme").await;
         add(&store, &org, 0..count, other).await;
         org
     });
@@ -100,7 +96,7 @@ pub fn engine(store: &MemoryStore) -> Engine {
         .unwrap()
 }
 
-/// Makes an organization.
+/// Makes an organization through the engine.
 pub async fn create(engine: &Engine, name: &str) -> OrgId {
     let org = OrgId::new(name).unwrap();
     let resources = engine.resources();
@@ -108,35 +104,46 @@ pub async fn create(engine: &Engine, name: &str) -> OrgId {
     org
 }
 
-/// Makes integrations with the ids `to-<number>`, each for one type of events: as they are stored,
-/// since checking each would take longer than all that is measured.
+/// Stores an organization, as [`add`] stores integrations.
+pub async fn add_organization(store: &impl ResourceStore, name: &str) -> OrgId {
+    let org = OrgId::new(name).unwrap();
+    write(store, vec![change(&org, "organization", name, json!({}))]).await;
+    org
+}
+
+/// Stores integrations with the ids `to-<number>`, each for one type of events. They are not
+/// checked, which would take longer than all that is measured.
 pub async fn add(
     store: &impl ResourceStore,
     org: &OrgId,
     numbers: Range<usize>,
     event_type: impl Fn(usize) -> String,
 ) {
-    let change = |number: usize| Change {
-        record: Record {
-            org: org.clone(),
-            kind: "integration".into(),
-            id: ResourceId::new(format!("to-{number}")).unwrap(),
-            name: None,
-            labels: BTreeMap::new(),
-            spec: spec(&event_type(number)),
-            status: Value::Null,
-            revision: Revision::ZERO,
-            version: 1,
-            created_at: NOW,
-            updated_at: NOW,
-            deleted: false,
-        },
-        expect: Expect::Absent,
-        action: "create".to_owned(),
-        effects: Vec::new(),
+    let integration = |n| change(org, "integration", &format!("to-{n}"), spec(&event_type(n)));
+    write(store, numbers.map(integration).collect()).await;
+}
+
+async fn write(store: &impl ResourceStore, changes: Vec<Change>) {
+    store.write(Write { changes, actor: Actor::host(), now: NOW }).await.unwrap();
+}
+
+fn change(org: &OrgId, kind: &str, id: &str, spec: Value) -> Change {
+    let record = Record {
+        org: org.clone(),
+        kind: kind.into(),
+        id: ResourceId::new(id).unwrap(),
+        name: None,
+        labels: BTreeMap::new(),
+        spec,
+        status: Value::Null,
+        revision: Revision::ZERO,
+        version: 1,
+        created_at: NOW,
+        updated_at: NOW,
+        deleted: false,
     };
-    let write = Write { changes: numbers.map(change).collect(), actor: Actor::host(), now: NOW };
-    store.write(write).await.unwrap();
+    let (expect, effects) = (Expect::Absent, Vec::new());
+    Change { record, expect, action: "create".to_owned(), effects }
 }
 
 pub(crate) fn draft(spec: Value) -> Draft {

@@ -26,7 +26,7 @@ pub(crate) fn hold(file: &str, figures: &Figures, room: u64, below: Option<u64>)
         .collect();
     assert!(
         wrong.is_empty(),
-        "{file}: {}; look for the cause, or run `{BLESS}=1 cargo test -p icp-micro --test counts` \
+        "{file}: {}; look for the cause, or run `{BLESS}=1 cargo test --workspace --test counts` \
          and commit the file",
         wrong.join("; ")
     );

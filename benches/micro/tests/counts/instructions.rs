@@ -10,7 +10,7 @@ use crate::growth::same;
 
 #[test]
 fn operations_take_no_more_instructions_than_before() {
-    let figures: Figures = BOUND.into_iter().zip(rounds(&BOUND, 10)).collect();
+    let figures: Figures = BOUND.into_iter().zip(rounds(&BOUND, 5)).collect();
     same(figures["match/1"], figures["match/10000"]);
     // Another processor, or another libc, runs other code for the same, so that less is no reason.
     bound::hold("instructions.json", &figures, 10, None);

@@ -2,7 +2,8 @@
 //! allocator, and instructions, counted by valgrind. Of builds for tests, which have more of both than
 //! those for use: they are bounds against growth, no figures.
 //!
-//! `ICP_BLESS=1 cargo test -p icp-micro --test counts` writes the bounds anew.
+//! `ICP_BLESS=1 cargo test --workspace --test counts` writes the bounds anew; for one package alone
+//! others' features are missing, and so may be what they cost.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
