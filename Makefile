@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-servers fuzz setup services payloads advisories bless
+.PHONY: help run test check bench bench-micro bench-servers fuzz setup services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
@@ -25,6 +25,9 @@ bench: ## measure deliveries beside the bare client; ARGS="..." goes to the harn
 
 bench-servers: ## measure the server on PostgreSQL over HTTP; ARGS="..." goes to the harness
 	scripts/bench-servers $(ARGS)
+
+bench-micro: ## measure single operations; ARGS="sign" for those with it in their name
+	cargo bench -p icp-micro -- $(ARGS)
 
 fuzz: ## run the fuzz targets; ARGS="300 mapping::mappings" for 300 seconds of one
 	scripts/fuzz $(ARGS)
