@@ -44,7 +44,7 @@ fn header() -> String {
     }
     let source = folder().join("src");
     let mut builder = cbindgen::Builder::new().with_config(config);
-    for file in ["item.rs", "abi/engine.rs", "abi/error.rs", "abi/queue.rs"] {
+    for file in ["item.rs", "abi/engine.rs", "abi/error.rs", "abi/log.rs", "abi/queue.rs"] {
         builder = builder.with_src(source.join(file));
     }
     let mut text = Vec::new();
