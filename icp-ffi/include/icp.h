@@ -67,6 +67,8 @@
 #define ICP_OP_EVENT_LIST 13
 /* Says why an event went, or did not go, to each integration. */
 #define ICP_OP_EVENT_EXPLAIN 14
+/* Gives the statement that publishes an event in the host's own transaction on the same SQL database. */
+#define ICP_OP_OUTBOX_INSERT 15
 /* Makes a resource, or puts a new version in place of the present one. */
 #define ICP_OP_RESOURCE_PUT 20
 /* Shows one resource, its secrets masked. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { Desk, encoded } from './desk'
-import { BusyError } from './errors'
+import { BusyError, ClosedError } from './errors'
 import { DeadLetters, Deliveries, Kind, Organizations } from './groups'
 import type { HandlerKind } from './handlers'
 import { Op } from './ops'
@@ -13,6 +13,7 @@ import type {
   Encoded,
   HandlerOptions,
   NewEvent,
+  OutboxInsert,
   PublishResult,
   Refused,
   Settings,
@@ -93,6 +94,10 @@ export class Engine implements AsyncDisposable {
     if (!this.#desk.open) return undefined
     try {
       return (await this.ask(Op.SHUTDOWN, { drain_ms: drainMs })) as Drained
+    } catch (error) {
+      // The operation may have been asked for before.
+      if (error instanceof ClosedError) return undefined
+      throw error
     } finally {
       await this.#desk.abandon()
     }
@@ -133,6 +138,16 @@ export class Engine implements AsyncDisposable {
     options: Abortable = {}
   ): Promise<(PublishResult | Refused)[]> {
     return this.#patiently(Op.PUBLISH_MANY, encoded(events), options.signal)
+  }
+
+  /**
+   * The statement that publishes an event in the host's own transaction on the database of the
+   * store. Nothing is stored by this; the event is published when that commits.
+   */
+  async outbox(event: NewEvent | Encoded): Promise<OutboxInsert> {
+    const { id, sql, values } = await this.ask(Op.OUTBOX_INSERT, event)
+    const bound = (value: any) => (value?.base64 ? Buffer.from(value.base64, 'base64') : value)
+    return { id, sql, values: values.map(bound) }
   }
 
   /** One event with its body. */

@@ -49,6 +49,7 @@ export type {
   LogLevel,
   LogLine,
   NewEvent,
+  OutboxInsert,
   PublishResult,
   Refused,
   RequestContext,

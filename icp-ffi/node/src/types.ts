@@ -28,6 +28,15 @@ export interface PublishResult {
   deliveries: number
 }
 
+/** The statement that publishes an event in the host's own transaction. */
+export interface OutboxInsert {
+  id: string
+  /** With the placeholders of the database. */
+  sql: string
+  /** What is bound to them, in their order. */
+  values: (number | string | Buffer | null)[]
+}
+
 /** An event of several that was refused. */
 export interface Refused {
   error: Document

@@ -162,11 +162,9 @@ test('each thread has engines of its own, and may end at any moment', async () =
   for (const how of ['close', 'terminate']) {
     const workers = [1, 2].map(() => new Worker(WORKER, { eval: true }))
     const ended = workers.map((worker) => once(worker, 'exit'))
-    for (const worker of workers) {
-      const [made] = await once(worker, 'message')
-      assert.match(made, /42/)
-      worker.postMessage(how)
-    }
+    const messages = workers.map((worker) => once(worker, 'message'))
+    for (const [made] of await Promise.all(messages)) assert.match(made, /42/)
+    for (const worker of workers) worker.postMessage(how)
     await host.publish(order(1))
     if (how === 'terminate') await Promise.all(workers.map((worker) => worker.terminate()))
     for (const [code] of await Promise.all(ended)) assert.equal(code, how === 'close' ? 0 : 1)

@@ -226,6 +226,10 @@ test('what was published is there again, and engines leave nothing behind', asyn
   ]
   const host = await opened(settings)
   const { id } = await host.publish(order(1))
+  const { sql, values } = await host.outbox({ ...order(2), idempotency_key: 'two' })
+  assert.match(sql, /^INSERT INTO icp_outbox/)
+  assert.equal(sql.split('?').length - 1, values.length)
+  assert.ok(values.some((value) => Buffer.isBuffer(value) && `${value}` === '{"order":2}'))
   await host.close()
   const before = await state()
   for (let turn = 0; turn < 10; turn++) {

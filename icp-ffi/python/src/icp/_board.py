@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import re
@@ -10,7 +11,7 @@ from typing import Any, Callable, Union
 from ._native import Link, Record
 from ._ops import Item, Status
 from .errors import DeliveryFailed, Drop, InvalidError
-from .types import Document, Encoded, RequestContext
+from .types import Document, Encoded, OutboxInsert, RequestContext
 
 log = logging.getLogger("icp")
 
@@ -42,6 +43,21 @@ def configuration(store: str, settings: dict[str, Settings]) -> bytes:
     return encoded({"store": store, **given})
 
 
+def outbox_insert(answer: Document, style: str) -> OutboxInsert:
+    """The statement with what is bound to it, in the style of a driver."""
+    sql: str = answer["sql"]
+    if style == "format":
+        # There is neither a literal nor an operator with one of these in it.
+        sql = re.sub(r"\?|\$[0-9]+", "%s", sql)
+    elif style != "native":
+        raise ValueError(f"`{style}` is no style; use native or format")
+    bound = [
+        base64.b64decode(value["base64"]) if isinstance(value, dict) else value
+        for value in answer["values"]
+    ]
+    return {"id": answer["id"], "sql": sql, "values": bound}
+
+
 def log_level(wanted: Union[bool, str]) -> int:
     """The number of a level; 0 for none."""
     if wanted is False:
@@ -62,8 +78,6 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
     document = json.loads(record.body)
     payload = document.get("payload")
     if "payload_base64" in document:
-        import base64
-
         payload = base64.b64decode(document["payload_base64"])
     context = RequestContext(
         handler=document["handler"],
