@@ -70,6 +70,8 @@ fn tests(name: &str) {
     command
         .args(["--test", "--test-reporter=tap", "--test-timeout=120000"])
         .arg(format!("build/{name}.test.mjs"));
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases.json");
+    command.env("ICP_CASES", cases);
     command.current_dir(built()).env("ICP_LIBRARY", library()).env_remove("NODE_OPTIONS");
     let said = said(&mut command);
     assert!(said.contains("\n# skipped 0\n") && !said.contains("\n# pass 0\n"), "{said}");
@@ -83,6 +85,11 @@ fn the_engine() {
 #[test]
 fn handlers_are_functions() {
     tests("handlers");
+}
+
+#[test]
+fn the_cases_of_all_languages() {
+    tests("cases");
 }
 
 #[test]
