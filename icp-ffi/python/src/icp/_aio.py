@@ -13,10 +13,10 @@ from typing import Any, TypeVar, Union
 
 from . import _board, _life
 from ._aio_groups import DeadLetters, Deliveries, Kind, Organizations
-from ._board import Board, encoded
+from ._board import Backlog, Board, encoded
 from ._native import Link, Record
-from ._ops import Item, Op, Status
-from .errors import BusyError, ClosedError, IcpError, Lagged, error_of
+from ._ops import Op, Status
+from .errors import BusyError, ClosedError, IcpError, error_of
 from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
 
 Handler = TypeVar("Handler", bound=Callable[[Any, RequestContext], Any])
@@ -277,18 +277,16 @@ class AsyncEngine:
         if after is not None:
             body["after"] = after
         tag, future = self._submit(Op.SUBSCRIBE, encoded(body))
-        self._board.subscriptions[tag] = items.put_nowait
+        backlog = Backlog(items)
+        self._board.subscriptions[tag] = backlog.take
         try:
             await future
             while True:
-                record = await items.get()
-                document = json.loads(record.body)
-                if record.kind == Item.LAGGED:
-                    raise Lagged(document["dropped"])
-                if "end" in document:
+                ended, item = backlog.item(await items.get())
+                if ended:
                     return
-                if "item" in document:
-                    yield document["item"]
+                if item is not None:
+                    yield item
         finally:
             self._board.subscriptions.pop(tag, None)
             if self._ending.alive:

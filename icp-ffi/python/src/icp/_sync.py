@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Any, TypeVar, Union
 
 from . import _board, _life
-from ._board import Board, encoded
+from ._board import Backlog, Board, encoded
 from ._groups import DeadLetters, Deliveries, Kind, Organizations
 from ._native import Link, Record
-from ._ops import Item, Op, Status
-from .errors import BusyError, ClosedError, IcpError, Lagged, error_of
+from ._ops import Op, Status
+from .errors import BusyError, ClosedError, IcpError, error_of
 from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
 
 Handler = TypeVar("Handler", bound=Callable[[Any, RequestContext], Any])
@@ -183,18 +183,16 @@ class Engine:
         if after is not None:
             body["after"] = after
         items: queue.SimpleQueue[Record] = queue.SimpleQueue()
-        tag, future = self._desk.submit(Op.SUBSCRIBE, encoded(body), items.put)
+        backlog = Backlog(items)
+        tag, future = self._desk.submit(Op.SUBSCRIBE, encoded(body), backlog.take)
         try:
             future.result()
             while True:
-                record = items.get()
-                document = json.loads(record.body)
-                if record.kind == Item.LAGGED:
-                    raise Lagged(document["dropped"])
-                if "end" in document:
+                ended, item = backlog.item(items.get())
+                if ended:
                     return
-                if "item" in document:
-                    yield document["item"]
+                if item is not None:
+                    yield item
         finally:
             self._desk.board.subscriptions.pop(tag, None)
             if self._ending.alive:
