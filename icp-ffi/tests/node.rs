@@ -1,16 +1,22 @@
 //! The Node package on the library, by its own tests, and the packages as a user installs them.
 //!
 //! They need Node.js of 20.11 or later with npm, and what `scripts/oracles` installs: the
-//! compiler, and the package that the one here depends on.
+//! compiler, the package that the one here depends on, and Fastify for an example.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{env, fs};
+
+use icp_testkit::receiver::Receiver;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 /// The shared library that cargo built beside this test.
 fn library() -> PathBuf {
@@ -47,9 +53,10 @@ fn built() -> &'static Path {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node-package");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
         let _ = fs::remove_dir_all(&folder);
-        for part in ["src", "test"] {
+        for (part, from) in [("src", "src"), ("test", "test"), ("examples", "../../examples/node")]
+        {
             fs::create_dir_all(folder.join(part)).unwrap();
-            for entry in fs::read_dir(source.join(part)).unwrap() {
+            for entry in fs::read_dir(source.join(from)).unwrap() {
                 let entry = entry.unwrap();
                 fs::copy(entry.path(), folder.join(part).join(entry.file_name())).unwrap();
             }
@@ -135,6 +142,44 @@ fn the_packages_are_installed_without_scripts_and_used() {
     for program in ["a.mjs", "a.cjs"] {
         assert_eq!(run("node", &[program], &app), "false 0\n", "{program}");
     }
+}
+
+/// Runs an example as a server until it has delivered an order; answers what was received.
+fn sold(example: &str) -> Value {
+    let runtime = Runtime::new().unwrap();
+    let receiver = runtime.block_on(Receiver::start());
+    let folder = tempfile::tempdir().unwrap();
+    let program = built().join("examples").join(example);
+    let mut node = Command::new("node");
+    node.arg(program).arg(receiver.url("/hook")).current_dir(folder.path());
+    node.env("ICP_LIBRARY", library()).env("DEVELOPMENT", "1").env_remove("PORT");
+    let mut process = node.stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let answer = |body: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port.trim().parse().unwrap())).unwrap();
+        let length = body.len();
+        let head = format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {length}");
+        let rest = "content-type: application/json\r\nconnection: close";
+        write!(stream, "{head}\r\n{rest}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(answer("{").starts_with("HTTP/1.1 400 "));
+    let accepted = answer("{\"number\":17}");
+    assert!(accepted.starts_with("HTTP/1.1 202 ") && accepted.contains("evt_"), "{accepted}");
+    let received = runtime.block_on(receiver.wait_for_to("/hook", 1));
+    let id = process.id().to_string();
+    run("kill", &["-TERM", &id], folder.path());
+    assert!(process.wait().unwrap().success(), "{example} ends by itself");
+    serde_json::from_slice(&received[0].body).unwrap()
+}
+
+#[test]
+fn the_examples_deliver() {
+    assert_eq!(sold("http.mjs"), json!({ "number": 17 }));
+    assert_eq!(sold("fastify.mjs"), json!({ "number": 17, "vat": 19 }));
 }
 
 /// The architecture, as Node names it.
