@@ -67,6 +67,8 @@
 #define ICP_OP_EVENT_LIST 13
 /* Says why an event went, or did not go, to each integration. */
 #define ICP_OP_EVENT_EXPLAIN 14
+/* Gives the statement that publishes an event in the host's own transaction on the same SQL database. */
+#define ICP_OP_OUTBOX_INSERT 15
 /* Makes a resource, or puts a new version in place of the present one. */
 #define ICP_OP_RESOURCE_PUT 20
 /* Shows one resource, its secrets masked. */
@@ -230,6 +232,22 @@ const char *icp_error_json(const struct icp_error *error);
 // Frees an error. NULL is fine.
 void icp_error_free(struct icp_error *error);
 
+// Tells the log of the process to a queue as LOG items, from `level` (ICP_LOG_*) up. There is one
+// log in a process: another queue takes its place, NULL ends it.
+int32_t icp_log_to_queue(struct icp_queue *queue, int32_t level, struct icp_error **err);
+
+// Tells the log of the process to a function, from `level` (ICP_LOG_*) up, in the place of what it
+// was told to. For programs without an interpreter: `cb` is called on threads of the library, one
+// line at a time, and returns soon. `json` is good for the call only. Lines that `cb` causes
+// itself are not told, and within it the log cannot be changed (ICP_E_WRONG_THREAD). `env_free`
+// (or NULL) is called with `env` once: when the log goes elsewhere, before the function that
+// says so returns, or where this one fails.
+int32_t icp_log_to_callback(void (*cb)(void *env, int32_t level, const uint8_t *json, size_t len),
+                            void *env,
+                            void (*env_free)(void *env),
+                            int32_t level,
+                            struct icp_error **err);
+
 // Makes a queue of the engine. `flags` is 0. It outlives its engine and can be drained to its end.
 int32_t icp_queue_new(struct icp_engine *engine,
                       uint32_t flags,
@@ -256,10 +274,6 @@ void icp_queue_wake(struct icp_queue *queue);
 
 // Frees a queue; what is in it is dropped. NULL is fine.
 void icp_queue_free(struct icp_queue *queue);
-
-// Tells the log of the process to a queue as LOG items, from `level` (ICP_LOG_*) up. There is one
-// log in a process: another queue takes its place, NULL ends it.
-int32_t icp_log_to_queue(struct icp_queue *queue, int32_t level, struct icp_error **err);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,4 +1,4 @@
-"""Makes the blocking twins of the groups in `_aio.py`: the same text without `async` and `await`.
+"""Makes the blocking twins of the groups in `_aio_groups.py`: the same text without `async` and `await`.
 
 Run it after a change of these; a test says when it was forgotten.
 """
@@ -7,7 +7,7 @@ import pathlib
 import re
 
 FOLDER = pathlib.Path(__file__).parent / "src" / "icp"
-HEAD = '''"""The groups of the blocking engine; made by `make_sync.py` of `_aio.py`, not by hand."""
+HEAD = '''"""The groups of the blocking engine; made by `make_sync.py` of `_aio_groups.py`, not by hand."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def made() -> str:
-    text = (FOLDER / "_aio.py").read_text()
-    groups = text[text.index("\nclass Kind:") : text.index("\n__all__")]
+    text = (FOLDER / "_aio_groups.py").read_text()
+    groups = text[text.index("\nclass Kind:") :]
     for find, put in (
         (r"\basync def\b", "def"),
         (r"\bawait ", ""),

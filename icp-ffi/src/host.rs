@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::admission::{Admission, Permit};
 use crate::handler::{HostConnector, HostTransformer};
+use crate::location::Location;
 use crate::op::Op;
 use crate::queue::Queue;
 use crate::request::Requests;
@@ -141,6 +142,11 @@ impl Host {
                 RecvTimeoutError::Disconnected => cancelled(),
             })
         })
+    }
+
+    /// Where the store is.
+    pub(crate) fn store(&self) -> &Location {
+        &self.settings.store
     }
 
     /// The engine, while it is open.

@@ -1,9 +1,10 @@
-//! The log of the process, told to a queue of the host.
+//! The log of the process, told to a queue or a function of the host.
 
+use std::cell::Cell;
 use std::panic;
-use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::sync::{Mutex, Once, PoisonError, Weak};
 
-use icp::telemetry::LogLine;
+use icp::telemetry::{LogLevel, LogLine};
 use icp::time::{Clock, SystemClock};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
@@ -13,8 +14,25 @@ use tracing_subscriber::{Registry, reload};
 use crate::queue::Queue;
 use crate::status::{Failure, Status};
 
-/// Where lines go. A process has one log, whatever number of engines it has.
-static SINK: Mutex<Option<Weak<Queue>>> = Mutex::new(None);
+/// Where lines go.
+pub(crate) enum Sink {
+    /// Out of a queue, while there is one.
+    Queue(Weak<Queue>),
+    /// To a function that takes the number of a level and a line.
+    Callback(Tell),
+}
+
+/// A function of the host.
+type Tell = Box<dyn Fn(i32, &[u8]) + Send>;
+
+/// A process has one log, whatever number of engines it has. Locked while a function is called, so
+/// that it is called by one thread at a time, and not after another one took its place.
+static SINK: Mutex<Option<Sink>> = Mutex::new(None);
+
+thread_local! {
+    /// Whether this thread is in a function of the host.
+    static TELLING: Cell<bool> = const { Cell::new(false) };
+}
 
 /// How the level is changed after the subscriber was set.
 static LEVEL: Mutex<Option<reload::Handle<LevelFilter, Registry>>> = Mutex::new(None);
@@ -22,8 +40,8 @@ static LEVEL: Mutex<Option<reload::Handle<LevelFilter, Registry>>> = Mutex::new(
 /// The prefix of the names of this library's threads.
 pub(crate) const THREADS: &str = "icp-";
 
-/// Tells lines of this level and above to `queue`; to nobody without one.
-pub(crate) fn tell(queue: Option<&Arc<Queue>>, level: i32) -> Result<(), Failure> {
+/// Tells lines of this level and above to `sink`; to nobody without one.
+pub(crate) fn tell(sink: Option<Sink>, level: i32) -> Result<(), Failure> {
     let filter = match level {
         0 => LevelFilter::OFF,
         1 => LevelFilter::ERROR,
@@ -33,8 +51,13 @@ pub(crate) fn tell(queue: Option<&Arc<Queue>>, level: i32) -> Result<(), Failure
         5 => LevelFilter::TRACE,
         _ => return Err(Failure::new(Status::Invalid, "use a level of 0 to 5")),
     };
-    let filter = if queue.is_some() { filter } else { LevelFilter::OFF };
-    *lock(&SINK) = queue.map(Arc::downgrade);
+    if TELLING.get() {
+        let message = "the log cannot be changed by what it is told to";
+        return Err(Failure::new(Status::WrongThread, message));
+    }
+    let filter = if sink.is_some() { filter } else { LevelFilter::OFF };
+    let before = std::mem::replace(&mut *lock(&SINK), sink);
+    drop(before);
     let mut handle = lock(&LEVEL);
     if let Some(handle) = &*handle {
         return handle.reload(filter).map_err(|_| taken());
@@ -55,11 +78,40 @@ struct Teller;
 
 impl<S: Subscriber> Layer<S> for Teller {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // A drain that logs would wait for itself, so nothing below does; see `Queue`.
-        let Some(queue) = lock(&SINK).as_ref().and_then(Weak::upgrade) else { return };
         let line = LogLine::read(event, SystemClock.now());
         // Texts and numbers always have a JSON form.
-        queue.log(serde_json::to_vec(&line).unwrap_or_default());
+        let json = || serde_json::to_vec(&line).unwrap_or_default();
+        if TELLING.get() {
+            return;
+        }
+        let sink = lock(&SINK);
+        match &*sink {
+            None => {}
+            Some(Sink::Queue(queue)) => {
+                let queue = queue.upgrade();
+                // A drain that logs would wait for itself, so nothing below does; see `Queue`.
+                drop(sink);
+                if let Some(queue) = queue {
+                    queue.log(json());
+                }
+            }
+            Some(Sink::Callback(callback)) => {
+                TELLING.set(true);
+                callback(number(line.level), &json());
+                TELLING.set(false);
+            }
+        }
+    }
+}
+
+/// The number of a level, as in the header.
+fn number(level: LogLevel) -> i32 {
+    match level {
+        LogLevel::Error => 1,
+        LogLevel::Warn => 2,
+        LogLevel::Info => 3,
+        LogLevel::Debug => 4,
+        LogLevel::Trace => 5,
     }
 }
 

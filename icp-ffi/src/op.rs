@@ -66,6 +66,9 @@ ops! {
     EventList = 13, "EVENT_LIST", "org, query?", "Listing";
     /// Says why an event went, or did not go, to each integration.
     EventExplain = 14, "EVENT_EXPLAIN", "org, id", "Explanation";
+    /// Gives the statement that publishes an event in the host's own transaction on the same SQL
+    /// database.
+    OutboxInsert = 15, "OUTBOX_INSERT", "org, and the members of Envelope", "id, sql, values";
     /// Makes a resource, or puts a new version in place of the present one.
     ResourcePut = 20, "RESOURCE_PUT", "org, kind, id?, document, revision?", "Document";
     /// Shows one resource, its secrets masked.
@@ -123,8 +126,8 @@ mod tests {
     fn numbers_are_frozen() {
         let numbers: Vec<_> = Op::ALL.iter().map(|op| op.number()).collect();
         let known = [
-            1, 2, 3, 4, 10, 11, 12, 13, 14, 20, 21, 22, 23, 30, 31, 32, 33, 34, 40, 41, 50, 51, 60,
-            61, 70, 71, 72, 80,
+            1, 2, 3, 4, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 30, 31, 32, 33, 34, 40, 41, 50, 51,
+            60, 61, 70, 71, 72, 80,
         ];
         assert_eq!(numbers, known);
         for op in Op::ALL {

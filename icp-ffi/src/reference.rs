@@ -68,13 +68,44 @@ fn class<N: std::fmt::Display>(
     }
 }
 
+/// The constants of the Node package.
+#[must_use]
+pub fn node() -> String {
+    let mut out = String::from(
+        "// Numbers of the C ABI; made from the tables of the library, not by hand.\n\n\
+         /** The version of the ABI: major << 16 | minor. */\n\
+         export const ABI_VERSION = 1 << 16\n",
+    );
+    let about = "How a call or an operation ended.";
+    let members = Status::ALL.iter().map(|s| (s.name(), s.number(), s.meaning()));
+    object(&mut out, "Status", about, members);
+    let members = Op::ALL.iter().map(|op| (op.name(), op.number(), op.meaning()));
+    object(&mut out, "Op", "What can be asked of an engine.", members);
+    let members = Kind::ALL.iter().map(|k| (k.name(), k.number(), k.meaning()));
+    object(&mut out, "Item", "What a record of a queue tells.", members);
+    out
+}
+
+fn object<N: std::fmt::Display>(
+    out: &mut String,
+    name: &str,
+    about: &str,
+    members: impl Iterator<Item = (&'static str, N, &'static str)>,
+) {
+    let _ = write!(out, "\n/** {about} */\nexport const {name} = {{\n");
+    for (member, number, meaning) in members {
+        let _ = writeln!(out, "  /**{meaning} */\n  {member}: {number},");
+    }
+    let _ = write!(out, "}} as const\nexport type {name} = (typeof {name})[keyof typeof {name}]\n");
+}
+
 /// The reference page of the operations.
 #[must_use]
 pub fn page() -> String {
     let mut out = String::from(
         "# Operations of the C ABI\n\n\
-         What [C](../guides/embedding-from-c.md) and [Python](../guides/embedding-from-python.md) \
-         programs ask an engine, by `icp_submit` or `icp_call`. Input and answer are JSON; a \
+         What [C](../guides/embedding-from-c.md), [Python](../guides/embedding-from-python.md) and \
+         [Node](../guides/embedding-from-node.md) programs ask an engine, by `icp_submit` or `icp_call`. Input and answer are JSON; a \
          question mark is behind members that can be left out. Names of documents are those of \
          the schemas in `openapi.json`. Refresh this page with \
          `ICP_BLESS=1 cargo test -p icp-ffi --test generated`.\n\n\

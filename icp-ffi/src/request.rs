@@ -46,6 +46,21 @@ pub(crate) enum Unanswered {
     Failed(String),
 }
 
+impl Unanswered {
+    /// The class of the failure, and what is shown of it.
+    pub(crate) fn told(&self, name: &str) -> (&'static str, String) {
+        match self {
+            Self::NoHandler => ("no_handler", format!("no handler `{name}` is registered here")),
+            Self::Timeout(most) => {
+                let most = most.as_millis();
+                ("timeout", format!("the handler `{name}` did not answer within {most} ms"))
+            }
+            Self::Gone => ("handler_gone", format!("the handler `{name}` went away")),
+            Self::Failed(words) => ("handler", format!("the handler `{name}` failed: {words}")),
+        }
+    }
+}
+
 /// What the host says: a status, and a document or the reason of the failure.
 type Reply = (i32, Vec<u8>);
 

@@ -1,35 +1,16 @@
 //! A program in C against the header and the shared library, with valgrind looking on.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(unsafe_code, reason = "the tests call the C ABI")]
+
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use icp_testkit::receiver::Receiver;
+use support::compiled;
 use tokio::runtime::Runtime;
-
-/// The folder of the shared library that cargo built beside this test.
-fn libraries() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().to_owned()
-}
-
-/// Compiles the program; warnings are errors. The library is put beside it by its soname.
-fn compiled(folder: &Path) -> PathBuf {
-    let library = libraries().join("libicp_ffi.so");
-    std::os::unix::fs::symlink(library, folder.join("libicp.so.1")).unwrap();
-    let (source, program) = (Path::new(env!("CARGO_MANIFEST_DIR")), folder.join("host"));
-    let built = Command::new("cc")
-        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-I"])
-        .arg(source.join("include"))
-        .arg(source.join("tests/c/host.c"))
-        .arg(format!("-L{}", libraries().display()))
-        .args(["-licp_ffi", "-o"])
-        .arg(&program)
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    program
-}
 
 struct World {
     _runtime: Runtime,
@@ -38,11 +19,12 @@ struct World {
     program: PathBuf,
 }
 
-fn world() -> World {
+/// `flags` are those of the compiler.
+fn world(flags: &[&str]) -> World {
     let runtime = Runtime::new().unwrap();
     let receiver = runtime.block_on(Receiver::start());
     let folder = tempfile::tempdir().unwrap();
-    let program = compiled(folder.path());
+    let program = compiled("host", flags, folder.path());
     World { _runtime: runtime, receiver, folder, program }
 }
 
@@ -76,7 +58,7 @@ fn assert_fine(output: &Output) {
 
 #[test]
 fn a_program_in_c_publishes_handles_and_stops() {
-    let world = world();
+    let world = world(&[]);
     for how in ["shutdown", "free"] {
         assert_fine(&world.run(plainly(), how));
     }
@@ -102,7 +84,7 @@ fn the_header_is_good_for_cpp() {
 
 #[test]
 fn nothing_leaks_and_a_leak_would_be_seen() {
-    let world = world();
+    let world = world(&[]);
     assert_fine(&world.run(watched(), "shutdown"));
     let mut leaking = watched();
     leaking.env("LEAK", "1");
@@ -110,4 +92,24 @@ fn nothing_leaks_and_a_leak_would_be_seen() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(9), "{said}");
     assert!(said.contains("definitely lost"), "{said}");
+}
+
+#[test]
+fn sanitizers_find_nothing_and_would_find_mistakes() {
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let world = world(&flags);
+    for how in ["shutdown", "free"] {
+        assert_fine(&world.run(plainly(), how));
+    }
+    for (mistake, name) in [
+        ("LEAK", "detected memory leaks"),
+        ("FREED", "heap-use-after-free"),
+        ("SHIFT", "shift exponent"),
+    ] {
+        let mut careless = plainly();
+        careless.env(mistake, "1");
+        let output = world.run(careless, "mistakes");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(name), "{mistake}: {said}");
+    }
 }

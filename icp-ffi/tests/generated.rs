@@ -1,5 +1,5 @@
 //! What is made from the tables of the crate is what is committed: the header, the enums of the
-//! Python package, and the reference page. `ICP_BLESS=1` writes them.
+//! Python and Node packages, and the reference page. `ICP_BLESS=1` writes them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -44,7 +44,7 @@ fn header() -> String {
     }
     let source = folder().join("src");
     let mut builder = cbindgen::Builder::new().with_config(config);
-    for file in ["item.rs", "abi/engine.rs", "abi/error.rs", "abi/queue.rs"] {
+    for file in ["item.rs", "abi/engine.rs", "abi/error.rs", "abi/log.rs", "abi/queue.rs"] {
         builder = builder.with_src(source.join(file));
     }
     let mut text = Vec::new();
@@ -96,6 +96,11 @@ fn the_header_is_what_is_exported() {
 #[test]
 fn the_enums_of_python_are_the_tables() {
     same(&folder().join("python/src/icp/_ops.py"), &reference::python());
+}
+
+#[test]
+fn the_constants_of_node_are_the_tables() {
+    same(&folder().join("node/src/ops.ts"), &reference::node());
 }
 
 #[test]

@@ -50,6 +50,16 @@ fn the_blocking_engine() {
 }
 
 #[test]
+fn the_outbox_in_transactions_of_the_host() {
+    tests("test_outbox.py");
+}
+
+#[test]
+fn the_cases_of_all_languages() {
+    tests("test_cases.py");
+}
+
+#[test]
 fn processes_that_end_as_they_should_not() {
     tests("test_ends.py");
 }

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import pathlib
+import queue
 import sys
 import tempfile
 import threading
@@ -18,6 +19,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import icp
 import make_sync
+from icp._board import Backlog
+from icp._native import Record
+from icp._ops import Item
 from support import Receiver, http_target, order
 
 
@@ -83,6 +87,19 @@ class EngineTest(unittest.TestCase):
             reader.join(20)
             self.assertEqual(found, ["crm"])
             changes.close()
+
+    def test_a_reader_that_is_too_slow_is_told_what_it_missed(self) -> None:
+        items: queue.SimpleQueue[Record] = queue.SimpleQueue()
+        backlog = Backlog(items)
+        for number in range(1_030):
+            body = b'{"item":{"number":%d}}' % number
+            backlog.take(Record(1, Item.EVENT, 0, body))
+        backlog.take(Record(1, Item.LAGGED, 0, b'{"dropped":4}'))
+        for number in range(1_024):
+            self.assertEqual(backlog.item(items.get()), (False, {"number": number}))
+        with self.assertRaises(icp.Lagged) as lagged:
+            backlog.item(items.get())
+        self.assertEqual(lagged.exception.dropped, 6)
 
     def test_the_log_is_that_of_python(self) -> None:
         with self.assertLogs("icp", logging.INFO) as caught, engine(log=True):

@@ -7,6 +7,7 @@
 
 mod engine;
 mod error;
+mod log;
 mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,7 @@ use std::slice;
 
 pub use engine::*;
 pub use error::*;
+pub use log::*;
 pub use queue::*;
 
 use crate::status::{Failure, Status};

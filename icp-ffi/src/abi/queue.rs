@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{EngineHandle, ErrorDocument, guard, null};
-use crate::log;
 use crate::queue::{Drained, Queue};
 use crate::status::{Failure, Status};
 
@@ -161,26 +160,4 @@ pub unsafe extern "C" fn icp_queue_free(queue: *mut QueueHandle) {
             std::mem::forget(handle);
         }
     }));
-}
-
-/// Tells the log of the process to a queue as LOG items, from `level` (ICP_LOG_*) up. There is one
-/// log in a process: another queue takes its place, NULL ends it.
-///
-/// # Safety
-///
-/// The queue is NULL or was not freed; `err` is NULL or good for one write.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn icp_log_to_queue(
-    queue: *mut QueueHandle,
-    level: i32,
-    err: *mut *mut ErrorDocument,
-) -> i32 {
-    guard(err, || {
-        if queue.is_null() {
-            return log::tell(None, 0);
-        }
-        // SAFETY: the caller vouches for the queue.
-        let handle = unsafe { QueueHandle::of(queue) }?;
-        log::tell(Some(&handle.queue), level)
-    })
 }

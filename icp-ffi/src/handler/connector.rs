@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Asked, check_name};
-use crate::request::{HandlerKind, Requests, Unanswered};
+use crate::request::{HandlerKind, Requests};
 
 /// Binds targets that a handler of the host delivers to.
 #[derive(Debug)]
@@ -138,7 +138,10 @@ impl Integration for HostTarget {
         let asked = self.requests.ask(HandlerKind::Target, name, body).await;
         let (judgement, status) = match asked {
             Ok(answer) => judged(&answer),
-            Err(why) => (Judgement::Failed(unanswered(name, why)), None),
+            Err(why) => {
+                let (class, message) = why.told(name);
+                (failed(class, &message, Hint::Retry), None)
+            }
         };
         let total = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let timings = AttemptTimings { total, ..AttemptTimings::default() };
@@ -215,19 +218,6 @@ fn judged(answer: &[u8]) -> (Judgement, Option<u16>) {
 fn is_class(class: &str) -> bool {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     (1..=64).contains(&class.len()) && class.chars().all(good)
-}
-
-fn unanswered(name: &str, why: Unanswered) -> Failure {
-    let (class, message) = match why {
-        Unanswered::NoHandler => ("no_handler", format!("no handler `{name}` is registered here")),
-        Unanswered::Timeout(most) => {
-            let most = most.as_millis();
-            ("timeout", format!("the handler `{name}` did not answer within {most} ms"))
-        }
-        Unanswered::Gone => ("handler_gone", format!("the handler `{name}` went away")),
-        Unanswered::Failed(words) => ("handler", format!("the handler `{name}` failed: {words}")),
-    };
-    Failure { class: class.to_owned(), message, hint: Hint::Retry }
 }
 
 fn failed(class: &str, message: &str, hint: Hint) -> Judgement {

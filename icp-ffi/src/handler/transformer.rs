@@ -69,7 +69,7 @@ impl HostTransformer {
             serde_json::to_vec(&asked).unwrap_or_default()
         };
         let asked = self.requests.ask(HandlerKind::Transformer, step.handler(), body).await;
-        let answer = asked.map_err(|why| unanswered(step, why))?;
+        let answer = asked.map_err(|why| unanswered(step, &why))?;
         let answer: Answer = serde_json::from_slice(&answer).map_err(|_| malformed(step))?;
         match (answer.payload, answer.drop) {
             (Some(payload), None) => {
@@ -120,17 +120,8 @@ impl Transformer for HostTransformer {
     }
 }
 
-fn unanswered(step: &HostStep, why: Unanswered) -> TransformError {
-    let name = step.handler();
-    let (code, message) = match why {
-        Unanswered::NoHandler => ("no_handler", format!("no handler `{name}` is registered here")),
-        Unanswered::Timeout(most) => {
-            let most = most.as_millis();
-            ("timeout", format!("the handler `{name}` did not answer within {most} ms"))
-        }
-        Unanswered::Gone => ("handler_gone", format!("the handler `{name}` went away")),
-        Unanswered::Failed(words) => ("handler", format!("the handler `{name}` failed: {words}")),
-    };
+fn unanswered(step: &HostStep, why: &Unanswered) -> TransformError {
+    let (code, message) = why.told(step.handler());
     // What a host does differently next time, nobody knows.
     TransformError::new(code, message).retryable().at_pointer(step.pointer())
 }

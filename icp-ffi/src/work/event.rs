@@ -77,6 +77,23 @@ pub(super) fn quick(json: &[u8]) -> Option<NewEvent> {
     Some(event)
 }
 
+/// The event of an envelope that no route of the HTTP API takes.
+pub(super) fn strict(json: &[u8]) -> Result<NewEvent, Failure> {
+    if let Some(event) = quick(json) {
+        return Ok(event);
+    }
+    let envelope: Envelope = read(json)?;
+    Err(match (&envelope.data, &envelope.body_base64) {
+        (None, None) => missing("/data", "give it, or `body_base64`"),
+        (Some(_), Some(_)) => Failure::at("/body_base64", "does not go together with `data`"),
+        (None, Some(_)) if envelope.content_type.is_none() => {
+            missing("/content_type", "say what `body_base64` is")
+        }
+        (None, Some(_)) => Failure::at("/body_base64", "should be base64"),
+        (Some(_), None) => Failure::at("/ttl_seconds", "does not go together with `expires_at`"),
+    })
+}
+
 /// The organization, and the rest of the document as it was written.
 pub(super) fn parted(json: &[u8]) -> Result<(String, Vec<u8>), Failure> {
     let mut members: BTreeMap<String, Box<RawValue>> = read(json)?;
@@ -130,6 +147,7 @@ mod tests {
             "[]",
         ] {
             assert!(quick(json.as_bytes()).is_none(), "{json}");
+            assert_eq!(strict(json.as_bytes()).unwrap_err().number(), 1, "{json}");
         }
         assert!(quick(br#"{"org":"o","type":"a.b","data":null}"#).is_some());
     }

@@ -4,6 +4,7 @@ mod control;
 mod event;
 mod follow;
 mod handlers;
+mod outbox;
 mod publish;
 mod resource;
 mod route;
@@ -49,6 +50,7 @@ pub(crate) async fn run(host: &Arc<Host>, op: Op, call: Call) -> Ended {
         Op::Metrics => control::metrics(&*host.desk()?, &call.body),
         Op::Publish => publish::one(&*host.desk()?, call.body).await,
         Op::PublishMany => publish::many(&*host.desk()?, &call.body).await,
+        Op::OutboxInsert => outbox::insert(host, &call.body).await,
         Op::DeliveryWait => wait::run(&*host.desk()?, &call).await,
         Op::HandlerRegister => handlers::register(host, &call),
         Op::HandlerRemove => handlers::remove(host, &call),

@@ -1,6 +1,7 @@
 /* A host in C: publishes to a receiver, is a handler, makes every mistake the header allows, and
-   stops with work in flight. Exits with 0 when all went as it should, and frees everything, but
-   with LEAK: then one error is not freed, which valgrind has to notice. */
+   stops with work in flight. Exits with 0 when all went as it should, and frees everything. What
+   watches it has to notice mistakes of its own: with LEAK one error is not freed, with FREED it is
+   read after that, with SHIFT a shift is too wide. */
 #include "icp.h"
 
 #include <inttypes.h>
@@ -85,6 +86,24 @@ static int32_t ask(uint32_t op, const char *body, char *answer, size_t room) {
     return ended(tag, answer, room);
 }
 
+/* What a log is told: from threads of the library, one at a time. */
+static struct { int lines, runs, freed; } told;
+
+static void tell(void *env, int32_t level, const uint8_t *json, size_t len) {
+    CHECK(env == &told && level >= ICP_LOG_ERROR && level <= ICP_LOG_INFO);
+    CHECK(len > 0 && json[0] == '{');
+    static const char runs[] = "\"message\":\"the engine runs\"";
+    for (size_t from = 0; from + sizeof runs <= len; from++) {
+        told.runs += memcmp(json + from, runs, sizeof runs - 1) == 0;
+    }
+    told.lines++;
+}
+
+static void forget(void *env) {
+    CHECK(env == &told);
+    told.freed++;
+}
+
 static void mistakes(void) {
     icp_error *error = NULL;
     icp_engine *none = NULL;
@@ -94,12 +113,22 @@ static void mistakes(void) {
     CHECK(none == NULL && icp_error_code(error) == ICP_E_INVALID);
     CHECK(strstr(icp_error_json(error), "\"path\":\"/store\"") != NULL);
     CHECK(strlen(icp_error_message(error)) > 0);
+    const char *message = icp_error_message(error);
     if (getenv("LEAK") == NULL) {
         icp_error_free(error);
+    }
+    if (getenv("FREED") != NULL) {
+        CHECK(message[0] != 0);
+    }
+    if (getenv("SHIFT") != NULL) {
+        CHECK(1 << (31 + atoi(getenv("SHIFT"))) != 1);
     }
     CHECK(icp_engine_new(ICP_ABI_VERSION + (1u << 16), NULL, 0, &none, NULL) == ICP_E_ABI);
     CHECK(icp_submit(NULL, queue, ICP_OP_START, 1, NULL, 0, NULL) == ICP_E_INVALID);
     CHECK(icp_submit(engine, queue, 12345, 1, NULL, 0, NULL) == ICP_E_UNSUPPORTED);
+    CHECK(icp_log_to_callback(NULL, NULL, NULL, ICP_LOG_INFO, NULL) == ICP_E_INVALID);
+    CHECK(icp_log_to_callback(tell, &told, forget, 9, NULL) == ICP_E_INVALID && told.freed == 1);
+    told.freed = 0;
     CHECK(icp_cancel(engine, queue, 4711) == ICP_E_NOT_CANCELLABLE);
     CHECK(icp_respond(engine, 4711, 0, NULL, 0) == ICP_E_UNKNOWN_REQUEST);
     CHECK(icp_error_message(NULL) == NULL);
@@ -128,8 +157,12 @@ int main(int argc, char **argv) {
     }
     CHECK(ask(ICP_OP_PUBLISH, "{}", answer, sizeof answer) == ICP_E_CLOSED);
     CHECK(ask(ICP_OP_START, "{\"fault\":\"panic\"}", answer, sizeof answer) == ICP_E_PANIC);
+    CHECK(icp_log_to_callback(tell, &told, forget, ICP_LOG_INFO, &error) == ICP_OK);
     CHECK(ask(ICP_OP_START, "{}", answer, sizeof answer) == ICP_OK);
+    CHECK(told.freed == 0);
     CHECK(icp_log_to_queue(queue, ICP_LOG_INFO, &error) == ICP_OK);
+    /* It is not called any more, so this may be read. */
+    CHECK(told.freed == 1 && told.runs == 1 && told.lines >= 1);
     CHECK(ask(ICP_OP_PUBLISH, "\xff\xfe", answer, sizeof answer) == ICP_E_INVALID);
 
     CHECK(ask(ICP_OP_RESOURCE_PUT, "{\"kind\":\"organization\",\"org\":\"acme\",\"document\":{\"spec\":{}}}",

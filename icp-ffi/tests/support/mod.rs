@@ -1,7 +1,11 @@
-//! The exported functions as a program in C sees them, and its loopback receiver.
+//! The exported functions as a program in C sees them, and such programs.
+
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::ptr;
 
 use icp_ffi::abi::*;
@@ -185,4 +189,28 @@ pub(crate) fn completions(records: &[Record]) -> HashMap<u64, usize> {
         *count.entry(record.tag).or_default() += 1;
     }
     count
+}
+
+/// The folder of the shared library that cargo built beside this test.
+fn libraries() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// Compiles a program of `tests/c`; warnings are errors. The library is put beside it by its
+/// soname.
+pub(crate) fn compiled(name: &str, flags: &[&str], folder: &Path) -> PathBuf {
+    let library = libraries().join("libicp_ffi.so");
+    std::os::unix::fs::symlink(library, folder.join("libicp.so.1")).unwrap();
+    let (source, program) = (Path::new(env!("CARGO_MANIFEST_DIR")), folder.join(name));
+    let built = Command::new("cc")
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-I"])
+        .args([source.join("include"), source.join(format!("tests/c/{name}.c"))])
+        .args(flags)
+        .arg(format!("-L{}", libraries().display()))
+        .args(["-licp_ffi", "-o"])
+        .arg(&program)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    program
 }

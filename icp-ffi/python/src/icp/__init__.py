@@ -26,7 +26,7 @@ from .errors import (
     StoreError,
     UnsupportedError,
 )
-from .types import Document, Drained, Encoded, PublishResult, RequestContext
+from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
 
 __version__: str = _library().quick.icp_version().decode()
 
@@ -52,6 +52,7 @@ __all__ = [
     "Lagged",
     "NotFoundError",
     "Op",
+    "OutboxInsert",
     "PublishResult",
     "RequestContext",
     "StoreError",

@@ -6,25 +6,18 @@ import asyncio
 import inspect
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar, Union
 
 from . import _board, _life
-from ._board import Board, encoded
+from ._aio_groups import DeadLetters, Deliveries, Kind, Organizations
+from ._board import Backlog, Board, encoded
 from ._native import Link, Record
-from ._ops import Item, Op, Status
-from .errors import BusyError, IcpError, Lagged, error_of
-from .types import (
-    Document,
-    Documents,
-    Drained,
-    Encoded,
-    Ids,
-    PublishResult,
-    RequestContext,
-)
+from ._ops import Op, Status
+from .errors import BusyError, ClosedError, IcpError, error_of
+from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
 
 Handler = TypeVar("Handler", bound=Callable[[Any, RequestContext], Any])
 _WAITS = {Op.DELIVERY_WAIT}
@@ -114,6 +107,8 @@ class AsyncEngine:
         try:
             drained: Drained = await self.ask(Op.SHUTDOWN, {"drain_ms": int(drain * 1000)})
             return drained
+        except ClosedError:  # It was asked for before.
+            return None
         finally:
             self._abandon()
 
@@ -223,6 +218,15 @@ class AsyncEngine:
         results: list[Any] = await self._patiently(Op.PUBLISH_MANY, encoded(events))
         return results
 
+    async def outbox(self, event: Union[Document, Encoded], style: str = "native") -> OutboxInsert:
+        """The statement that publishes an event in the host's own transaction on the database of
+        the store. Nothing is stored by this; the event is published when that commits.
+
+        ``style`` is that of placeholders: ``native`` to the database, or ``format`` (``%s``).
+        """
+        found: Document = json.loads(await self._ask(Op.OUTBOX_INSERT, encoded(event)))
+        return _board.outbox_insert(found, style)
+
     async def event(self, org: str, id: str) -> Document:
         """One event with its body."""
         found: Document = await self.ask(Op.EVENT_GET, {"org": org, "id": id})
@@ -273,18 +277,16 @@ class AsyncEngine:
         if after is not None:
             body["after"] = after
         tag, future = self._submit(Op.SUBSCRIBE, encoded(body))
-        self._board.subscriptions[tag] = items.put_nowait
+        backlog = Backlog(items)
+        self._board.subscriptions[tag] = backlog.take
         try:
             await future
             while True:
-                record = await items.get()
-                document = json.loads(record.body)
-                if record.kind == Item.LAGGED:
-                    raise Lagged(document["dropped"])
-                if "end" in document:
+                ended, item = backlog.item(await items.get())
+                if ended:
                     return
-                if "item" in document:
-                    yield document["item"]
+                if item is not None:
+                    yield item
         finally:
             self._board.subscriptions.pop(tag, None)
             if self._ending.alive:
@@ -375,116 +377,4 @@ def _forget(future: asyncio.Future[bytes]) -> None:
         future.exception()
 
 
-class Kind:
-    """The resources of one kind."""
-
-    def __init__(self, engine: AsyncEngine, kind: str) -> None:
-        self._engine, self._kind = engine, kind
-
-    async def put(self, org: str, spec: Document, *, id: str | None = None,
-                  name: str | None = None, labels: dict[str, str] | None = None,
-                  revision: int | None = None) -> Document:
-        """Makes a resource, or puts a new version in place of the present one."""
-        document: Document = {"spec": spec}
-        if name is not None:
-            document["name"] = name
-        if labels is not None:
-            document["labels"] = labels
-        found: Document = await self._ask(Op.RESOURCE_PUT, org, id=id, document=document,
-                                          revision=revision)
-        return found
-
-    async def get(self, org: str, id: str) -> Document:
-        """One resource, its secrets masked."""
-        found: Document = await self._ask(Op.RESOURCE_GET, org, id=id)
-        return found
-
-    async def list(self, org: str, **query: Any) -> Document:
-        """A page of them: ``items``, and the ``cursor`` of the ``next`` one."""
-        found: Document = await self._ask(Op.RESOURCE_LIST, org, query=query)
-        return found
-
-    async def delete(self, org: str, id: str, *, revision: int | None = None) -> None:
-        """Deletes one."""
-        await self._ask(Op.RESOURCE_DELETE, org, id=id, revision=revision)
-
-    def _ask(self, op: Op, org: str, **members: Any) -> Awaitable[Any]:
-        given = {name: value for name, value in members.items() if value is not None}
-        return self._engine.ask(op, {"org": org, "kind": self._kind, **given})
-
-
-class Organizations:
-    """The organizations, which are the tenants of the host."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._kind = Kind(engine, "organization")
-
-    async def put(self, id: str, spec: Document | None = None, *,
-                  name: str | None = None) -> Document:
-        """Makes an organization, or puts a new version in place of the present one."""
-        return await self._kind.put(id, {} if spec is None else spec, name=name)
-
-    async def get(self, id: str) -> Document:
-        """One organization."""
-        return await self._kind.get(id, id)
-
-
-class Deliveries:
-    """Deliveries: an event each, bound to an integration."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def get(self, org: str, id: str) -> Document:
-        """One delivery."""
-        found: Document = await self._engine.ask(Op.DELIVERY_GET, {"org": org, "id": id})
-        return found
-
-    async def list(self, org: str, **query: Any) -> Document:
-        """A page of them, newest first."""
-        found: Document = await self._engine.ask(Op.DELIVERY_LIST, {"org": org, "query": query})
-        return found
-
-    async def attempts(self, org: str, id: str) -> Document:
-        """The attempts of a delivery, oldest first."""
-        found: Document = await self._engine.ask(Op.DELIVERY_ATTEMPTS, {"org": org, "id": id})
-        return found
-
-    async def retry(self, org: str, id: str) -> Document:
-        """Delivers an ended delivery once more."""
-        found: Document = await self._engine.ask(Op.DELIVERY_RETRY, {"org": org, "id": id})
-        return found
-
-    async def wait(self, org: str, *, event: str | None = None, delivery: str | None = None,
-                   timeout: float = 30.0) -> Documents:
-        """Waits until a delivery, or all of an event, have ended, and shows them.
-
-        Raises :class:`IcpTimeoutError`. Where it is cancelled, the deliveries go on.
-        """
-        body = {"org": org, "timeout_ms": int(timeout * 1000)}
-        body.update({"event": event} if event is not None else {"delivery": delivery})
-        found = await self._engine.ask(Op.DELIVERY_WAIT, body)
-        items: Documents = found["items"]
-        return items
-
-
-class DeadLetters:
-    """Deliveries that ended without success."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def list(self, org: str, **query: Any) -> Document:
-        """A page of them, newest first."""
-        body = {"org": org, "query": query}
-        found: Document = await self._engine.ask(Op.DEAD_LETTER_LIST, body)
-        return found
-
-    async def replay(self, org: str, ids: Ids) -> Document:
-        """Delivers up to 100 of them once more."""
-        body = {"org": org, "document": {"ids": ids}}
-        found: Document = await self._engine.ask(Op.DEAD_LETTER_REPLAY, body)
-        return found
-
-
-__all__ = ["AsyncEngine", "DeadLetters", "Deliveries", "Kind", "Organizations"]
+__all__ = ["AsyncEngine"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import logging
+import queue
 import re
 from typing import Any, Callable, Union
 
 from ._native import Link, Record
 from ._ops import Item, Status
-from .errors import DeliveryFailed, Drop, InvalidError
-from .types import Document, Encoded, RequestContext
+from .errors import DeliveryFailed, Drop, InvalidError, Lagged
+from .types import Document, Encoded, OutboxInsert, RequestContext
 
 log = logging.getLogger("icp")
 
@@ -21,6 +24,8 @@ LEVELS = {
     "debug": logging.DEBUG,
     "trace": 5,
 }
+# How many items wait for a reader at most.
+ROOM = 1_024
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Settings = Union[str, int, float, bool, None]
@@ -40,6 +45,21 @@ def configuration(store: str, settings: dict[str, Settings]) -> bytes:
     """The document of the settings that were given."""
     given = {name: value for name, value in settings.items() if value is not None}
     return encoded({"store": store, **given})
+
+
+def outbox_insert(answer: Document, style: str) -> OutboxInsert:
+    """The statement with what is bound to it, in the style of a driver."""
+    sql: str = answer["sql"]
+    if style == "format":
+        # There is neither a literal nor an operator with one of these in it.
+        sql = re.sub(r"\?|\$[0-9]+", "%s", sql)
+    elif style != "native":
+        raise ValueError(f"`{style}` is no style; use native or format")
+    bound = [
+        base64.b64decode(value["base64"]) if isinstance(value, dict) else value
+        for value in answer["values"]
+    ]
+    return {"id": answer["id"], "sql": sql, "values": bound}
 
 
 def log_level(wanted: Union[bool, str]) -> int:
@@ -62,8 +82,6 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
     document = json.loads(record.body)
     payload = document.get("payload")
     if "payload_base64" in document:
-        import base64
-
         payload = base64.b64decode(document["payload_base64"])
     context = RequestContext(
         handler=document["handler"],
@@ -100,6 +118,30 @@ def refuse(link: Link, request: int, kind: str, name: str, error: BaseException)
     log.error("the handler %s failed", name, exc_info=error)
     message = f"{type(error).__name__}: {error}"
     link.respond(request, Status.HANDLER, encoded({"message": message}))
+
+
+class Backlog:
+    """Keeps what a reader of a subscription did not read yet, up to a bound."""
+
+    def __init__(self, items: Union[asyncio.Queue[Record], queue.SimpleQueue[Record]]) -> None:
+        self._items = items
+        self._lost = 0
+
+    def take(self, record: Record) -> None:
+        """Takes an item; beyond the bound it is counted, and a mark stands for all such."""
+        if record.kind == Item.EVENT and (self._lost or self._items.qsize() >= ROOM):
+            self._lost += 1
+            if self._lost > 1:
+                return
+            record = Record(record.tag, Item.LAGGED, Status.OK, b'{"dropped":0}')
+        self._items.put_nowait(record)
+
+    def item(self, record: Record) -> tuple[bool, Document | None]:
+        """Whether a record that was read is the end, and its item if it has one."""
+        document = json.loads(record.body)
+        if record.kind == Item.LAGGED:
+            raise Lagged(document["dropped"] + self._lost)
+        return "end" in document, document.get("item")
 
 
 class Board:

@@ -1,4 +1,4 @@
-"""The groups of the blocking engine; made by `make_sync.py` of `_aio.py`, not by hand."""
+"""The groups of the blocking engine; made by `make_sync.py` of `_aio_groups.py`, not by hand."""
 
 from __future__ import annotations
 

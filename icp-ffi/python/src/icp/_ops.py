@@ -63,6 +63,8 @@ class Op(IntEnum):
     EVENT_LIST = 13
     # Says why an event went, or did not go, to each integration.
     EVENT_EXPLAIN = 14
+    # Gives the statement that publishes an event in the host's own transaction on the same SQL database.
+    OUTBOX_INSERT = 15
     # Makes a resource, or puts a new version in place of the present one.
     RESOURCE_PUT = 20
     # Shows one resource, its secrets masked.

@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, TypeVar, Union
 
 from . import _board, _life
-from ._board import Board, encoded
+from ._board import Backlog, Board, encoded
 from ._groups import DeadLetters, Deliveries, Kind, Organizations
 from ._native import Link, Record
-from ._ops import Item, Op, Status
-from .errors import BusyError, IcpError, Lagged, error_of
-from .types import Document, Drained, Encoded, PublishResult, RequestContext
+from ._ops import Op, Status
+from .errors import BusyError, ClosedError, IcpError, error_of
+from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
 
 Handler = TypeVar("Handler", bound=Callable[[Any, RequestContext], Any])
 
@@ -98,6 +98,8 @@ class Engine:
         try:
             drained: Drained = self.ask(Op.SHUTDOWN, {"drain_ms": int(drain * 1000)})
             return drained
+        except ClosedError:  # It was asked for before.
+            return None
         finally:
             self._ending.stop(gently=False)
 
@@ -126,6 +128,15 @@ class Engine:
         """Publishes up to 1,000 events; for each its result, or ``{"error": ..}``."""
         results: list[Any] = self._patiently(Op.PUBLISH_MANY, encoded(events))
         return results
+
+    def outbox(self, event: Union[Document, Encoded], style: str = "native") -> OutboxInsert:
+        """The statement that publishes an event in the host's own transaction on the database of
+        the store. Nothing is stored by this; the event is published when that commits.
+
+        ``style`` is that of placeholders: ``native`` to the database, or ``format`` (``%s``).
+        """
+        found: Document = json.loads(self._ask(Op.OUTBOX_INSERT, encoded(event)))
+        return _board.outbox_insert(found, style)
 
     def event(self, org: str, id: str) -> Document:
         """One event with its body."""
@@ -172,18 +183,16 @@ class Engine:
         if after is not None:
             body["after"] = after
         items: queue.SimpleQueue[Record] = queue.SimpleQueue()
-        tag, future = self._desk.submit(Op.SUBSCRIBE, encoded(body), items.put)
+        backlog = Backlog(items)
+        tag, future = self._desk.submit(Op.SUBSCRIBE, encoded(body), backlog.take)
         try:
             future.result()
             while True:
-                record = items.get()
-                document = json.loads(record.body)
-                if record.kind == Item.LAGGED:
-                    raise Lagged(document["dropped"])
-                if "end" in document:
+                ended, item = backlog.item(items.get())
+                if ended:
                     return
-                if "item" in document:
-                    yield document["item"]
+                if item is not None:
+                    yield item
         finally:
             self._desk.board.subscriptions.pop(tag, None)
             if self._ending.alive:

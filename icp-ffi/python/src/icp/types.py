@@ -27,6 +27,14 @@ class PublishResult(TypedDict):
     deliveries: int
 
 
+class OutboxInsert(TypedDict):
+    """The statement that publishes an event in the host's own transaction."""
+
+    id: str
+    sql: str
+    values: list[Union[int, str, bytes, None]]
+
+
 class Refused(TypedDict):
     """An event of several that was refused."""
 

@@ -1,0 +1,120 @@
+/** Functions of the host as handlers. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { DeliveryFailed, Drop, NotFoundError, type LogLine, type RequestContext } from 'icp'
+
+import { hostTarget, httpTarget, opened, order, Receiver, until } from './support.mjs'
+
+test('handlers shape and deliver', async () => {
+  const delivered: unknown[] = []
+  await using host = await opened()
+  await host.transformer('enrich', async (event, { config }: RequestContext) => {
+    await sleep(0)
+    if (event.order === 2) throw new Drop('a test order')
+    return { ...event, vat: config.vat }
+  })
+  await host.target('crm', (event, context) => {
+    if (event.order === 3) {
+      throw new DeliveryFailed('no such customer', { again: 'impossible', kind: 'customer' })
+    }
+    delivered.push([event, context.attempt, context.type, context.delivery !== undefined])
+    return 201
+  })
+  const transform = [{ host: { handler: 'enrich', config: { vat: 19 } } }]
+  await host.integrations.put('acme', { ...hostTarget('crm'), transform }, { id: 'crm' })
+  const states = []
+  for (const number of [1, 2, 3]) {
+    const { id } = await host.publish(order(number))
+    const done = await host.deliveries.wait('acme', { event: id })
+    states.push(done[0]?.['state'])
+    if (number === 1) {
+      const tries = await host.deliveries.attempts('acme', done[0]?.['id'])
+      assert.equal(tries.items[0]?.['status'], 201)
+    }
+  }
+  assert.deepEqual(states, ['delivered', 'skipped', 'dead'])
+  assert.deepEqual(delivered, [[{ order: 1, vat: 19 }, 1, 'order.paid', true]])
+  const letters = await host.deadLetters.list('acme')
+  assert.equal(letters.items.length, 1)
+  const replayed = await host.deadLetters.replay('acme', [letters.items[0]?.['id']])
+  const again: string = replayed['results'][0].delivery.id
+  const ended = await host.deliveries.wait('acme', { delivery: again })
+  assert.equal(ended[0]?.['state'], 'dead')
+})
+
+test('names and kinds are checked, and a handler can be taken away', async () => {
+  await using host = await opened()
+  const same = (event: unknown) => event
+  await assert.rejects(host.transformer('not a name', same), { path: '/name' })
+  await host.transformer('same', same)
+  await assert.rejects(host.transformer('same', () => 'another'), { code: 'ICP_CONFLICT' })
+  const draft = { transform: [{ host: { handler: 'same' } }], sample: { type: 'a.b', data: 'kept' } }
+  assert.match(JSON.stringify(await host.dryRun('acme', draft)), /kept/)
+  await host.removeHandler('transformer', 'same')
+  await assert.rejects(host.removeHandler('transformer', 'same'), NotFoundError)
+  assert.match(JSON.stringify(await host.dryRun('acme', draft)), /no_handler/)
+})
+
+test('what a handler throws is told with the attempt, its trace with the log', async () => {
+  const lines: LogLine[] = []
+  await using host = await opened({ log: (line) => lines.push(line) })
+  await host.target('crm', () => {
+    throw new RangeError('no such customer')
+  })
+  await host.transformer('nothing', () => undefined)
+  await host.integrations.put('acme', hostTarget('crm'), { id: 'crm' })
+  const transform = [{ host: { handler: 'nothing' } }]
+  await host.integrations.put('acme', { ...hostTarget('crm'), transform }, { id: 'other' })
+  const { id } = await host.publish(order(1))
+  const told = async (integration: string) => {
+    const found = await host.deliveries.list('acme', { event: id, integration })
+    const delivery: string = found.items[0]?.['id']
+    return (await host.deliveries.attempts('acme', delivery)).items[0]?.['message'] as string
+  }
+  assert.match(await until(() => told('crm')), /RangeError: no such customer/)
+  assert.match(await until(() => told('other')), /TypeError: the transformer returned undefined/)
+  const line = await until(() => lines.find((line) => line.message === 'the handler crm failed'))
+  assert.match(line.fields['error']!, /handlers\.test/)
+})
+
+test('a handler that takes too long is called off, and its late answer does no harm', async () => {
+  await using receiver = await Receiver.start()
+  await using host = await opened()
+  const attempts: number[] = []
+  const late: unknown[] = []
+  await host.transformer(
+    'slow',
+    async (event, { attempt, signal }) => {
+      attempts.push(attempt)
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      late.push(signal.reason)
+      return event
+    },
+    { timeoutMs: 50, concurrency: 1 }
+  )
+  const transform = [{ host: { handler: 'slow' } }]
+  await host.integrations.put('acme', { ...httpTarget(receiver.url), transform }, { id: 'crm' })
+  await host.publish(order(1))
+  await until(() => late.length === 1)
+  assert.equal((late[0] as { code: string }).code, 'ICP_CANCELLED')
+  await host.health()
+  assert.deepEqual([attempts[0], receiver.received], [1, []])
+})
+
+test('an engine that is closed calls its handlers off', async () => {
+  const host = await opened()
+  const begun = new Promise<AbortSignal>((resolve) => {
+    void host.target('crm', async (_, { signal }) => {
+      resolve(signal)
+      await new Promise((end) => signal.addEventListener('abort', end))
+    })
+  })
+  await host.integrations.put('acme', hostTarget('crm'), { id: 'crm' })
+  await host.publish(order(1))
+  const signal = await begun
+  assert.equal(signal.aborted, false)
+  await host.close({ drainMs: 0 })
+  assert.equal(signal.aborted, true)
+})
