@@ -1,7 +1,5 @@
 //! API keys: shown once, narrowed, rotated, limited.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
-
 use serde_json::{Value, json};
 
 use super::{ACME, acme};

@@ -1,7 +1,5 @@
 //! Users and their sessions, the first user, and operators in the place of others.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
-
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
