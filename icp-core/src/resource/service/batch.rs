@@ -32,11 +32,13 @@ pub struct Step {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Task {
-    /// A resource is made of a [`Draft`], given as JSON.
+    /// A resource is made of a [`Draft`](crate::resource::Draft), given as JSON.
     Create(Value),
-    /// A whole new version is put in place of the present one, whose id the [`Draft`] names.
+    /// A whole new version is put in place of the present one, whose id the
+    /// [`Draft`](crate::resource::Draft) names.
     Replace(Value),
-    /// A resource is made of a [`Draft`], or what is there under its id is treated as said.
+    /// A resource is made of a [`Draft`](crate::resource::Draft), or what is there under its id is
+    /// treated as said.
     Import(Value, OnExisting),
     /// `enabled` becomes true; the resource is checked as for any change.
     Enable(ResourceId),
