@@ -1,27 +1,33 @@
 //! The paths of earlier products, served beside the API's own where the host says so.
 //!
 //! An alias is another way to an operation: the same handler behind the same permission, with the
-//! same bodies and answers. Where its path names no organization, `X-Tenant-Id` does, or the query
+//! same answers, and the same bodies but where they were put otherwise. Where its path names no organization, `X-Tenant-Id` does, or the query
 //! parameter `orgId`, or else it is the caller's own.
+
+mod form;
+
+use std::future::ready;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, OriginalUri, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method, Uri};
+use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::Response;
-use axum::routing::MethodRouter;
+use axum::routing::{MethodFilter, MethodRouter, on_service};
 use icp_core::access::Principal;
 use icp_core::id::OrgId;
 use icp_core::{Code, Engine, Violation};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use url::form_urlencoded::{Serializer, parse};
 
 use crate::auth::X_TENANT_ID;
 use crate::endpoint::Endpoint;
-use crate::extract::{ImpliedOrg, header, refused_body};
+use crate::extract::{ImpliedOrg, Params, header, refused_body};
 use crate::problem::{Problem, Result};
+use form::Form;
 
 const ORG_ID: &str = "orgId";
 const TENANT_ID: &str = "tenantId";
@@ -36,21 +42,34 @@ pub(crate) struct Alias {
     pub(crate) operation: &'static str,
     /// Query parameters that the path stands for.
     says: &'static [(&'static str, &'static str)],
+    /// How its requests were put, where that is not as those of the operation.
+    form: Option<Form>,
 }
 
 const fn alias(method: &'static Method, path: &'static str, operation: &'static str) -> Alias {
-    Alias { method, path, operation, says: &[] }
+    Alias { method, path, operation, says: &[], form: None }
 }
 
 impl Alias {
     const fn saying(self, says: &'static [(&'static str, &'static str)]) -> Self {
         Self { says, ..self }
     }
+
+    const fn put(self, form: Form) -> Self {
+        Self { form: Some(form), ..self }
+    }
+
+    /// Whether its method, path parameters and bodies are those of the operation.
+    #[cfg(test)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.form.is_none()
+    }
 }
 
 const GET: &Method = &Method::GET;
 const POST: &Method = &Method::POST;
 const PUT: &Method = &Method::PUT;
+const PATCH: &Method = &Method::PATCH;
 const DELETE: &Method = &Method::DELETE;
 
 /// Every alias. A noun of an earlier product that stands for something else here has none.
@@ -69,11 +88,25 @@ pub(crate) const ALIASES: &[Alias] = &[
     alias(POST, "/api/v1/outbound-integrations/{id}/test", "testIntegration"),
     alias(POST, "/api/v1/outbound-integrations/{id}/signing/rotate", "rotateSigningSecret"),
     alias(POST, "/api/v1/outbound-integrations/{id}/signing/remove", "removeSigningSecret"),
-    alias(POST, "/api/v1/bulk/outbound-integrations", "bulkIntegrations"),
+    alias(POST, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Items),
+    alias(PUT, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Items),
+    alias(DELETE, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Removed),
+    alias(PATCH, "/api/v1/bulk/outbound-integrations/status", "bulkIntegrations")
+        .put(Form::Switched),
+    alias(PATCH, "/api/v1/outbound-integrations/bulk", "bulkIntegrations").put(Form::Switched),
+    alias(DELETE, "/api/v1/outbound-integrations/bulk", "bulkIntegrations").put(Form::Removed),
     alias(GET, "/api/v1/versions/integration/{id}/versions", "getIntegrationHistory"),
     alias(GET, "/api/v1/versions/integration/{id}/version/{version}", "getIntegrationVersion"),
     alias(GET, "/api/v1/versions/integration/{id}/compare", "compareIntegrationVersions"),
+    alias(
+        GET,
+        "/api/v1/versions/integration/{id}/compare/{from}/{to}",
+        "compareIntegrationVersions",
+    )
+    .put(Form::VersionsInPath),
     alias(POST, "/api/v1/versions/integration/{id}/rollback", "rollbackIntegration"),
+    alias(POST, "/api/v1/versions/integration/{id}/rollback/{version}", "rollbackIntegration")
+        .put(Form::VersionInPath),
     alias(GET, "/api/v1/import-export/outbound-integrations.json", "exportResources")
         .saying(&[("kind", "integration"), ("format", "json")]),
     alias(GET, "/api/v1/import-export/outbound-integrations.csv", "exportResources")
@@ -145,25 +178,43 @@ impl Alias {
     /// The handler of the operation, for requests of the alias.
     pub(crate) fn handler(
         self,
+        engine: &Engine,
         endpoint: &Endpoint,
         handler: MethodRouter<Engine>,
     ) -> MethodRouter<Engine> {
         let implies = endpoint.path.contains("{org}") && !self.path.contains("{org}");
-        handler.layer(from_fn_with_state(Way { says: self.says, implies }, translate))
+        let way = Way { says: self.says, form: self.form, implies };
+        let handler = handler.layer(from_fn_with_state(way, translate));
+        let Some(filter) = MethodFilter::try_from(self.method.clone()).ok() else { return handler };
+        if endpoint.method == *self.method {
+            return handler;
+        }
+        let method = endpoint.method.clone();
+        let asked = map_request(move |mut request: Request| {
+            let earlier = std::mem::replace(request.method_mut(), method.clone());
+            request.extensions_mut().insert(Earlier(earlier));
+            ready(request)
+        });
+        on_service(filter, handler.with_state(engine.clone())).layer(asked)
     }
 }
+
+/// The method by which an alias was asked for, where the operation has another.
+#[derive(Clone, Debug)]
+struct Earlier(Method);
 
 /// How requests of an alias become those of its operation.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     says: &'static [(&'static str, &'static str)],
+    form: Option<Form>,
     /// Whether the organization is not in the path.
     implies: bool,
 }
 
 impl Way {
     /// The query of the operation, and the organization that this one names.
-    fn query(self, text: &str) -> Result<(String, Option<String>)> {
+    fn query(self, text: &str, path: &[(&str, String)]) -> Result<(String, Option<String>)> {
         let mut named = None;
         let mut query = Serializer::new(String::new());
         for (name, value) in parse(text.as_bytes()) {
@@ -174,25 +225,59 @@ impl Way {
             }
         }
         query.extend_pairs(self.says);
+        query.extend_pairs(path);
         Ok((query.finish(), named))
     }
 }
 
 /// Puts what the path does not say to where handlers look for it.
-async fn translate(State(way): State<Way>, request: Request, next: Next) -> Result<Response> {
+async fn translate(
+    State(way): State<Way>,
+    params: Params,
+    request: Request,
+    next: Next,
+) -> Result<Response> {
     let mut request = without_tenant_id(request).await?;
     let uri = match request.extensions().get::<OriginalUri>() {
         Some(OriginalUri(uri)) => uri.clone(),
         None => request.uri().clone(),
     };
-    let (query, named) = way.query(uri.query().unwrap_or_default())?;
+    let path = way.form.map_or(Ok(Vec::new()), |form| form.query(&params))?;
+    let (query, named) = way.query(uri.query().unwrap_or_default(), &path)?;
     if way.implies {
         let org = organization(&request, named.as_deref())?;
         request.extensions_mut().insert(ImpliedOrg(org));
     }
     let uri = with_query(&uri, &query)?;
     request.extensions_mut().insert(OriginalUri(uri));
+    if let Some(form) = way.form {
+        request = reworded(form, &params, request).await?;
+    }
     Ok(next.run(request).await)
+}
+
+/// The request with its body as the operation takes it.
+async fn reworded(form: Form, params: &Params, request: Request) -> Result<Request> {
+    let (mut parts, body) = request.into_parts();
+    let given = if form.reads_body() {
+        let whole = Request::from_parts(parts.clone(), body);
+        let bytes = Bytes::from_request(whole, &()).await.map_err(refused_body)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(given)) => given,
+            // Where it is read, it is told what is wrong with it.
+            _ => return Ok(Request::from_parts(parts, Body::from(bytes))),
+        }
+    } else {
+        serde_json::Map::new()
+    };
+    let method = parts.extensions.get::<Earlier>().map_or(&parts.method, |Earlier(method)| method);
+    let Some(document) = form.body(method, params, given)? else {
+        return Ok(Request::from_parts(parts, Body::empty()));
+    };
+    parts.headers.remove(CONTENT_LENGTH);
+    let media = parts.headers.entry(CONTENT_TYPE);
+    media.or_insert(HeaderValue::from_static("application/json"));
+    Ok(Request::from_parts(parts, Body::from(Value::Object(document).to_string())))
 }
 
 /// The organization that is meant: what the request names, or the caller's own.
@@ -267,12 +352,12 @@ mod tests {
 
     #[test]
     fn a_query_is_kept_but_for_the_organization() {
-        let way = Way { says: &[("format", "csv")], implies: true };
-        let (query, org) = way.query("state=dead&orgId=acme&q=a%20b").unwrap();
+        let way = Way { says: &[("format", "csv")], form: None, implies: true };
+        let (query, org) = way.query("state=dead&orgId=acme&q=a%20b", &[]).unwrap();
         assert_eq!((&*query, org.as_deref()), ("state=dead&q=a+b&format=csv", Some("acme")));
-        assert!(way.query("tenantId=acme").is_err());
-        let own = Way { says: &[], implies: false };
-        assert_eq!(own.query("orgId=acme").unwrap(), ("orgId=acme".to_owned(), None));
+        assert!(way.query("tenantId=acme", &[]).is_err());
+        let own = Way { says: &[], form: None, implies: false };
+        assert_eq!(own.query("orgId=acme", &[]).unwrap(), ("orgId=acme".to_owned(), None));
         let uri: Uri = "/api/v1/logs?state=dead".parse().unwrap();
         assert_eq!(with_query(&uri, "a=b").unwrap(), "/api/v1/logs?a=b");
         assert_eq!(with_query(&uri, "").unwrap(), "/api/v1/logs");

@@ -5,18 +5,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod shop;
+
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use icp_testkit::receiver::Receiver;
-use serde_json::{Value, json};
-use tokio::runtime::Runtime;
+use serde_json::json;
+use shop::sold;
 
 /// The shared library that cargo built beside this test.
 fn library() -> PathBuf {
@@ -144,42 +143,16 @@ fn the_packages_are_installed_without_scripts_and_used() {
     }
 }
 
-/// Runs an example as a server until it has delivered an order; answers what was received.
-fn sold(example: &str) -> Value {
-    let runtime = Runtime::new().unwrap();
-    let receiver = runtime.block_on(Receiver::start());
-    let folder = tempfile::tempdir().unwrap();
-    let program = built().join("examples").join(example);
+fn example(name: &str) -> Command {
     let mut node = Command::new("node");
-    node.arg(program).arg(receiver.url("/hook")).current_dir(folder.path());
-    node.env("ICP_LIBRARY", library()).env("DEVELOPMENT", "1").env_remove("PORT");
-    let mut process = node.stdout(Stdio::piped()).spawn().unwrap();
-    let mut port = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
-    let answer = |body: &str| {
-        let mut stream = TcpStream::connect(("127.0.0.1", port.trim().parse().unwrap())).unwrap();
-        let length = body.len();
-        let head = format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {length}");
-        let rest = "content-type: application/json\r\nconnection: close";
-        write!(stream, "{head}\r\n{rest}\r\n\r\n{body}").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    assert!(answer("{").starts_with("HTTP/1.1 400 "));
-    let accepted = answer("{\"number\":17}");
-    assert!(accepted.starts_with("HTTP/1.1 202 ") && accepted.contains("evt_"), "{accepted}");
-    let received = runtime.block_on(receiver.wait_for_to("/hook", 1));
-    let id = process.id().to_string();
-    run("kill", &["-TERM", &id], folder.path());
-    assert!(process.wait().unwrap().success(), "{example} ends by itself");
-    serde_json::from_slice(&received[0].body).unwrap()
+    node.arg(built().join("examples").join(name));
+    node
 }
 
 #[test]
 fn the_examples_deliver() {
-    assert_eq!(sold("http.mjs"), json!({ "number": 17 }));
-    assert_eq!(sold("fastify.mjs"), json!({ "number": 17, "vat": 19 }));
+    assert_eq!(sold(example("http.mjs")), json!({ "number": 17 }));
+    assert_eq!(sold(example("fastify.mjs")), json!({ "number": 17, "vat": 19 }));
 }
 
 /// The architecture, as Node names it.

@@ -1,15 +1,22 @@
 //! The Python package on the library, by its own tests, and the wheel as a user installs it.
 //!
-//! They need `python3` of 3.10 or later, and nothing from elsewhere.
+//! They need `python3` of 3.10 or later, and nothing from elsewhere; the examples need FastAPI and
+//! Django, which `scripts/oracles` installs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod shop;
+
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+use shop::sold;
+
 /// The shared library that cargo built beside this test.
 fn library() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().join("libicp_ffi.so")
+    env::current_exe().unwrap().parent().unwrap().join("libicp_ffi.so")
 }
 
 fn package() -> PathBuf {
@@ -82,4 +89,22 @@ fn the_wheel_carries_the_library() {
                    print(host.publish({'org': 'acme', 'type': 'a.b', 'data': 1})['duplicate'])";
     command.args(["-c", program]);
     assert_eq!(run(command).trim(), "False");
+}
+
+fn example(name: &str) -> Command {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let packages = target.join("oracles/python");
+    let there = packages.join("fastapi").is_dir() && packages.join("django").is_dir();
+    assert!(there, "{} is not complete: run `scripts/oracles`", packages.display());
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
+    let mut command = python();
+    command.env("PYTHONPATH", env::join_paths([package().join("src"), packages]).unwrap());
+    command.arg(examples.canonicalize().unwrap().join(name));
+    command
+}
+
+#[test]
+fn the_examples_deliver() {
+    assert_eq!(sold(example("fastapi_shop.py")), json!({ "number": 17, "vat": 19 }));
+    assert_eq!(sold(example("django_shop.py")), json!({ "number": 17 }));
 }

@@ -28,7 +28,7 @@ fn rows(document: &Value) -> Vec<Row> {
         .iter()
         .flat_map(|(path, all)| all.as_object().unwrap().values().map(move |one| (path, one)))
         .collect();
-    let lines = PAGE.lines().filter(|line| line.ends_with("` |"));
+    let lines = PAGE.lines().filter(|line| line.ends_with("` |") && !is_put_otherwise(line));
     let row = |line: &str| {
         let cells: Vec<_> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
         let found = operations.iter().find(|(_, one)| one["operationId"] == cells[3]);
@@ -41,6 +41,11 @@ fn rows(document: &Value) -> Vec<Row> {
         }
     };
     lines.map(row).collect()
+}
+
+/// Whether requests of the row are put otherwise than those of its operation.
+fn is_put_otherwise(line: &str) -> bool {
+    line.contains("/bulk") || line.contains("compare/{from}") || line.contains("rollback/{version}")
 }
 
 fn filled(path: &str) -> String {
@@ -164,6 +169,59 @@ async fn an_alias_does_what_its_operation_does() {
     let named = json!({ "type": "order.paid", "data": {}, "tenantId": "acme" });
     let (status, told) = send("POST", "/events/push", named).await;
     assert_eq!((status, &told["code"]), (400, &json!("tenant_id_not_allowed")));
+}
+
+#[tokio::test]
+async fn what_was_put_otherwise_is_understood() {
+    let (_, router, bearer) = acme().await;
+    let fields = [("authorization", &*bearer), ("content-type", "application/json")];
+    let send = async |method: &str, path: &str, body: Value| {
+        ask(&router, (method, &format!("/api/v1{path}")), &fields, &body.to_string()).await
+    };
+    let integration = |id: &str, url: &str| {
+        let target = json!({ "kind": "http", "url": url });
+        json!({ "id": id, "spec": { "events": ["order.*"], "target": target } })
+    };
+    let enabled = async |id: &str| {
+        send("GET", &format!("/outbound-integrations/{id}"), Value::Null).await.1["spec"]["enabled"]
+            .clone()
+    };
+    let bulk = "/bulk/outbound-integrations";
+    let items = json!([integration("a", "https://a.example"), integration("b", "no url")]);
+    let (status, told) = send("POST", bulk, json!({ "items": items })).await;
+    assert_eq!((status, &told["code"]), (400, &json!("bulk_refused")), "{told}");
+    let (_, told) = send("POST", bulk, json!({ "items": items, "continueOnError": true })).await;
+    assert_eq!((&told["done"], &told["refused"]), (&json!(1), &json!(1)), "{told}");
+    let items = json!([integration("a", "https://other.example")]);
+    let (_, told) = send("PUT", bulk, json!({ "items": items })).await;
+    assert_eq!(told["done"], 1, "{told}");
+    for (path, active) in
+        [("/outbound-integrations/bulk", false), ("/bulk/outbound-integrations/status", true)]
+    {
+        let body = json!({ "ids": ["a", "nothing"], "isActive": active });
+        let (status, told) = send("PATCH", path, body).await;
+        assert_eq!((status, &told["done"], &told["refused"]), (200, &json!(1), &json!(1)));
+        assert_eq!(enabled("a").await, active, "{path}");
+        let (status, told) = send("PATCH", path, json!({ "ids": ["a"] })).await;
+        assert_eq!((status, &told["violations"][0]["pointer"]), (400, &json!("/isActive")));
+        let (status, _) = ask(&router, ("PATCH", &format!("/api/v1{path}")), &fields, "{").await;
+        assert_eq!(status, 400);
+    }
+    let versions = "/versions/integration/a";
+    let (_, told) = send("GET", &format!("{versions}/compare/1/2"), Value::Null).await;
+    assert_eq!((&told["from"], &told["to"]), (&json!(1), &json!(2)), "{told}");
+    let (status, _) = send("GET", &format!("{versions}/compare/1/x"), Value::Null).await;
+    assert_eq!(status, 400);
+    let path = format!("/api/v1{versions}/rollback/1");
+    let (status, told) = ask(&router, ("POST", &path), &fields[..1], "").await;
+    assert_eq!((status, &told["spec"]["target"]["url"]), (200, &json!("https://a.example")));
+    let body = json!({ "ids": ["a"], "confirm": true });
+    for (path, done) in [(bulk, 1), ("/outbound-integrations/bulk", 0)] {
+        let (status, told) = send("DELETE", path, body.clone()).await;
+        assert_eq!((status, &told["done"]), (200, &json!(done)), "{told}");
+    }
+    let (status, _) = ask(&router, ("DELETE", "/api/v1/outbound-integrations/bulk"), &[], "").await;
+    assert_eq!(status, 401);
 }
 
 #[tokio::test]
