@@ -32,7 +32,7 @@ settings.configure(
 django.setup()
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.db import connection, models, transaction  # noqa: E402
+from django.db import IntegrityError, connection, models, transaction  # noqa: E402
 from django.http import HttpRequest, JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
@@ -53,9 +53,12 @@ def pay(request: HttpRequest) -> JsonResponse:
     except (ValueError, KeyError, TypeError) as fault:
         return JsonResponse({"message": str(fault)}, status=400)
     insert = engine.outbox({"org": "acme", "type": "order.paid", "data": order}, style="format")
-    with transaction.atomic(), connection.cursor() as cursor:
-        Order.objects.create(**order)
-        cursor.execute(insert["sql"], insert["values"])
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            Order.objects.create(**order)
+            cursor.execute(insert["sql"], insert["values"])
+    except IntegrityError:
+        return JsonResponse({"message": "it is paid already"}, status=409)
     return JsonResponse({"id": insert["id"]}, status=202)
 
 
@@ -81,7 +84,6 @@ with engine:
     port = int(os.environ.get("PORT", "0"))
     server = make_server("127.0.0.1", port, get_wsgi_application(), Server, Quiet)
     # Not in this thread, which serves.
-    stop = threading.Thread(target=server.shutdown).start
-    signal.signal(signal.SIGTERM, lambda *_: stop())
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     print(server.server_port, flush=True)
     server.serve_forever()

@@ -52,10 +52,11 @@ app = FastAPI(lifespan=life)
 
 
 @app.post("/", status_code=202)
-async def pay(order: Order, request: Request) -> icp.PublishResult:
+async def pay(order: Order, request: Request) -> dict[str, Any]:
     engine: icp.AsyncEngine = request.app.state.icp
     event = {"org": "acme", "type": "order.paid", "data": order.model_dump()}
-    return await engine.publish({**event, "idempotency_key": f"order-{order.number}-paid"})
+    key = f"order-{order.number}-paid"
+    return dict(await engine.publish({**event, "idempotency_key": key}))
 
 
 @app.exception_handler(RequestValidationError)
