@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import pathlib
 import sys
@@ -176,14 +177,21 @@ class AsyncEngineTest(unittest.IsolatedAsyncioTestCase):
     async def test_changes_are_followed(self) -> None:
         async with engine() as host:
             await host.organizations.put("acme")
-            changes = host.follow("acme", "changes")
-            first = asyncio.create_task(anext(changes))
-            while not host._board.subscriptions:
+            async with await host.follow("acme", "changes") as changes:
+                await host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+                self.assertEqual((await asyncio.wait_for(anext(changes), 20))["id"], "crm")
+                waits = asyncio.create_task(changes.__anext__())
                 await asyncio.sleep(0)
-            await host.health()
-            await host.integrations.put("acme", http_target(self.receiver.url), id="crm")
-            self.assertEqual((await asyncio.wait_for(first, 20))["id"], "crm")
-            await changes.aclose()
+            with self.assertRaises(StopAsyncIteration):
+                await asyncio.wait_for(waits, 20)
+            self.assertEqual(host._board.subscriptions, {})
+            with self.assertRaises(icp.InvalidError):
+                await host.follow("acme", "nothing")
+            self.assertEqual(host._board.subscriptions, {})
+            forgotten = await host.follow("acme")
+            del forgotten
+            gc.collect()
+            self.assertEqual(host._board.subscriptions, {})
 
     async def test_more_than_may_be_under_way_waits_for_room(self) -> None:
         async with engine(max_in_flight=8) as host:

@@ -76,17 +76,15 @@ class EngineTest(unittest.TestCase):
     def test_changes_are_followed(self) -> None:
         with engine() as host:
             host.organizations.put("acme")
-            changes = host.follow("acme", "changes")
-            found: list[object] = []
-            reader = threading.Thread(target=lambda: found.append(next(changes)["id"]))
-            reader.start()
-            while not host._desk.board.subscriptions:
-                host.health()
-            host.health()
-            host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+            with host.follow("acme", "changes") as changes:
+                host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+                self.assertEqual(next(changes)["id"], "crm")
+                ended: list[object] = []
+                reader = threading.Thread(target=lambda: ended.append(list(changes)))
+                reader.start()
             reader.join(20)
-            self.assertEqual(found, ["crm"])
-            changes.close()
+            self.assertEqual(ended, [[]])
+            self.assertEqual(host._desk.board.subscriptions, {})
 
     def test_a_reader_that_is_too_slow_is_told_what_it_missed(self) -> None:
         items: queue.SimpleQueue[Record] = queue.SimpleQueue()

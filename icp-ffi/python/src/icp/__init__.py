@@ -4,6 +4,7 @@
 """
 
 from ._aio import AsyncEngine
+from ._follow import AsyncSubscription, Subscription
 from ._native import library as _library
 from ._ops import Op
 from ._sync import Engine
@@ -33,6 +34,7 @@ __version__: str = _library().quick.icp_version().decode()
 __all__ = [
     "AbiError",
     "AsyncEngine",
+    "AsyncSubscription",
     "BusyError",
     "CancelledError",
     "ClosedError",
@@ -56,5 +58,6 @@ __all__ = [
     "PublishResult",
     "RequestContext",
     "StoreError",
+    "Subscription",
     "UnsupportedError",
 ]

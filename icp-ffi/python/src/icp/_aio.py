@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar, Union
@@ -14,6 +14,7 @@ from typing import Any, TypeVar, Union
 from . import _board, _life
 from ._aio_groups import DeadLetters, Deliveries, Kind, Organizations
 from ._board import Backlog, Board, encoded
+from ._follow import END, AsyncSubscription
 from ._native import Link, Record
 from ._ops import Op, Status
 from .errors import BusyError, ClosedError, IcpError, error_of
@@ -266,10 +267,17 @@ class AsyncEngine:
     # --- subscriptions ----------------------------------------------------------------------
 
     async def follow(self, org: str, stream: str = "attempts",
-                     after: str | None = None) -> AsyncIterator[Document]:
+                     after: str | None = None) -> AsyncSubscription:
         """Attempts (``attempts``) or changes of resources (``changes``) as they happen.
 
-        Raises :class:`Lagged` where items were dropped because they were not read in time.
+        Once this returns, nothing that follows is missed but what is not read in time: then the
+        reader gets :class:`Lagged`.
+
+        ::
+
+            async with await host.follow("acme") as attempts:
+                async for attempt in attempts:
+                    ...
         """
         self._attach()
         items: asyncio.Queue[Record] = asyncio.Queue()
@@ -279,20 +287,20 @@ class AsyncEngine:
         tag, future = self._submit(Op.SUBSCRIBE, encoded(body))
         backlog = Backlog(items)
         self._board.subscriptions[tag] = backlog.take
+        followed = AsyncSubscription(backlog, items, lambda: self._unsubscribe(tag, items))
         try:
             await future
-            while True:
-                ended, item = backlog.item(await items.get())
-                if ended:
-                    return
-                if item is not None:
-                    yield item
-        finally:
-            self._board.subscriptions.pop(tag, None)
-            if self._ending.alive:
-                self._submit(Op.UNSUBSCRIBE, encoded({"subscription": tag}))[1].add_done_callback(
-                    _forget
-                )
+        except BaseException:
+            await followed.aclose()
+            raise
+        return followed
+
+    def _unsubscribe(self, tag: int, items: asyncio.Queue[Record]) -> None:
+        items.put_nowait(END)
+        self._board.subscriptions.pop(tag, None)
+        if self._ending.alive:
+            _, future = self._submit(Op.UNSUBSCRIBE, encoded({"subscription": tag}))
+            future.add_done_callback(_forget)
 
     # --- handlers ---------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar, Union
 
 from . import _board, _life
 from ._board import Backlog, Board, encoded
+from ._follow import END, Subscription
 from ._groups import DeadLetters, Deliveries, Kind, Organizations
 from ._native import Link, Record
 from ._ops import Op, Status
@@ -174,10 +175,11 @@ class Engine:
         return Kind(self, name)
 
     def follow(self, org: str, stream: str = "attempts",
-               after: str | None = None) -> Iterator[Document]:
+               after: str | None = None) -> Subscription:
         """Attempts (``attempts``) or changes of resources (``changes``) as they happen.
 
-        Raises :class:`Lagged` where items were dropped because they were not read in time.
+        Once this returns, nothing that follows is missed but what is not read in time: then the
+        reader gets :class:`Lagged`.
         """
         body: Document = {"org": org, "stream": stream}
         if after is not None:
@@ -185,18 +187,19 @@ class Engine:
         items: queue.SimpleQueue[Record] = queue.SimpleQueue()
         backlog = Backlog(items)
         tag, future = self._desk.submit(Op.SUBSCRIBE, encoded(body), backlog.take)
+        followed = Subscription(backlog, items, lambda: self._unsubscribe(tag, items))
         try:
             future.result()
-            while True:
-                ended, item = backlog.item(items.get())
-                if ended:
-                    return
-                if item is not None:
-                    yield item
-        finally:
-            self._desk.board.subscriptions.pop(tag, None)
-            if self._ending.alive:
-                self._desk.submit(Op.UNSUBSCRIBE, encoded({"subscription": tag}))
+        except BaseException:
+            followed.close()
+            raise
+        return followed
+
+    def _unsubscribe(self, tag: int, items: queue.SimpleQueue[Record]) -> None:
+        items.put_nowait(END)
+        self._desk.board.subscriptions.pop(tag, None)
+        if self._ending.alive:
+            self._desk.submit(Op.UNSUBSCRIBE, encoded({"subscription": tag}))
 
     def transformer(self, name: str, *, timeout: float = 30.0,
                     concurrency: int = 16) -> Callable[[Handler], Handler]:
