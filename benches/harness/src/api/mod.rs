@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use icp::time::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -109,8 +110,10 @@ fn arms(address: &Address) -> Vec<Arm> {
     let key = format!("authorization: Bearer {}\r\n", address.key);
     let get = |path: &str, key: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n{key}\r\n");
     let integrations = "/api/v1/organizations/org-0/integrations";
+    // So late that nothing is delivered while it is measured.
+    let due_at = SystemClock.now() + Duration::from_secs(300 * 86_400);
     let body =
-        "{\"type\":\"order.paid\",\"data\":{\"order\":17},\"due_at\":\"2199-01-01T00:00:00Z\"}";
+        format!("{{\"type\":\"order.paid\",\"data\":{{\"order\":17}},\"due_at\":\"{due_at}\"}}");
     let publish = format!(
         "POST /api/v1/organizations/org-0/events HTTP/1.1\r\nhost: a\r\n{key}content-type: \
          application/json\r\ncontent-length: {}\r\n\r\n{body}",
