@@ -88,8 +88,8 @@ pub(crate) const ALIASES: &[Alias] = &[
     alias(POST, "/api/v1/outbound-integrations/{id}/test", "testIntegration"),
     alias(POST, "/api/v1/outbound-integrations/{id}/signing/rotate", "rotateSigningSecret"),
     alias(POST, "/api/v1/outbound-integrations/{id}/signing/remove", "removeSigningSecret"),
-    alias(POST, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Items),
-    alias(PUT, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Items),
+    alias(POST, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Created),
+    alias(PUT, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Replaced),
     alias(DELETE, "/api/v1/bulk/outbound-integrations", "bulkIntegrations").put(Form::Removed),
     alias(PATCH, "/api/v1/bulk/outbound-integrations/status", "bulkIntegrations")
         .put(Form::Switched),
@@ -191,17 +191,12 @@ impl Alias {
         }
         let method = endpoint.method.clone();
         let asked = map_request(move |mut request: Request| {
-            let earlier = std::mem::replace(request.method_mut(), method.clone());
-            request.extensions_mut().insert(Earlier(earlier));
+            *request.method_mut() = method.clone();
             ready(request)
         });
         on_service(filter, handler.with_state(engine.clone())).layer(asked)
     }
 }
-
-/// The method by which an alias was asked for, where the operation has another.
-#[derive(Clone, Debug)]
-struct Earlier(Method);
 
 /// How requests of an alias become those of its operation.
 #[derive(Clone, Copy, Debug)]
@@ -270,8 +265,7 @@ async fn reworded(form: Form, params: &Params, request: Request) -> Result<Reque
     } else {
         serde_json::Map::new()
     };
-    let method = parts.extensions.get::<Earlier>().map_or(&parts.method, |Earlier(method)| method);
-    let Some(document) = form.body(method, params, given)? else {
+    let Some(document) = form.body(params, given)? else {
         return Ok(Request::from_parts(parts, Body::empty()));
     };
     parts.headers.remove(CONTENT_LENGTH);

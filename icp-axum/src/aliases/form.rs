@@ -1,4 +1,3 @@
-use axum::http::Method;
 use icp_core::{Code, Violation};
 use serde_json::{Map, Value, json};
 
@@ -8,8 +7,10 @@ use crate::problem::{Problem, Result};
 /// How the requests of a path were put where they are not as those of its operation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Form {
-    /// `{items, continueOnError}`; the method, `POST` or `PUT`, says what is done.
-    Items,
+    /// `{items, continueOnError}`, to be made.
+    Created,
+    /// The same, to be put in place of what is there.
+    Replaced,
     /// `{ids}`, beside a `confirm` that asks for nothing here.
     Removed,
     /// `{ids, isActive}`.
@@ -38,12 +39,7 @@ impl Form {
     }
 
     /// The body as the operation takes it.
-    pub(super) fn body(
-        self,
-        method: &Method,
-        params: &Params,
-        mut body: Document,
-    ) -> Result<Option<Document>> {
+    pub(super) fn body(self, params: &Params, mut body: Document) -> Result<Option<Document>> {
         let action = match self {
             Self::VersionsInPath => return Ok(None),
             Self::VersionInPath => {
@@ -51,12 +47,12 @@ impl Form {
                 return Ok(Some(body));
             }
             // As this API has it already.
-            Self::Items if body.contains_key("action") => return Ok(Some(body)),
-            Self::Items => {
+            Self::Created if body.contains_key("action") => return Ok(Some(body)),
+            Self::Created | Self::Replaced => {
                 if let Some(go_on) = body.remove("continueOnError") {
                     body.insert("continue_on_error".to_owned(), go_on);
                 }
-                if method == Method::PUT { "replace" } else { "create" }
+                if self == Self::Replaced { "replace" } else { "create" }
             }
             Self::Removed => {
                 body.remove("confirm");
