@@ -67,7 +67,7 @@ async fn burst(name: &str, crowd: Crowd, count: u64) -> Result<Row> {
     }
     let (cpu, wall) = (usage::cpu() - cpu, usage::now() - begun);
     let stats = receiver.stats().await?;
-    let open = hanging(count + warm);
+    let open = hanging(count) + hanging(warm);
     let (mut account, _) = ledger::settle(&subject, &receiver, (count + warm) * fan, open).await?;
     account.received += warm * fan;
     running.shutdown(Duration::from_secs(1)).await;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::ledger::Ledger;
-use crate::receiver::{Receiver, Stats};
+use crate::receiver::Receiver;
 use crate::report::{Goal, Part, Report, Row};
 use crate::scenario::scaled;
 use crate::wire::Connection;
@@ -111,13 +111,6 @@ impl Scenario {
     }
 }
 
-/// One run of a scenario.
-struct Run {
-    row: Row,
-    cpu: f64,
-    stats: Stats,
-}
-
 pub(crate) async fn run(arguments: &Arguments, scale: f64) -> Result<Report> {
     let mut report = Report::default();
     let wanted =
@@ -128,21 +121,21 @@ pub(crate) async fn run(arguments: &Arguments, scale: f64) -> Result<Report> {
         for _ in 0..arguments.turns.max(1) {
             runs.push(once(arguments, scenario, scale).await?);
         }
-        runs.sort_by(|one, other| one.cpu.total_cmp(&other.cpu));
-        let (least, most) = (runs[0].cpu, runs[runs.len() - 1].cpu);
-        let run = runs.swap_remove(runs.len() / 2);
+        runs.sort_by(|one, other| one.cpu_per_1000.total_cmp(&other.cpu_per_1000));
+        let (least, most) = (runs[0].cpu_per_1000, runs[runs.len() - 1].cpu_per_1000);
+        let row = runs.swap_remove(runs.len() / 2);
         let name = scenario.name();
         report.note(format!("{name}: {least:.3} to {most:.3} CPU-s per 1,000 in all processes"));
         if let Some(bound) = scenario.bound() {
             let what = format!("{name}: CPU-s per 1,000 deliveries in all processes");
-            report.goal(Goal::at_most(what, run.cpu, bound));
+            report.goal(Goal::at_most(what, row.cpu_per_1000, bound));
         }
-        let p99 = run.stats.latency_ms[2];
+        let [p50, _, p99] = row.latency_ms;
         match (scenario, steady) {
             (Scenario::Steady, _) => {
-                report.goal(Goal::at_most("steady: p50 in ms", run.stats.latency_ms[0], 2.0));
+                report.goal(Goal::at_most("steady: p50 in ms", p50, 2.0));
                 report.goal(Goal::at_most("steady: p99 in ms", p99, 10.0));
-                let memory = run.row.memory();
+                let memory = row.memory();
                 report.goal(Goal::at_most("steady: memory of the server in MiB", memory, 60.0));
                 steady = Some(p99);
             }
@@ -152,12 +145,12 @@ pub(crate) async fn run(arguments: &Arguments, scale: f64) -> Result<Report> {
             }
             _ => {}
         }
-        report.row(run.row);
+        report.row(row);
     }
     Ok(report)
 }
 
-async fn once(arguments: &Arguments, scenario: Scenario, scale: f64) -> Result<Run> {
+async fn once(arguments: &Arguments, scenario: Scenario, scale: f64) -> Result<Row> {
     let receiver = Receiver::start()?;
     let site = Arc::new(prepare(arguments, scenario, &receiver).await?);
     let fan = scenario.endpoints() as u64;
@@ -176,35 +169,31 @@ async fn once(arguments: &Arguments, scenario: Scenario, scale: f64) -> Result<R
         }
     };
     let expected = published * fan * scenario.healthy() / TENANTS as u64;
-    let stats = arrived(&receiver, expected).await?;
+    arrived(&receiver, expected).await?;
     let wall = usage::now() - begun;
     tokio::time::sleep(AFTERWARDS).await;
     let after = used(arguments)?;
-    let stats = Stats { cpu: stats.cpu, ..receiver.stats().await? };
-    let parts: Vec<Part> = before
-        .iter()
-        .zip(&after)
-        .zip(&arguments.process)
-        .map(|((before, after), name)| Part {
-            name: name.clone(),
-            cpu_per_1000: per_1000(after.cpu - before.cpu, expected),
-            memory_mib: after.memory,
-        })
-        .collect();
-    let cpu = parts.iter().map(|part| part.cpu_per_1000).sum();
-    let spent =
-        Duration::from_secs_f64(after.iter().zip(&before).map(|(a, b)| a.cpu - b.cpu).sum());
+    let stats = receiver.stats().await?;
+    let spent = || before.iter().zip(&after).map(|(before, after)| after.cpu - before.cpu);
+    let parts = arguments.process.iter().zip(spent()).zip(&after);
+    let parts = parts.map(|((name, cpu), after)| Part {
+        name: name.clone(),
+        cpu_per_1000: per_1000(cpu, expected),
+        memory_mib: after.memory,
+    });
     let account = Ledger {
         published: published * fan,
-        delivered: stats.distinct,
+        delivered: stats.healthy,
         dead: 0,
-        outstanding: (published * fan).saturating_sub(stats.distinct),
+        // Those to endpoints that are late.
+        outstanding: published * fan - expected,
         received: stats.distinct,
         duplicates: stats.requests - stats.distinct,
         broken_invariants: stats.forged > 0,
     };
-    let row = Row::new(scenario.name(), expected, spent, wall, &stats).with(account).of(parts);
-    Ok(Run { row, cpu, stats })
+    let cpu = Duration::from_secs_f64(spent().sum());
+    let row = Row::new(scenario.name(), expected, cpu, wall, &stats);
+    Ok(row.with(account).of(parts.collect()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]
@@ -240,15 +229,15 @@ async fn prepare(arguments: &Arguments, scenario: Scenario, receiver: &Receiver)
 }
 
 /// Waits until `count` different messages came to endpoints that answer at once.
-async fn arrived(receiver: &Receiver, count: u64) -> Result<Stats> {
+async fn arrived(receiver: &Receiver, count: u64) -> Result<()> {
     let deadline = usage::now() + PATIENCE;
     loop {
-        let stats = receiver.stats().await?;
-        if stats.healthy >= count {
-            return Ok(stats);
+        let arrived = receiver.stats().await?.healthy;
+        if arrived >= count {
+            return Ok(());
         }
         if usage::now() > deadline {
-            return Err(format!("{} of {count} deliveries arrived", stats.healthy).into());
+            return Err(format!("{arrived} of {count} deliveries arrived").into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
