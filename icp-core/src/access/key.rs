@@ -11,9 +11,21 @@ use crate::secret::{Entropy, SecretBytes, SecretString};
 
 const PREFIX: &str = "icp";
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// What each digit stands for.
+const VALUES: [Option<u8>; 256] = {
+    let mut values = [None; 256];
+    let mut value = 0;
+    while value < 32 {
+        values[ALPHABET[value as usize] as usize] = Some(value);
+        value += 1;
+    }
+    values
+};
 const SECRET_BYTES: usize = 32;
 const SECRET_DIGITS: usize = 52;
 const CHECK_DIGITS: usize = 6;
+/// What the digits of the checksum are made of.
+const CHECK_BYTES: usize = 4;
 
 /// An API key with its secret.
 ///
@@ -57,6 +69,12 @@ impl ApiKey {
             .ok_or_else(|| Error::new(Code::Unauthenticated, "the text is not an api key of icp"))
     }
 
+    /// Whether a text begins as those of keys do. No token of anybody else does.
+    #[must_use]
+    pub fn is_prefixed(text: &str) -> bool {
+        text.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('_'))
+    }
+
     fn read(text: &str) -> Option<Self> {
         let (keyed, check) = text.rsplit_once('_')?;
         if check != checksum(keyed) {
@@ -98,37 +116,46 @@ impl fmt::Debug for ApiKey {
 }
 
 fn checksum(text: &str) -> String {
-    let mut digits = encode(&Sha256::digest(text.as_bytes()));
+    let digest = Sha256::digest(text.as_bytes());
+    let mut digits = encode(&digest[..CHECK_BYTES]);
     digits.truncate(CHECK_DIGITS);
     std::mem::take(&mut *digits)
 }
 
 fn encode(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(5) * 8));
-    for digit in 0..(bytes.len() * 8).div_ceil(5) {
-        let value = (0..5).fold(0, |value, bit| value << 1 | bit_at(bytes, digit * 5 + bit));
-        text.push(char::from(ALPHABET[usize::from(value)]));
+    let mut text = Zeroizing::new(String::with_capacity((bytes.len() * 8).div_ceil(5)));
+    let (mut held, mut bits) = (0_usize, 0);
+    for byte in bytes {
+        held = held << 8 | usize::from(*byte);
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            text.push(char::from(ALPHABET[held >> bits & 31]));
+        }
+        held &= (1 << bits) - 1;
+    }
+    if bits > 0 {
+        text.push(char::from(ALPHABET[held << (5 - bits) & 31]));
     }
     text
-}
-
-fn bit_at(bytes: &[u8], at: usize) -> u8 {
-    bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1)
 }
 
 fn decode(text: &str) -> Option<SecretBytes> {
     if text.len() != SECRET_DIGITS {
         return None;
     }
-    let mut bytes = Zeroizing::new(vec![0u8; SECRET_BYTES]);
-    for (place, digit) in text.bytes().enumerate() {
-        let value = ALPHABET.iter().position(|a| *a == digit)?;
-        for bit in (0..5).filter(|bit| value >> (4 - bit) & 1 == 1) {
-            let at = place * 5 + bit;
-            *bytes.get_mut(at / 8)? |= 1 << (7 - at % 8);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES));
+    let (mut held, mut bits) = (0_u32, 0);
+    for digit in text.bytes() {
+        held = held << 5 | u32::from(VALUES[usize::from(digit)]?);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.extend(u8::try_from(held >> bits));
+            held &= (1 << bits) - 1;
         }
     }
-    Some(SecretBytes::from(std::mem::take(&mut *bytes)))
+    (held == 0).then(|| SecretBytes::from(std::mem::take(&mut *bytes)))
 }
 
 #[cfg(test)]
@@ -182,6 +209,15 @@ mod tests {
             prop_assert_eq!(text.len(), SECRET_DIGITS);
             let decoded = decode(&text).unwrap();
             prop_assert_eq!(decoded.expose(), bytes);
+        }
+
+        #[test]
+        fn bits_beyond_the_last_byte_are_refused(bytes: [u8; SECRET_BYTES], beyond in 1..16_usize) {
+            let text = encode(&bytes);
+            let last = ALPHABET.iter().position(|digit| text.ends_with(char::from(*digit))).unwrap();
+            let more = char::from(ALPHABET[last | beyond]);
+            let longer = format!("{}{more}", &text[..SECRET_DIGITS - 1]);
+            prop_assert!(decode(&longer).is_none());
         }
 
         #[test]
