@@ -4,8 +4,8 @@ mod bulk;
 mod list;
 mod versions;
 
-use axum::http::header::{ETAG, IF_MATCH, LOCATION};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, extract::State};
 use icp_core::access::{ApiKeySpec, Operation, OrganizationSpec, Reach, UserSpec};
@@ -174,9 +174,13 @@ async fn get(
     let query = query.only(SHOW)?;
     let (org, id) = target(&params, kind)?;
     let fields = Fields::of(&query)?;
-    let document = engine.resources().within(reach).look_at(&org, kind.name, &id).await?;
-    let tag = etag(&document);
-    Ok(([(ETAG, tag)], Json(fields.of_document(&*document)?)).into_response())
+    let shown = engine.resources().within(reach).look_at(&org, kind.name, &id).await?;
+    let tag = [(ETAG, etag(&shown))];
+    if fields.are_all() {
+        let media = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        return Ok((tag, media, shown.json()?).into_response());
+    }
+    Ok((tag, Json(fields.of_document(&**shown)?)).into_response())
 }
 
 /// A copy of a resource.

@@ -90,6 +90,11 @@ impl<'a> Fields<'a> {
         Ok(Self { query, names })
     }
 
+    /// Whether nothing is left out.
+    pub(super) fn are_all(&self) -> bool {
+        self.names.is_none()
+    }
+
     /// What is shown of `document`.
     pub(super) fn of_document<D: Borrow<Document>>(&self, document: D) -> Result<Shown<D>> {
         let Some(names) = &self.names else { return Ok(Shown::Whole(document)) };

@@ -31,7 +31,7 @@ pub use search::{Filter, Found, MAX_FILTERS, Position, Search, Sort, SortBy, sel
 pub(crate) use service::Editing;
 pub use service::{
     AuditDetail, BulkAction, BulkItem, CopiedKey, Difference, Duplicate, How, MAX_BULK, MAX_STEPS,
-    OnExisting, Outcome, PlacedUnit, Report, Resources, Step, StepResult, Task,
+    OnExisting, Outcome, PlacedUnit, Report, Resources, Shown, Step, StepResult, Task,
 };
 pub use store::{Change, Effect, Expect, ListQuery, MAX_HANDLE, ResourceStore, Write};
 pub(crate) use validate::{Structure, without_value};

@@ -42,6 +42,7 @@ use crate::time::Clock;
 
 pub(crate) use amend::Editing;
 use recent::Recent;
+pub use recent::Shown;
 
 /// The kind whose resource is the organization itself, with the organization's id as its own.
 const ORGANIZATION: &str = OrganizationSpec::KIND;
@@ -180,7 +181,7 @@ impl Resources {
     pub async fn get(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Document> {
         let kind = self.kinds.get(kind)?;
         let record = self.present(org, kind, id).await?;
-        self.shown(&**kind, record).map(Arc::unwrap_or_clone)
+        self.shown(&**kind, record).map(Shown::into_document)
     }
 
     /// The same for who only looks: where this node keeps up with the change feed, a version that it
@@ -190,7 +191,7 @@ impl Resources {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn look_at(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Arc<Document>> {
+    pub async fn look_at(&self, org: &OrgId, kind: &str, id: &ResourceId) -> Result<Arc<Shown>> {
         let kind = self.kinds.get(kind)?;
         // What is kept does not say how far somebody reaches.
         if self.reach.is_whole()

@@ -2,13 +2,15 @@
 //! read and masked each time.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use lru::LruCache;
 
 use super::{Document, Kind, Record, Resources, Revision};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 
 /// How many documents a node keeps.
@@ -20,13 +22,51 @@ const LARGEST: usize = 16 << 10;
 /// For how long this node relies on what it knows of the writes of others.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Of which resource a document is.
-type Key = (Arc<str>, OrgId, ResourceId);
+/// A document that is shown, and may be shown again: its JSON is written once.
+#[derive(Debug)]
+pub struct Shown {
+    document: Document,
+    json: OnceLock<Bytes>,
+}
+
+impl Shown {
+    fn new(document: Document) -> Self {
+        Self { document, json: OnceLock::new() }
+    }
+
+    /// The document as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`] where it cannot be written.
+    pub fn json(&self) -> Result<Bytes> {
+        if let Some(json) = self.json.get() {
+            return Ok(json.clone());
+        }
+        let json = serde_json::to_vec(&self.document).map_err(|error| {
+            Error::new(Code::Internal, "a document cannot be written").caused_by(error)
+        })?;
+        Ok(self.json.get_or_init(|| Bytes::from(json)).clone())
+    }
+
+    pub(super) fn into_document(self: Arc<Self>) -> Document {
+        Arc::try_unwrap(self).map_or_else(|shared| shared.document.clone(), |shown| shown.document)
+    }
+}
+
+impl Deref for Shown {
+    type Target = Document;
+
+    fn deref(&self) -> &Document {
+        &self.document
+    }
+}
 
 /// The documents that a node showed last.
 #[derive(Debug)]
 pub(super) struct Recent {
-    documents: Mutex<LruCache<Key, Arc<Document>>>,
+    /// By the number of the write that made them, which no two share.
+    documents: Mutex<LruCache<Revision, Arc<Shown>>>,
     /// When the change feed was last read to its end, by the monotonic clock.
     current: Mutex<Option<Duration>>,
 }
@@ -38,7 +78,7 @@ impl Default for Recent {
 }
 
 impl Recent {
-    fn documents(&self) -> MutexGuard<'_, LruCache<Key, Arc<Document>>> {
+    fn documents(&self) -> MutexGuard<'_, LruCache<Revision, Arc<Shown>>> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,37 +100,31 @@ impl Resources {
         org: &OrgId,
         kind: &dyn Kind,
         id: &ResourceId,
-    ) -> Option<Arc<Document>> {
+    ) -> Option<Arc<Shown>> {
         let current = (*self.recent.current())?;
         if self.clock.monotonic().saturating_sub(current) > FRESH {
             return None;
         }
         let entry = self.index.org(org).await.ok()?;
-        let revision = entry.resource(kind.name(), id)?.revision;
-        self.remembered(&(kind.name().into(), org.clone(), id.clone()), revision)
+        self.remembered(entry.resource(kind.name(), id)?.revision)
     }
 
     /// The document of `record`, masked where that was not done before.
-    pub(super) fn shown(&self, kind: &dyn Kind, record: Record) -> Result<Arc<Document>> {
-        let key = (Arc::clone(&record.kind), record.org.clone(), record.id.clone());
-        if let Some(kept) = self.remembered(&key, record.revision) {
+    pub(super) fn shown(&self, kind: &dyn Kind, record: Record) -> Result<Arc<Shown>> {
+        let revision = record.revision;
+        if let Some(kept) = self.remembered(revision) {
             return Ok(kept);
         }
         let small = size_of(&record.spec) <= LARGEST;
-        let document = Arc::new(Document::of(kind, record)?);
+        let shown = Arc::new(Shown::new(Document::of(kind, record)?));
         if small {
-            let mut documents = self.recent.documents();
-            let newer = documents.peek(&key).is_some_and(|kept| kept.revision > document.revision);
-            if !newer {
-                documents.put(key, Arc::clone(&document));
-            }
+            self.recent.documents().put(revision, Arc::clone(&shown));
         }
-        Ok(document)
+        Ok(shown)
     }
 
-    fn remembered(&self, key: &Key, revision: Revision) -> Option<Arc<Document>> {
-        let mut documents = self.recent.documents();
-        documents.get(key).filter(|kept| kept.revision == revision).cloned()
+    fn remembered(&self, revision: Revision) -> Option<Arc<Shown>> {
+        self.recent.documents().get(&revision).cloned()
     }
 }
 

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use super::{ORGANIZATION, Resources};
 use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
@@ -142,7 +140,7 @@ impl Resources {
         let items = page.items.into_iter().map(|record| {
             let has = |(key, value): &(String, String)| record.labels.get(key) == Some(value);
             let seen = self.sees(kind, &record) && search.labels.iter().all(has);
-            Ok(Row { seen, document: Arc::unwrap_or_clone(self.shown(kind, record)?) })
+            Ok(Row { seen, document: self.shown(kind, record)?.into_document() })
         });
         Ok(Page { items: items.collect::<Result<_>>()?, more: page.more })
     }
