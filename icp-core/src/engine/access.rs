@@ -1,7 +1,7 @@
 //! Who calls the engine, and how that is proved.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use lru::LruCache;
@@ -52,6 +52,22 @@ pub(crate) struct Access {
 struct KnownKey {
     home: OrgId,
     noted: Option<Duration>,
+    resolved: Option<Resolved>,
+}
+
+/// Who holds a key, as it was made of what the organization was then.
+#[derive(Clone, Debug)]
+struct Resolved {
+    holder: Weak<KeyHolder>,
+    home: Weak<OrgEntry>,
+    principal: Principal,
+}
+
+impl Resolved {
+    fn is_of(&self, home: &Arc<OrgEntry>, holder: &Arc<KeyHolder>) -> bool {
+        std::ptr::eq(self.home.as_ptr(), Arc::as_ptr(home))
+            && std::ptr::eq(self.holder.as_ptr(), Arc::as_ptr(holder))
+    }
 }
 
 impl Default for Access {
@@ -69,6 +85,18 @@ impl Default for Access {
 impl Access {
     fn keys(&self) -> MutexGuard<'_, LruCache<ApiKeyId, KnownKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The holder of a key, where nothing in its organization has changed since it was resolved.
+    fn resolved(
+        &self,
+        id: ApiKeyId,
+        home: &Arc<OrgEntry>,
+        holder: &Arc<KeyHolder>,
+    ) -> Option<Principal> {
+        let mut keys = self.keys();
+        let resolved = keys.get(&id)?.resolved.as_ref()?;
+        resolved.is_of(home, holder).then(|| resolved.principal.clone())
     }
 
     pub(super) fn sessions(&self) -> MutexGuard<'_, LruCache<u128, Duration>> {
@@ -127,13 +155,21 @@ impl Engine {
         if !holder.accepts(key, self.now()) {
             return Ok(None);
         }
-        let principal = Principal::new(format!("key:{}", key.id()));
+        let id = key.id();
+        if let Some(principal) = self.core.access.resolved(id, &home, &holder) {
+            return Ok(Some((principal, holder.expires_at)));
+        }
+        let principal = Principal::new(format!("key:{id}"));
         let mut principal = resolve(principal, &holder.grants, &home)?;
         if let Some(scopes) = holder.scopes {
             principal = principal.narrowed_to(scopes);
         }
         if let Some(limit) = holder.rate_limit {
             principal = principal.limited_to(limit);
+        }
+        if let Some(known) = self.core.access.keys().get_mut(&id) {
+            let (home, holder) = (Arc::downgrade(&home), Arc::downgrade(&holder));
+            known.resolved = Some(Resolved { holder, home, principal: principal.clone() });
         }
         Ok(Some((principal, holder.expires_at)))
     }
@@ -148,7 +184,7 @@ impl Engine {
                 let Some(found) = found.filter(|found| &*found.kind == ApiKeySpec::KIND) else {
                     return Ok(None);
                 };
-                let known = KnownKey { home: found.org.clone(), noted: None };
+                let known = KnownKey { home: found.org.clone(), noted: None, resolved: None };
                 access.keys().put(id, known);
                 if self.held(&found.org, id).await?.is_none() {
                     // Another node has just made it.
