@@ -2,25 +2,39 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
     IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
 };
 use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version};
 use axum::middleware::from_fn_with_state;
-use axum::{Extension, Router};
 use icp_core::{Code, Engine, Error};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::CorsLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::map_request_body::MapRequestBodyLayer;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::trace::TraceLayer;
 use url::Url;
 
 use crate::aliases::{ALIASES, Alias};
+use crate::auth::X_API_KEY;
 use crate::pace::Paced;
 use crate::protocol::{self, Speech};
+use crate::router::{RequestIds, panicked};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the largest document needs beside the body of an event: an organization with all of its
+/// units; a lookup table may need more.
+const SLACK: usize = 4 << 20;
 
 /// Answers that are shorter are not worth packing, in bytes.
 const WORTH_PACKING: u64 = 1_024;
@@ -119,14 +133,25 @@ pub(crate) enum FirstUser {
 }
 
 fn assemble(engine: Engine, hsts: Option<Duration>, first: FirstUser, aliases: &[Alias]) -> Router {
-    crate::router::router(engine, aliases)
-        .layer(Extension(first))
-        .layer(MapRequestBodyLayer::new(Body::new))
+    // Base 64 makes four bytes of three.
+    let limit =
+        engine.event_limits().max_body / 3 * 4 + SLACK.max(engine.lookup_limits().file_bytes());
+    // One layer: each layer of a router is boxed by itself, and the boxes below it are copied for
+    // each request.
+    let around = ServiceBuilder::new()
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(WORTH_PACKING).and(may_pack)))
+        .layer(from_fn_with_state(Speech::new(hsts), protocol::speak))
+        .layer(MapRequestBodyLayer::new(Paced::new))
         // What it cannot unpack was refused before.
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .layer(MapRequestBodyLayer::new(Paced::new))
-        .layer(from_fn_with_state(Speech::new(hsts), protocol::speak))
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(WORTH_PACKING).and(may_pack)))
+        .layer(MapRequestBodyLayer::new(Body::new))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, RequestIds(engine.clone())))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, X_API_KEY]))
+        .layer(TraceLayer::new_for_http())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(DefaultBodyLimit::max(limit));
+    crate::router::router(engine, first, aliases).layer(around)
 }
 
 /// Not what holds secrets, whose length would tell of them, nor what is read as it is written.

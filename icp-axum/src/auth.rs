@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use axum::RequestExt;
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::request::Parts;
@@ -10,15 +11,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use icp_core::access::{Operation, Permission, Principal, Quota, Reach, Standing, Verdict};
+use icp_core::access::{ApiKey, Operation, Permission, Principal, Quota, Reach, Standing, Verdict};
 use icp_core::engine::Within;
 use icp_core::id::OrgId;
 use icp_core::resource::Actor;
 use icp_core::{Code, Engine};
 use tower_http::request_id::RequestId;
+use zeroize::Zeroizing;
 
-use crate::endpoint::Permit;
+use crate::endpoint::{KindRoute, Permit};
 use crate::extract::{Params, header};
+use crate::idempotency::once;
 use crate::introspection::INTROSPECT;
 use crate::problem::{Problem, Result};
 
@@ -30,33 +33,59 @@ pub(crate) const X_TENANT_ID: &str = "x-tenant-id";
 
 const MAX_REQUEST_ID: usize = 128;
 
-/// Lets requests pass whose sender is known: by what it presents, or because the host said so
-/// with a [`Principal`] among the extensions of the request. The answer does not tell a missing
-/// key from a malformed, an unknown or a wrong one.
-pub(crate) async fn require(
+/// Lets requests pass whose sender is known, which are done once where they say so.
+pub(crate) async fn admit(
     State(engine): State<Engine>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response> {
+    admitted(&engine, request, async move |request| Ok(next.run(request).await)).await
+}
+
+/// Lets requests pass whose sender may do what the route is for, as [`admit`] and [`authorize`] do
+/// one after the other.
+pub(crate) async fn guard(
+    State(gate): State<Gate>,
+    request: Request,
+    next: Next,
+) -> Result<Response> {
+    let engine = gate.engine.clone();
+    admitted(&engine, request, move |request| authorized(gate, request, next)).await
+}
+
+/// Lets requests pass whose sender may do what the route is for.
+pub(crate) async fn authorize(
+    State(gate): State<Gate>,
+    request: Request,
+    next: Next,
+) -> Result<Response> {
+    authorized(gate, request, next).await
+}
+
+/// Has `then` answer where the sender is known: by what it presents, or because the host said so
+/// with a [`Principal`] among the extensions of the request. The answer does not tell a missing
+/// key from a malformed, an unknown or a wrong one.
+async fn admitted<F>(
+    engine: &Engine,
+    mut request: Request,
+    then: impl FnOnce(Request) -> F + Send + 'static,
+) -> Result<Response>
+where
+    F: Future<Output = Result<Response>> + Send + 'static,
+{
     if request.extensions().get::<Principal>().is_none() {
         let (mut parts, body) = request.into_parts();
-        let at = asked_of(&mut parts).await;
-        let basic = by_basic(&parts);
-        let text = basic.as_deref().or_else(|| presented(&parts.headers));
-        let known = match text {
-            Some(text) => engine.authenticate_at(text, at.as_ref()).await?,
-            None => None,
-        };
+        let known = known(engine, &mut parts).await?;
         request = Request::from_parts(parts, body);
-        let Some(principal) = known else { return Err(refused(&engine, &request)) };
+        let Some(principal) = known else { return Err(refused(engine, &request)) };
         request.extensions_mut().insert(principal);
     }
     let principal = request.extensions().get::<Principal>();
     let Some(quota) = principal.and_then(|principal| engine.take_quota(principal)) else {
-        return Ok(next.run(request).await);
+        return once(engine, request, then).await;
     };
     let mut response = if quota.allowed {
-        next.run(request).await
+        once(engine, request, then).await.into_response()
     } else {
         let message = format!(
             "send at most {} requests in {} seconds",
@@ -68,6 +97,20 @@ pub(crate) async fn require(
     };
     tell(&quota, response.headers_mut());
     Ok(response)
+}
+
+/// Who sends the request, by what it presents.
+async fn known(engine: &Engine, parts: &mut Parts) -> Result<Option<Principal>> {
+    let basic = by_basic(parts);
+    let Some(text) = basic.as_deref().or_else(|| presented(&parts.headers)) else {
+        return Ok(None);
+    };
+    if ApiKey::is_prefixed(text) {
+        return Ok(engine.authenticate(text).await?);
+    }
+    let text = Zeroizing::new(text.to_owned());
+    let at = asked_of(parts).await;
+    Ok(engine.authenticate_at(&text, at.as_ref()).await?)
 }
 
 /// The answer to who does not prove who they are; slower to those who try often from one place.
@@ -136,15 +179,11 @@ pub(crate) struct Gate {
     pub(crate) permit: Permit,
     /// Whether it is for those as well who may do so in some units only.
     pub(crate) by_unit: bool,
+    pub(crate) kind: Option<KindRoute>,
 }
 
-/// Lets requests pass whose sender may do what the route is for.
-pub(crate) async fn authorize(
-    State(gate): State<Gate>,
-    params: Params,
-    mut request: Request,
-    next: Next,
-) -> Result<Response> {
+async fn authorized(gate: Gate, mut request: Request, next: Next) -> Result<Response> {
+    let params = request.extract_parts::<Params>().await?;
     let Some(principal) = request.extensions().get::<Principal>() else {
         return Err(Problem::new(Code::Internal, "the route is not behind the api key"));
     };
@@ -182,6 +221,9 @@ pub(crate) async fn authorize(
     }
     request.extensions_mut().insert(Caller(actor));
     request.extensions_mut().insert(reach);
+    if let Some(kind) = gate.kind {
+        request.extensions_mut().insert(kind);
+    }
     Ok(next.run(request).await)
 }
 
@@ -218,7 +260,8 @@ fn denied(permission: Permission, place: &str) -> Problem {
 
 fn request_id(request: &Request) -> Option<String> {
     let id = request.extensions().get::<RequestId>()?.header_value().to_str().ok()?;
-    Some(id.chars().take(MAX_REQUEST_ID).collect())
+    // Header values that are text are ASCII.
+    Some(id.get(..MAX_REQUEST_ID).unwrap_or(id).to_owned())
 }
 
 /// The caller, as audit rows name it.

@@ -166,7 +166,6 @@ impl Endpoint {
 
     /// Makes it a route of a kind of resource.
     pub(crate) fn of_kind(mut self, name: &'static str) -> Self {
-        self.handler = self.handler.layer(axum::Extension(KindRoute { name }));
         self.kind = Some(name);
         self
     }

@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, MatchedPath, OriginalUri, Request, State};
+use axum::extract::{FromRequest, MatchedPath, OriginalUri, Request};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
@@ -72,16 +71,19 @@ struct Kept {
 
 /// Answers a `POST` with an `Idempotency-Key` once, and again what was answered then. What was
 /// refused or failed is forgotten: the next request of the key is the first.
-pub(crate) async fn once(
-    State(engine): State<Engine>,
+pub(crate) async fn once<F>(
+    engine: &Engine,
     request: Request,
-    next: Next,
-) -> Result<Response> {
+    then: impl FnOnce(Request) -> F + Send + 'static,
+) -> Result<Response>
+where
+    F: Future<Output = Result<Response>> + Send + 'static,
+{
     if *request.method() != Method::POST || has_own(&request) {
-        return Ok(next.run(request).await);
+        return then(request).await;
     }
     let Some(key) = header(request.headers(), KEY)?.map(str::to_owned) else {
-        return Ok(next.run(request).await);
+        return then(request).await;
     };
     if key.is_empty() || key.len() > MAX_KEY {
         let hint = format!("use an `{KEY}` of 1 to {MAX_KEY} characters");
@@ -89,18 +91,19 @@ pub(crate) async fn once(
     }
     let caller = request.extensions().get::<Principal>().map(Principal::name).unwrap_or_default();
     let slot = format!("idem:{}", digest(&[caller.as_bytes(), key.as_bytes()]));
-    let (request, print) = fingerprint(&engine, request).await?;
+    let (request, print) = fingerprint(engine, request).await?;
     let now = engine.now();
     let claim = format!("{:032x}", engine.ids().next());
     let running = Record { print: print.clone(), claim, state: Progress::Running };
     let claimed =
         NewSlot { key: slot.clone(), value: text_of(&running)?, expires_at: now + RUNNING };
     if !engine.slots().put_slot(claimed, SlotExpect::Absent, now).await? {
-        return known(&engine, &slot, &print).await;
+        return known(engine, &slot, &print).await;
     }
     let version = NewSlot::version(SlotExpect::Absent, now);
+    let engine = engine.clone();
     let work = async move {
-        let response = next.run(request).await;
+        let response = then(request).await.into_response();
         settle(&engine, &slot, version, running, response).await
     };
     // A caller that hangs up must not leave it open whether the request was done.

@@ -14,6 +14,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, options};
 use icp_core::{Code, Engine};
 
 use crate::extract::{header, preferred};
@@ -173,10 +174,11 @@ fn unchanged(response: Response) -> Response {
     Response::from_parts(parts, Body::empty())
 }
 
-/// Answers which methods the routes of each path take.
+/// Answers which methods the routes of each path take, from behind `before`.
 pub(crate) fn with_options<'a>(
     router: Router<Engine>,
     routes: impl Iterator<Item = (&'a str, &'a Method)>,
+    before: impl Fn(MethodRouter<Engine>) -> MethodRouter<Engine>,
 ) -> Router<Engine> {
     let mut paths: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (path, method) in routes {
@@ -188,7 +190,7 @@ pub(crate) fn with_options<'a>(
         methods.sort_unstable();
         let allow = methods.join(", ");
         let answer = async move || (StatusCode::NO_CONTENT, [(ALLOW, allow)]);
-        router.route(path, axum::routing::options(answer))
+        router.route(path, before(options(answer)))
     })
 }
 

@@ -1,38 +1,27 @@
 //! The table of all routes, and the router made of it.
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use axum::handler::Handler;
+use axum::http::{HeaderValue, Method, Request, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use icp_core::resource::KindRegistry;
 use icp_core::telemetry::panic_words;
 use icp_core::{Code, Engine};
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{
-    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
-};
-use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
-use tower_http::trace::TraceLayer;
+use tower_http::request_id::{MakeRequestId, RequestId};
 
 use crate::aliases::Alias;
-use crate::endpoint::{Endpoint, Permit};
+use crate::api::FirstUser;
+use crate::endpoint::{Endpoint, KindRoute, Permit};
 use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
-    idempotency, integrations, introspection, keys, lanes, letters, live, lookups, oidc, openapi,
-    ops, pause, protocol, replays, resources, sessions, signing, system, transfer, trial, units,
+    integrations, introspection, keys, lanes, letters, live, lookups, oidc, openapi, ops, pause,
+    protocol, replays, resources, sessions, signing, system, transfer, trial, units,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// What the largest document needs beside the body of an event: an organization with all of its
-/// units; a lookup table may need more.
-const SLACK: usize = 4 << 20;
-
-/// The HTTP API of `engine`, to be served as it is or nested in a router of the host.
-pub(crate) fn router(engine: Engine, aliases: &[Alias]) -> Router {
+/// The operations of `engine`, each behind the question who calls and whether it may.
+pub(crate) fn router(engine: Engine, first: FirstUser, aliases: &[Alias]) -> Router {
     let (mut open, mut guarded) = (Router::new(), Router::new());
     let all = endpoints(engine.resources().kinds());
     let of = |endpoint: &Endpoint| {
@@ -46,42 +35,40 @@ pub(crate) fn router(engine: Engine, aliases: &[Alias]) -> Router {
             std::iter::once((one.path.as_str(), &one.method)).chain(others)
         })
     };
-    open = protocol::with_options(open, named(true));
-    guarded = protocol::with_options(guarded, named(false));
+    let admitted = from_fn_with_state(engine.clone(), auth::admit);
+    open = protocol::with_options(open, named(true), |answer| answer);
+    guarded =
+        protocol::with_options(guarded, named(false), |answer| answer.layer(admitted.clone()));
     for endpoint in all {
         let permit = endpoint.permit;
         if permit == Permit::Open {
+            let handler = endpoint.handler.clone().layer(Extension(first));
             for alias in of(&endpoint) {
-                open = open
-                    .route(alias.path, alias.handler(&engine, &endpoint, endpoint.handler.clone()));
+                let handler = alias.handler(&engine, &endpoint, handler.clone());
+                open = open.route(alias.path, handler);
             }
-            open = open.route(&endpoint.path, endpoint.handler);
+            open = open.route(&endpoint.path, handler);
             continue;
         }
-        let gate = auth::Gate { engine: engine.clone(), permit, by_unit: endpoint.by_unit };
-        let handler = endpoint.handler.clone().layer(from_fn_with_state(gate, auth::authorize));
+        let gate = auth::Gate {
+            engine: engine.clone(),
+            permit,
+            by_unit: endpoint.by_unit,
+            kind: endpoint.kind.map(|name| KindRoute { name }),
+        };
+        let authorized = from_fn_with_state(gate.clone(), auth::authorize);
         for alias in of(&endpoint) {
-            guarded = guarded.route(alias.path, alias.handler(&engine, &endpoint, handler.clone()));
+            let handler = endpoint.handler.clone().layer(authorized.clone());
+            let handler = alias.handler(&engine, &endpoint, handler);
+            guarded = guarded.route(alias.path, handler.layer(admitted.clone()));
         }
+        let handler = endpoint.handler.layer(from_fn_with_state(gate, auth::guard));
         guarded = guarded.route(&endpoint.path, handler);
     }
-    // Base 64 makes four bytes of three.
-    let limit =
-        engine.event_limits().max_body / 3 * 4 + SLACK.max(engine.lookup_limits().file_bytes());
     let guarded = guarded
-        .fallback(route_unknown)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(engine.clone(), idempotency::once))
-        .layer(from_fn_with_state(engine.clone(), auth::require));
-    open.method_not_allowed_fallback(method_not_allowed)
-        .merge(guarded)
-        .layer(DefaultBodyLimit::max(limit))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(TraceLayer::new_for_http())
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, auth::X_API_KEY]))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, RequestIds(engine.clone())))
-        .with_state(engine)
+        .fallback(route_unknown.layer(admitted.clone()))
+        .method_not_allowed_fallback(method_not_allowed.layer(admitted));
+    open.method_not_allowed_fallback(method_not_allowed).merge(guarded).with_state(engine)
 }
 
 /// Every operation, by which the router and its document are made.
@@ -126,8 +113,9 @@ async fn method_not_allowed(method: Method) -> Problem {
     Problem::new(Code::MethodNotAllowed, hint)
 }
 
+/// The answer to a request that panicked.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the layer asks for")]
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     broken_off(&*panic).into_response()
 }
 
@@ -139,7 +127,7 @@ pub(crate) fn broken_off(panic: &(dyn std::any::Any + Send)) -> Problem {
 
 /// Names requests whose sender did not.
 #[derive(Clone, Debug)]
-struct RequestIds(Engine);
+pub(crate) struct RequestIds(pub(crate) Engine);
 
 impl MakeRequestId for RequestIds {
     fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
