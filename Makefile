@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-micro bench-servers fuzz setup services payloads advisories bless
+.PHONY: help run test check bench bench-micro bench-servers features fuzz setup services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
@@ -28,6 +28,11 @@ bench-servers: ## measure the server on PostgreSQL over HTTP; ARGS="..." goes to
 
 bench-micro: ## measure single operations; ARGS="sign" for those with it in their name
 	cargo bench -p icp-micro -- $(ARGS)
+
+features: ## lint each set of features by itself
+	for set in sqlite postgres mysql mongodb http axum sandbox; do \
+		cargo clippy --locked -p icp --lib --no-default-features --features $$set -- -D warnings || exit; \
+	done
 
 fuzz: ## run the fuzz targets; ARGS="300 mapping::mappings" for 300 seconds of one
 	scripts/fuzz $(ARGS)
