@@ -65,7 +65,8 @@ impl Deref for Shown {
 /// The documents that a node showed last.
 #[derive(Debug)]
 pub(super) struct Recent {
-    /// By the number of the write that made them, which no two share.
+    /// By the number of the write that made them. A database that lost writes, or a store of a
+    /// host's own, may give one twice, so that what is found is compared.
     documents: Mutex<LruCache<Revision, Arc<Shown>>>,
     /// When the change feed was last read to its end, by the monotonic clock.
     current: Mutex<Option<Duration>>,
@@ -106,13 +107,13 @@ impl Resources {
             return None;
         }
         let entry = self.index.org(org).await.ok()?;
-        self.remembered(entry.resource(kind.name(), id)?.revision)
+        self.remembered(entry.resource(kind.name(), id)?.revision, org, kind, id)
     }
 
     /// The document of `record`, masked where that was not done before.
     pub(super) fn shown(&self, kind: &dyn Kind, record: Record) -> Result<Arc<Shown>> {
         let revision = record.revision;
-        if let Some(kept) = self.remembered(revision) {
+        if let Some(kept) = self.remembered(revision, &record.org, kind, &record.id) {
             return Ok(kept);
         }
         let small = size_of(&record.spec) <= LARGEST;
@@ -123,8 +124,17 @@ impl Resources {
         Ok(shown)
     }
 
-    fn remembered(&self, revision: Revision) -> Option<Arc<Shown>> {
-        self.recent.documents().get(&revision).cloned()
+    fn remembered(
+        &self,
+        revision: Revision,
+        org: &OrgId,
+        kind: &dyn Kind,
+        id: &ResourceId,
+    ) -> Option<Arc<Shown>> {
+        let mut documents = self.recent.documents();
+        let kept = documents.get(&revision)?;
+        let is_it = (&kept.org, kept.kind.as_str(), &kept.id) == (org, kind.name(), id);
+        is_it.then(|| Arc::clone(kept))
     }
 }
 
@@ -188,6 +198,22 @@ mod tests {
         }
         here.delete(&org, NOTE, "a").await;
         assert!(there.resources.look_at(&org, NOTE, &id("a")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_number_that_was_given_twice_shows_nobody_the_document_of_another() {
+        let node = Node::new(Arc::new(MemoryStore::new()), 10);
+        let (acme, other) = (node.organization("acme").await, node.organization("other").await);
+        node.note(&acme, "a", "one").await;
+        let kind = node.resources.kinds.get(NOTE).unwrap();
+        let record = node.resources.present(&acme, kind, &id("a")).await.unwrap();
+        let first = node.resources.shown(&**kind, record.clone()).unwrap();
+        assert_eq!((&first.org, &first.id), (&acme, &id("a")));
+        for (org, name) in [(&acme, "b"), (&other, "a")] {
+            let twin = Record { org: org.clone(), id: id(name), ..record.clone() };
+            let shown = node.resources.shown(&**kind, twin).unwrap();
+            assert_eq!((&shown.org, &shown.id), (org, &id(name)));
+        }
     }
 
     #[test]
