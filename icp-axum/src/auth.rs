@@ -108,6 +108,7 @@ async fn known(engine: &Engine, parts: &mut Parts) -> Result<Option<Principal>> 
     if ApiKey::is_prefixed(text) {
         return Ok(engine.authenticate(text).await?);
     }
+    // Where it was sent to is taken out of the parts that it lies in.
     let text = Zeroizing::new(text.to_owned());
     let at = asked_of(parts).await;
     Ok(engine.authenticate_at(&text, at.as_ref()).await?)
