@@ -27,6 +27,8 @@ mod erasure;
 mod error;
 mod event;
 mod finish;
+#[cfg(test)]
+mod fixture;
 mod hand_over;
 mod handle;
 mod health;
