@@ -1,12 +1,16 @@
 //! Events, and their deliveries.
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use icp_core::delivery::DeliveryState;
 use icp_core::error::Error;
 use icp_core::id::EventId;
 use icp_core::retention::{Cutoffs, Prune, Pruned};
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::Hint;
 
@@ -27,8 +31,9 @@ pub(super) async fn prune(
     if let Some(after) = after {
         filter.insert("_id", doc! { "$gt": bin(after.to_bytes()) });
     }
-    let fields =
-        doc! { "received_at": 1, "key_until": 1, "pending": 1, "pruning": 1, "erasing": 1 };
+    let fields = doc! {
+        "received_at": 1, "key_until": 1, "pending": 1, "pruned": 1, "pruning": 1, "pruner": 1,
+    };
     let found: Vec<Document> = store
         .light(EVENT)
         .find(filter)
@@ -84,10 +89,12 @@ async fn prune_events(
     let going: Vec<Bson> =
         events.iter().filter(may_go).filter_map(|event| event.get("_id").cloned()).collect();
     stay::mark(store, &going).await?;
-    let old = old_deliveries(store, events, cutoffs, prune.deliveries()).await?;
-    remove_rows(store, &old, pruned).await?;
+    let mut old = old_deliveries(store, events, cutoffs, prune.deliveries()).await?;
+    let found = old.values().map(|old| old.rows.len()).sum::<usize>();
+    let events_found = old.len();
+    remove_rows(store, events, &mut old, pruned).await?;
     pruned.events += stay::remove(store, going).await?;
-    Ok(old.values().map(|old| old.rows.len()).sum::<usize>() >= prune.deliveries())
+    Ok(found >= prune.deliveries() || old.len() < events_found)
 }
 
 async fn old_deliveries(
@@ -139,35 +146,66 @@ fn idle() -> Document {
 }
 
 /// Removes deliveries; their events list them as long as that is under way, so that the number
-/// of those that stay is right at any moment.
+/// of those that stay is right at any moment. Where another pruner was quicker the event drops out
+/// of `old`, as what was found of it may be removed and counted already.
 async fn remove_rows(
     store: &MongoStore,
-    old: &HashMap<[u8; 16], Old>,
+    events: &[&Document],
+    old: &mut HashMap<[u8; 16], Old>,
     pruned: &mut Pruned,
 ) -> Result<(), Failure> {
-    let rows: Vec<Bson> =
-        old.values().flat_map(|old| &old.rows).map(|(id, _)| id.clone()).collect();
-    if rows.is_empty() {
+    if old.is_empty() {
         return Ok(());
     }
-    let counted: Vec<_> = old.iter().filter(|(_, old)| !old.fan_out.is_empty()).collect();
-    let marks: Vec<Statement> = counted
-        .iter()
-        .map(|(event, old)| Statement {
-            filter: doc! { "_id": bin(**event), "pruning": { "$exists": false } },
-            change: doc! { "$set": { "pruning": old.fan_out.clone() } }.into(),
-        })
-        .collect();
-    store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?;
+    let pruner: Bson = ObjectId::new().into();
+    list(store, events, old, &pruner).await?;
+    let rows: Vec<Bson> =
+        old.values().flat_map(|old| &old.rows).map(|(id, _)| id.clone()).collect();
     let stayed = remove_idle(store, rows).await?;
     let gone = old.values().flat_map(|old| &old.rows).filter(|(id, _)| !stayed.contains(id));
     for (_, dead) in gone {
         pruned.dead_letters += u64::from(*dead);
         pruned.deliveries += u64::from(!*dead);
     }
-    let marks: Vec<Statement> =
-        counted.iter().map(|(event, old)| close(bin(**event), &old.fan_out, &stayed)).collect();
+    let marks: Vec<Statement> = old
+        .iter()
+        .filter(|(_, old)| !old.fan_out.is_empty())
+        .map(|(event, old)| close(bin(*event), &pruner, &old.fan_out, &stayed))
+        .collect();
     store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?;
+    Ok(())
+}
+
+/// Lists at the events what is to be removed of them, unless any was since the events were read.
+async fn list(
+    store: &MongoStore,
+    events: &[&Document],
+    old: &mut HashMap<[u8; 16], Old>,
+    pruner: &Bson,
+) -> Result<(), Failure> {
+    let mut marks = Vec::new();
+    for event in events {
+        let id = event.id("_id")?;
+        let Some(old) = old.get(&id).filter(|old| !old.fan_out.is_empty()) else { continue };
+        let as_read = event.get("pruned").cloned().unwrap_or(Bson::Null);
+        let list = doc! { "pruning": old.fan_out.clone(), "pruner": pruner };
+        marks.push(Statement {
+            filter: doc! { "_id": bin(id), "pruning": { "$exists": false }, "pruned": as_read },
+            change: doc! { "$set": list }.into(),
+        });
+    }
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let listed: Vec<Bson> =
+        marks.iter().filter_map(|mark| mark.filter.get("_id").cloned()).collect();
+    if store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?.matched == marks.len() {
+        return Ok(());
+    }
+    let own = doc! { "_id": { "$in": listed }, "pruner": pruner };
+    let own = store.all(EVENT, own, doc! { "_id": 1 }).await?;
+    let own: HashSet<[u8; 16]> = own.iter().filter_map(|event| event.maybe_id("_id")).collect();
+    old.retain(|event, old| old.fan_out.is_empty() || own.contains(event));
     Ok(())
 }
 
@@ -182,11 +220,12 @@ async fn remove_idle(store: &MongoStore, rows: Vec<Bson>) -> Result<Vec<Bson>, F
 }
 
 /// Counts what an event listed as removed, but for those that stayed.
-fn close(event: Bson, listed: &[Bson], stayed: &[Bson]) -> Statement {
+fn close(event: Bson, pruner: &Bson, listed: &[Bson], stayed: &[Bson]) -> Statement {
     let gone = listed.iter().filter(|id| !stayed.contains(id)).count();
+    let done = doc! { "pruning": "", "pruner": "" };
     Statement {
-        filter: doc! { "_id": event, "pruning": listed },
-        change: doc! { "$inc": { "pruned": count(gone) }, "$unset": { "pruning": "" } }.into(),
+        filter: doc! { "_id": event, "pruning": listed, "pruner": pruner },
+        change: doc! { "$inc": { "pruned": count(gone) }, "$unset": done }.into(),
     }
 }
 
@@ -201,7 +240,11 @@ async fn finish(store: &MongoStore, events: &[&Document]) -> Result<(), Failure>
     let stayed = remove_idle(store, rows).await?;
     let marks: Vec<Statement> = open
         .iter()
-        .filter_map(|event| Some(close(event.get("_id")?.clone(), event.list("pruning"), &stayed)))
+        .filter_map(|event| {
+            // An earlier version did not say who lists.
+            let pruner = event.get("pruner").unwrap_or(&Bson::Null);
+            Some(close(event.get("_id")?.clone(), pruner, event.list("pruning"), &stayed))
+        })
         .collect();
     store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?;
     Ok(())
