@@ -56,7 +56,8 @@ impl Street {
     }
 
     async fn with(limits: Limits) -> Self {
-        let sandbox = builder().limits(limits).build().unwrap();
+        // Room for each that is met here, also where there is one processor.
+        let sandbox = builder().limits(limits).workers(4).build().unwrap();
         let mut street = Self { sandbox, neighbour: None };
         street.greet("a fresh start").await;
         street.neighbour = street.worker_of("neighbour");
