@@ -22,7 +22,7 @@ struct Refused {
 pub(super) async fn one(desk: &Desk, body: Vec<u8>) -> Ended {
     match event::quick(&body) {
         Some(event) => json(&desk.engine.publish(event).await?),
-        None => by_route(desk, &body).await,
+        None => Box::pin(by_route(desk, &body)).await,
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn many(desk: &Desk, body: &[u8]) -> Ended {
                 Some(answer) => answer.map_err(Failure::from).and_then(|answer| json(&answer)),
                 None => Err(Failure::new(Status::Internal, "the event got no answer")),
             },
-            None => by_route(desk, raw.get().as_bytes()).await,
+            None => Box::pin(by_route(desk, raw.get().as_bytes())).await,
         };
         answers.push(match answer {
             Ok(answer) => answer,
