@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-micro bench-servers features fuzz setup services payloads advisories bless
+.PHONY: help run test check bench bench-boundary bench-micro bench-servers features fuzz setup services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
@@ -25,6 +25,9 @@ bench: ## measure deliveries beside the bare client; ARGS="..." goes to the harn
 
 bench-servers: ## measure the server on PostgreSQL over HTTP; ARGS="..." goes to the harness
 	scripts/bench-servers $(ARGS)
+
+bench-boundary: ## measure the C ABI and the packages beside Rust; ARGS="..." goes to the harness
+	scripts/bench-boundary $(ARGS)
 
 bench-micro: ## measure single operations; ARGS="sign" for those with it in their name
 	cargo bench -p icp-micro -- $(ARGS)

@@ -7,6 +7,7 @@
 
 mod api;
 mod bare;
+mod boundary;
 mod engine;
 mod ledger;
 mod neighbours;
@@ -69,6 +70,10 @@ enum Command {
     #[command(hide = true)]
     Receiver,
     Servers(servers::Arguments),
+    Boundary(boundary::Arguments),
+    /// The program in Rust that those in other languages are measured beside.
+    #[command(hide = true)]
+    Native,
     /// The server of the scenario `api`.
     #[command(hide = true)]
     Api,
@@ -93,6 +98,9 @@ fn main() -> ExitCode {
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn run(arguments: &Arguments) -> Result<bool> {
+    if let Some(Command::Native) = arguments.command {
+        return boundary::serve().map(|()| true);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match (&arguments.command, arguments.store.first()) {
         (Some(Command::Receiver), _) => {
@@ -103,11 +111,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
             return runtime.block_on(nodes::run(url)).map(|()| true);
         }
         (Some(Command::Node), None) => return Err("a node needs a store".into()),
-        (Some(Command::Servers(_)) | None, _) => {}
+        _ => {}
     }
     let report: Report = runtime.block_on(async {
         match &arguments.command {
             Some(Command::Servers(which)) => servers::run(which, arguments.scale).await,
+            Some(Command::Boundary(hosts)) => boundary::run(hosts, arguments.scale),
             _ => scenario::run(&arguments.only, arguments.scale, &arguments.store).await,
         }
     })?;
