@@ -288,6 +288,56 @@ fn a_transformation_and_a_target_of_the_host_are_asked() {
     assert_eq!(tries["items"][0]["status"], 201);
 }
 
+/// The state of the one delivery of an event once it has ended, and its last attempt.
+fn last_attempt(host: &mut Embedded, published: &Value) -> (Value, Value) {
+    let deliveries = host.ended(published);
+    assert_eq!(deliveries.len(), 1);
+    let id = json!({ "org": "acme", "id": deliveries[0]["id"] });
+    let mut tries = host.ask(Op::DeliveryAttempts, &id).unwrap();
+    let tries = tries["items"].as_array_mut().unwrap();
+    (deliveries[0]["state"].clone(), tries.pop().unwrap_or_default())
+}
+
+#[test]
+fn a_filter_of_the_host_lets_pass_drops_or_fails() {
+    let (_runtime, receiver) = receiver();
+    let mut host = Embedded::started();
+    host.ask(Op::HandlerRegister, &json!({ "name": "large", "kind": "filter" })).unwrap();
+    let step = json!({ "host_filter": { "handler": "large", "config": { "least": 5 } } });
+    host.integration(
+        "crm",
+        &json!({
+            "events": ["order.*"],
+            "transform": [step],
+            "target": { "kind": "http", "url": receiver.url("/hook") },
+            "retry": { "max_attempts": 1 },
+        }),
+    );
+    let failed = |class: &str| json!({ "failed": class });
+    let unsaid = "the filter `large` does not let it pass";
+    for (status, answer, state, outcome, message) in [
+        (0, r#"{"pass":true}"#, "delivered", json!("delivered"), ""),
+        (0, r#"{"pass":false,"reason":"too small"}"#, "skipped", json!("skipped"), "too small"),
+        (0, r#"{"pass":false}"#, "skipped", json!("skipped"), unsaid),
+        (0, r#"{"payload":{}}"#, "dead", failed("transform_output_invalid"), r#"{"pass": true}"#),
+        (0, "true", "dead", failed("transform_output_invalid"), r#"{"pass": true}"#),
+        (9, r#"{"message":"no disk"}"#, "dead", failed("transform_handler"), "no disk"),
+    ] {
+        let published = host.publish(&json!({ "order": 17 }));
+        let asked = host.wait(|record| record.kind == 2);
+        let told = (&asked.body["kind"], &asked.body["payload"], &asked.body["config"]);
+        assert_eq!(told, (&json!("filter"), &json!({ "order": 17 }), &json!({ "least": 5 })));
+        host.respond(asked.tag, status, answer);
+        let (found, attempt) = last_attempt(&mut host, &published);
+        assert_eq!((&found, &attempt["outcome"]), (&json!(state), &outcome), "{answer}");
+        let shown = attempt["message"].as_str().unwrap_or_default();
+        assert!(shown.contains(message), "{answer}: {shown}");
+    }
+    let received = receiver.requests("/hook");
+    assert_eq!(received.len(), 1, "nothing but what passed is sent");
+    assert_eq!(&received[0].body[..], br#"{"order":17}"#);
+}
+
 #[test]
 fn a_handler_that_refuses_makes_a_dead_letter_that_can_be_replayed() {
     let mut host = Embedded::started();

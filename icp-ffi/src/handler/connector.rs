@@ -164,7 +164,7 @@ impl HostTarget {
         let (payload, payload_base64) = payload(event.is_json(), &outgoing.body);
         let asked = Asked {
             handler: &self.target.handler,
-            kind: "target",
+            kind: HandlerKind::Target,
             org: event.org.as_str(),
             event: event.id.to_string(),
             r#type: event.event_type.as_str(),

@@ -9,13 +9,15 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 pub(crate) use transformer::HostTransformer;
 
+use crate::request::HandlerKind;
+
 /// What a handler is asked, as the body of a REQUEST item.
 #[derive(Serialize)]
 struct Asked<'a> {
     /// The name it is registered by.
     handler: &'a str,
-    /// What it does: `transformer` or `target`.
-    kind: &'static str,
+    /// What it does, as it is registered.
+    kind: HandlerKind,
     org: &'a str,
     /// The id of the event.
     event: String,
