@@ -11,6 +11,7 @@ import type {
   Document,
   Drained,
   Encoded,
+  Filter,
   HandlerOptions,
   NewEvent,
   OutboxInsert,
@@ -204,6 +205,15 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
+   * Makes a function the one that runs `{ host_filter: { handler: name } }` steps. It takes the
+   * payload and a context, and returns `true` where the payload goes on as it is, `false` where
+   * nothing is to be sent; `Drop` says why.
+   */
+  filter(name: string, run: Filter, options: HandlerOptions = {}): Promise<void> {
+    return this.#handler('filter', name, run, options)
+  }
+
+  /**
    * Makes a function the one that delivers to `{ kind: 'host', handler: name }`. It takes the
    * payload and a context, and returns a status to be shown or nothing. What it throws is a failed
    * attempt; `DeliveryFailed` says what follows.
@@ -215,7 +225,7 @@ export class Engine implements AsyncDisposable {
   async #handler(
     kind: HandlerKind,
     name: string,
-    run: Transformer | Target,
+    run: Transformer | Filter | Target,
     options: HandlerOptions
   ): Promise<void> {
     const { handlers } = this.#desk
@@ -232,7 +242,7 @@ export class Engine implements AsyncDisposable {
     }
   }
 
-  /** Takes a transformer or a target away; its requests under way are called off. */
+  /** Takes a handler away; its requests under way are called off. */
   async removeHandler(kind: HandlerKind, name: string): Promise<void> {
     await this.ask(Op.HANDLER_REMOVE, { name, kind })
     this.#desk.handlers.delete(kind, name)

@@ -4,7 +4,7 @@ import type { Taken } from './link'
 import type { Document, RequestContext } from './types'
 
 /** What a handler does. */
-export type HandlerKind = 'transformer' | 'target'
+export type HandlerKind = 'transformer' | 'filter' | 'target'
 
 type Function = (payload: unknown, context: RequestContext) => unknown
 
@@ -63,6 +63,9 @@ export class Handlers {
     if (kind === 'transformer' && error instanceof Drop) {
       return this.#respond(request, Status.OK, { drop: error.reason })
     }
+    if (kind === 'filter' && error instanceof Drop) {
+      return this.#respond(request, Status.OK, { pass: false, reason: error.reason })
+    }
     if (kind === 'target' && error instanceof DeliveryFailed) {
       return this.#respond(request, Status.OK, error.document())
     }
@@ -109,7 +112,14 @@ function context(asked: Document, signal: AbortSignal): RequestContext {
 }
 
 function answer(kind: HandlerKind, made: unknown): unknown {
-  if (kind === 'target') return typeof made === 'number' ? { status: made } : {}
-  if (made !== undefined) return { payload: made }
-  throw new TypeError('the transformer returned undefined; return the payload, or throw Drop')
+  switch (kind) {
+    case 'target':
+      return typeof made === 'number' ? { status: made } : {}
+    case 'filter':
+      if (typeof made === 'boolean') return { pass: made }
+      throw new TypeError(`the filter returned ${typeof made}; return true or false`)
+    case 'transformer':
+      if (made !== undefined) return { payload: made }
+      throw new TypeError('the transformer returned undefined; return the payload, or throw Drop')
+  }
 }

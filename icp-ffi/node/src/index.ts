@@ -44,6 +44,7 @@ export type {
   Document,
   Drained,
   Encoded,
+  Filter,
   HandlerOptions,
   Listing,
   LogLevel,

@@ -115,6 +115,9 @@ export interface RequestContext {
 /** Returns the payload to send, or throws `Drop` to send nothing. */
 export type Transformer = (payload: any, context: RequestContext) => unknown
 
+/** Returns whether the payload goes on; `Drop` is `false` with a reason. */
+export type Filter = (payload: any, context: RequestContext) => boolean | Promise<boolean>
+
 /** Delivers; returns a status to be shown or nothing. What it throws is a failed attempt. */
 export type Target = (
   payload: any,

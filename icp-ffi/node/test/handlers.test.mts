@@ -79,6 +79,64 @@ test('what a handler throws is told with the attempt, its trace with the log', a
   assert.match(line.fields['error']!, /handlers\.test/)
 })
 
+test('filters decide, and what they do wrong sends nothing', async () => {
+  await using receiver = await Receiver.start()
+  await using host = await opened()
+  await host.filter('large', async (event, { config }: RequestContext) => {
+    await sleep(0)
+    if (event.order === 3) throw new Drop('a test order')
+    if (event.order === 4) throw new RangeError('no such customer')
+    if (event.order === 5) return 'yes' as unknown as boolean
+    return event.order >= config.least
+  })
+  const transform = [{ host_filter: { handler: 'large', config: { least: 2 } } }]
+  const spec = { ...httpTarget(receiver.url), transform, retry: { max_attempts: 1 } }
+  await host.integrations.put('acme', spec, { id: 'crm' })
+  const ends: string[] = []
+  for (const number of [1, 2, 3, 4, 5]) {
+    const { id } = await host.publish(order(number))
+    const [done] = await host.deliveries.wait('acme', { event: id })
+    const tries = await host.deliveries.attempts('acme', done?.['id'])
+    ends.push(`${done?.['state']} ${tries.items[0]?.['message']}`)
+  }
+  const expected = [
+    /^skipped the filter `large` does not let it pass/,
+    /^delivered/,
+    /^skipped a test order$/,
+    /^dead .*RangeError: no such customer/,
+    /^dead .*TypeError: the filter returned string/
+  ]
+  expected.forEach((pattern, index) => assert.match(ends[index]!, pattern))
+  assert.deepEqual(receiver.received, [{ order: 2 }])
+  const draft = { transform, sample: { type: 'a.b', data: { order: 1 } } }
+  assert.match(JSON.stringify(await host.dryRun('acme', draft)), /does not let it pass/)
+})
+
+test('a filter that takes too long lets nothing pass', async () => {
+  await using receiver = await Receiver.start()
+  await using host = await opened()
+  let late: AbortSignal | undefined
+  await host.filter(
+    'slow',
+    async (_, { signal }) => {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      late = signal
+      return true
+    },
+    { timeoutMs: 50 }
+  )
+  const transform = [{ host_filter: { handler: 'slow' } }]
+  const spec = { ...httpTarget(receiver.url), transform, retry: { max_attempts: 1 } }
+  await host.integrations.put('acme', spec, { id: 'crm' })
+  const { id } = await host.publish(order(1))
+  const [done] = await host.deliveries.wait('acme', { event: id })
+  await until(() => late)
+  const tries = await host.deliveries.attempts('acme', done?.['id'])
+  const ended = [done?.['state'], tries.items[0]?.['outcome']]
+  assert.deepEqual(ended, ['dead', { failed: 'transform_timeout' }])
+  assert.deepEqual(receiver.received, [])
+})
+
 test('a handler that takes too long is called off, and its late answer does no harm', async () => {
   await using receiver = await Receiver.start()
   await using host = await opened()

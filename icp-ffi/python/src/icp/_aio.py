@@ -314,6 +314,15 @@ class AsyncEngine:
         """
         return self._handler("transformer", name, timeout, concurrency)
 
+    def filter(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """Makes a function the one that runs ``{"host_filter": {"handler": name}}`` steps.
+
+        It takes the payload and a :class:`RequestContext`, and returns ``True`` where the payload
+        goes on as it is, ``False`` where nothing is to be sent; :class:`Drop` says why.
+        """
+        return self._handler("filter", name, timeout, concurrency)
+
     def target(self, name: str, *, timeout: float = 30.0,
                concurrency: int = 16) -> Callable[[Handler], Handler]:
         """Makes a function the one that delivers to ``{"kind": "host", "handler": name}``.
@@ -338,7 +347,7 @@ class AsyncEngine:
         return register
 
     async def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a ``transformer`` or ``target`` away."""
+        """Takes a handler of a kind away: a ``transformer``, a ``filter`` or a ``target``."""
         await self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._handlers.pop((kind, name), None)
 

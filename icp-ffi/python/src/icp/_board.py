@@ -100,17 +100,26 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
 
 def answer(link: Link, request: int, kind: str, result: Any) -> None:
     """Answers a request with what the handler returned."""
+    link.respond(request, Status.OK, encoded(_answered(kind, result)))
+
+
+def _answered(kind: str, result: Any) -> Document:
     if kind == "transformer":
-        body = encoded({"payload": result})
-    else:
-        body = encoded({"status": result} if isinstance(result, int) else {})
-    link.respond(request, Status.OK, body)
+        return {"payload": result}
+    if kind == "filter":
+        if isinstance(result, bool):
+            return {"pass": result}
+        raise TypeError(f"the filter returned {type(result).__name__}; return True or False")
+    return {"status": result} if isinstance(result, int) else {}
 
 
 def refuse(link: Link, request: int, kind: str, name: str, error: BaseException) -> None:
     """Answers a request with what the handler raised. The traceback goes to the log only."""
     if kind == "transformer" and isinstance(error, Drop):
         link.respond(request, Status.OK, encoded({"drop": error.reason}))
+        return
+    if kind == "filter" and isinstance(error, Drop):
+        link.respond(request, Status.OK, encoded({"pass": False, "reason": error.reason}))
         return
     if kind == "target" and isinstance(error, DeliveryFailed):
         link.respond(request, Status.OK, encoded(error.document()))

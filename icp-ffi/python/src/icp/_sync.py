@@ -206,6 +206,11 @@ class Engine:
         """As :meth:`AsyncEngine.transformer`; the function runs on a thread."""
         return self._handler("transformer", name, timeout, concurrency)
 
+    def filter(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """As :meth:`AsyncEngine.filter`; the function runs on a thread."""
+        return self._handler("filter", name, timeout, concurrency)
+
     def target(self, name: str, *, timeout: float = 30.0,
                concurrency: int = 16) -> Callable[[Handler], Handler]:
         """As :meth:`AsyncEngine.target`; the function runs on a thread."""
@@ -225,7 +230,7 @@ class Engine:
         return register
 
     def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a ``transformer`` or ``target`` away."""
+        """Takes a handler of a kind away: a ``transformer``, a ``filter`` or a ``target``."""
         self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._desk.handlers.pop((kind, name), None)
 
