@@ -22,6 +22,8 @@ pub(crate) enum HandlerKind {
     Filter,
     /// Delivers, as a target of the kind `host`.
     Target,
+    /// Makes the header fields that authenticate a request, as an `auth` of the type `host`.
+    Signer,
 }
 
 /// A handler of the host.

@@ -176,6 +176,7 @@ impl HostTarget {
             payload,
             payload_base64,
             content_type: Some(&event.content_type),
+            request: None,
             test: outgoing.test,
         };
         // Texts and documents always have a JSON form.

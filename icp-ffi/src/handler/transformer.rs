@@ -78,6 +78,7 @@ impl HostTransformer {
                 payload: Some(payload),
                 payload_base64: None,
                 content_type: None,
+                request: None,
                 test: false,
             };
             // Texts and documents always have a JSON form.
