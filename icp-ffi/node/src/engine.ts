@@ -18,6 +18,7 @@ import type {
   PublishResult,
   Refused,
   Settings,
+  Signer,
   Target,
   Transformer
 } from './types'
@@ -222,10 +223,19 @@ export class Engine implements AsyncDisposable {
     return this.#handler('target', name, run, options)
   }
 
+  /**
+   * Makes a function the one that signs requests of integrations whose `auth` is `{ type: 'host',
+   * handler: name }`. It takes a request and a context, and returns the header fields to add.
+   * Nothing is sent without it: what it throws is a failed attempt.
+   */
+  signer(name: string, run: Signer, options: HandlerOptions = {}): Promise<void> {
+    return this.#handler('signer', name, run, options)
+  }
+
   async #handler(
     kind: HandlerKind,
     name: string,
-    run: Transformer | Filter | Target,
+    run: Transformer | Filter | Target | Signer,
     options: HandlerOptions
   ): Promise<void> {
     const { handlers } = this.#desk

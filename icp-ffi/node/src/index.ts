@@ -55,8 +55,10 @@ export type {
   Refused,
   RequestContext,
   Settings,
+  Signer,
   Target,
-  Transformer
+  Transformer,
+  UnsignedRequest
 } from './types'
 
 /** The version of the library. */

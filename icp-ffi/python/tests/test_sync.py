@@ -98,6 +98,21 @@ class EngineTest(unittest.TestCase):
             host.remove_handler("filter", "even")
             self.assertIn("no_handler", str(host.dry_run("acme", draft)))
 
+    def test_signers_run_on_threads(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+
+            @host.signer("vault")
+            def sign(request: icp.UnsignedRequest, ctx: icp.RequestContext) -> dict[str, str]:
+                return {"authorization": f"Length {len(request.body)}"}
+
+            host.integrations.put("acme", {
+                **http_target(self.receiver.url), "auth": {"type": "host", "handler": "vault"},
+            }, id="crm")
+            published = host.publish(order(1))
+            host.deliveries.wait("acme", event=published["id"])
+            self.assertEqual(self.receiver.headers[0]["authorization"], "Length 11")
+
     def test_changes_are_followed(self) -> None:
         with engine() as host:
             host.organizations.put("acme")

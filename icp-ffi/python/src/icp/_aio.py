@@ -332,6 +332,17 @@ class AsyncEngine:
         """
         return self._handler("target", name, timeout, concurrency)
 
+    def signer(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """Makes a function the one that signs requests of integrations whose ``auth`` is
+        ``{"type": "host", "handler": name}``.
+
+        It takes an :class:`UnsignedRequest` and a :class:`RequestContext`, and returns the header
+        fields to add, a ``dict`` of texts. Nothing is sent without it: what it raises is a failed
+        attempt.
+        """
+        return self._handler("signer", name, timeout, concurrency)
+
     def _handler(self, kind: str, name: str, timeout: float,
                  concurrency: int) -> Callable[[Handler], Handler]:
         _board.check_name(name)
@@ -347,7 +358,7 @@ class AsyncEngine:
         return register
 
     async def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a handler of a kind away: a ``transformer``, a ``filter`` or a ``target``."""
+        """Takes a ``transformer``, ``filter``, ``target`` or ``signer`` away."""
         await self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._handlers.pop((kind, name), None)
 

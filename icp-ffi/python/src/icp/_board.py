@@ -13,7 +13,7 @@ from typing import Any, Callable, Union
 from ._native import Link, Record
 from ._ops import Item, Status
 from .errors import DeliveryFailed, Drop, InvalidError, Lagged
-from .types import Document, Encoded, OutboxInsert, RequestContext
+from .types import Document, Encoded, OutboxInsert, RequestContext, UnsignedRequest
 
 log = logging.getLogger("icp")
 
@@ -83,6 +83,8 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
     payload = document.get("payload")
     if "payload_base64" in document:
         payload = base64.b64decode(document["payload_base64"])
+    if "request" in document:
+        payload = _unsigned(document["request"])
     context = RequestContext(
         handler=document["handler"],
         org=document["org"],
@@ -98,6 +100,11 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
     return document["kind"], document["handler"], payload, context
 
 
+def _unsigned(request: Document) -> UnsignedRequest:
+    body = base64.b64decode(request["body_base64"])
+    return UnsignedRequest(request["method"], request["url"], request["headers"], body)
+
+
 def answer(link: Link, request: int, kind: str, result: Any) -> None:
     """Answers a request with what the handler returned."""
     link.respond(request, Status.OK, encoded(_answered(kind, result)))
@@ -110,6 +117,10 @@ def _answered(kind: str, result: Any) -> Document:
         if isinstance(result, bool):
             return {"pass": result}
         raise TypeError(f"the filter returned {type(result).__name__}; return True or False")
+    if kind == "signer":
+        if isinstance(result, dict):
+            return {"headers": result}
+        raise TypeError(f"the signer returned {type(result).__name__}; return a dict of headers")
     return {"status": result} if isinstance(result, int) else {}
 
 

@@ -216,6 +216,11 @@ class Engine:
         """As :meth:`AsyncEngine.target`; the function runs on a thread."""
         return self._handler("target", name, timeout, concurrency)
 
+    def signer(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """As :meth:`AsyncEngine.signer`; the function runs on a thread."""
+        return self._handler("signer", name, timeout, concurrency)
+
     def _handler(self, kind: str, name: str, timeout: float,
                  concurrency: int) -> Callable[[Handler], Handler]:
         _board.check_name(name)
@@ -230,7 +235,7 @@ class Engine:
         return register
 
     def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a handler of a kind away: a ``transformer``, a ``filter`` or a ``target``."""
+        """Takes a ``transformer``, ``filter``, ``target`` or ``signer`` away."""
         self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._desk.handlers.pop((kind, name), None)
 
