@@ -180,6 +180,7 @@ impl Index {
         let services = Services {
             sealer: Arc::new(icp_core::secret::Sealer::new(Arc::new(keys.clone()))),
             profiles: Arc::default(),
+            signers: Arc::default(),
             connectors: Arc::default(),
             transformer: Arc::new(InPlace),
             lookups: Default::default(),

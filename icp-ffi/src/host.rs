@@ -13,7 +13,7 @@ use icp::engine::Running;
 use tokio::runtime::Handle;
 
 use crate::admission::{Admission, Permit};
-use crate::handler::{HostConnector, HostTransformer};
+use crate::handler::{HostConnector, HostSigner, HostTransformer};
 use crate::location::Location;
 use crate::op::Op;
 use crate::queue::Queue;
@@ -188,7 +188,8 @@ impl Host {
         let mut builder = Engine::builder_on(Arc::clone(&opened.store))
             .config(self.settings.engine())
             .connector(HostConnector::new(Arc::clone(&self.requests)))
-            .transformer(HostTransformer::new(Arc::clone(&self.requests)));
+            .transformer(HostTransformer::new(Arc::clone(&self.requests)))
+            .other_request_signers(HostSigner::new(Arc::clone(&self.requests)));
         if let Some(keys) = keys {
             builder = builder.keys(keys);
         }

@@ -91,8 +91,8 @@ ops! {
     DeadLetterList = 40, "DEAD_LETTER_LIST", "org, query?", "Listing";
     /// Delivers up to 100 dead letters once more.
     DeadLetterReplay = 41, "DEAD_LETTER_REPLAY", "org, document", "Retries";
-    /// Makes the host the one that runs a transformer or delivers to a target. Requests come out of
-    /// the queue that this was submitted to.
+    /// Makes the host answer for a handler, by its kind and name. Requests come out of the queue that
+    /// this was submitted to.
     HandlerRegister = 50, "HANDLER_REGISTER", "name, kind, concurrency?, timeout_ms?", "null";
     /// Takes a handler away; its requests under way are called off.
     HandlerRemove = 51, "HANDLER_REMOVE", "name, kind", "null";

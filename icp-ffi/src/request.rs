@@ -18,8 +18,12 @@ use crate::status::{Failure, Status};
 pub(crate) enum HandlerKind {
     /// Shapes payloads, as a `host` step of a transformation.
     Transformer,
+    /// Says whether a payload goes on, as a `host_filter` step of a transformation.
+    Filter,
     /// Delivers, as a target of the kind `host`.
     Target,
+    /// Makes the header fields that authenticate a request, as an `auth` of the type `host`.
+    Signer,
 }
 
 /// A handler of the host.

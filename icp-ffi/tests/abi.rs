@@ -288,6 +288,144 @@ fn a_transformation_and_a_target_of_the_host_are_asked() {
     assert_eq!(tries["items"][0]["status"], 201);
 }
 
+/// The state of the one delivery of an event once it has ended, and its last attempt.
+fn last_attempt(host: &mut Embedded, published: &Value) -> (Value, Value) {
+    let deliveries = host.ended(published);
+    assert_eq!(deliveries.len(), 1);
+    let id = json!({ "org": "acme", "id": deliveries[0]["id"] });
+    let mut tries = host.ask(Op::DeliveryAttempts, &id).unwrap();
+    let tries = tries["items"].as_array_mut().unwrap();
+    (deliveries[0]["state"].clone(), tries.pop().unwrap_or_default())
+}
+
+#[test]
+fn a_filter_of_the_host_lets_pass_drops_or_fails() {
+    let (_runtime, receiver) = receiver();
+    let mut host = Embedded::started();
+    host.ask(Op::HandlerRegister, &json!({ "name": "large", "kind": "filter" })).unwrap();
+    let step = json!({ "host_filter": { "handler": "large", "config": { "least": 5 } } });
+    host.integration(
+        "crm",
+        &json!({
+            "events": ["order.*"],
+            "transform": [step],
+            "target": { "kind": "http", "url": receiver.url("/hook") },
+            "retry": { "max_attempts": 1 },
+        }),
+    );
+    let failed = |class: &str| json!({ "failed": class });
+    let unsaid = "the filter `large` does not let it pass";
+    for (status, answer, state, outcome, message) in [
+        (0, r#"{"pass":true}"#, "delivered", json!("delivered"), ""),
+        (0, r#"{"pass":false,"reason":"too small"}"#, "skipped", json!("skipped"), "too small"),
+        (0, r#"{"pass":false}"#, "skipped", json!("skipped"), unsaid),
+        (0, r#"{"payload":{}}"#, "dead", failed("transform_output_invalid"), r#"{"pass": true}"#),
+        (0, "true", "dead", failed("transform_output_invalid"), r#"{"pass": true}"#),
+        (9, r#"{"message":"no disk"}"#, "dead", failed("transform_handler"), "no disk"),
+    ] {
+        let published = host.publish(&json!({ "order": 17 }));
+        let asked = host.wait(|record| record.kind == 2);
+        let told = (&asked.body["kind"], &asked.body["payload"], &asked.body["config"]);
+        assert_eq!(told, (&json!("filter"), &json!({ "order": 17 }), &json!({ "least": 5 })));
+        host.respond(asked.tag, status, answer);
+        let (found, attempt) = last_attempt(&mut host, &published);
+        assert_eq!((&found, &attempt["outcome"]), (&json!(state), &outcome), "{answer}");
+        let shown = attempt["message"].as_str().unwrap_or_default();
+        assert!(shown.contains(message), "{answer}: {shown}");
+    }
+    let received = receiver.requests("/hook");
+    assert_eq!(received.len(), 1, "nothing but what passed is sent");
+    assert_eq!(&received[0].body[..], br#"{"order":17}"#);
+}
+
+#[test]
+fn a_signer_of_the_host_adds_header_fields_or_nothing_is_sent() {
+    let (_runtime, receiver) = receiver();
+    let mut host = Embedded::started();
+    let signer = json!({ "name": "vault", "kind": "signer", "timeout_ms": 20_000 });
+    host.ask(Op::HandlerRegister, &signer).unwrap();
+    let integration = json!({
+        "events": ["order.*"],
+        "target": { "kind": "http", "url": receiver.url("/hook"), "headers": { "x-shop": "7" } },
+        "auth": { "type": "host", "handler": "vault", "config": { "key": "k1" } },
+        "retry": { "max_attempts": 1 },
+    });
+    host.integration("crm", &integration);
+    for (status, answer, class, message) in [
+        (9, r#"{"message":"sealed"}"#, "signer_handler", "sealed"),
+        (0, r#"{"headers":{"host":"a"}}"#, "signer_fields_invalid", "`host`"),
+        (0, r#"{"headers":{"x-shop":"8"}}"#, "signer_fields_invalid", "`x-shop`"),
+        (0, r#"{"headers":{"x-a":"1","X-A":"2"}}"#, "signer_fields_invalid", "twice"),
+        (0, r#"{"headers":{}}"#, "signer_fields_invalid", "0 header fields"),
+        (0, r#"{"headers":{"x-a":"1\r\nx-b: 2"}}"#, "signer_answer_invalid", r#"{"headers": "#),
+        (0, r#"{"headers":{"x-a":1}}"#, "signer_answer_invalid", r#"{"headers": "#),
+        (0, "{}", "signer_answer_invalid", r#"{"headers": "#),
+    ] {
+        let published = host.publish(&json!(1));
+        let asked = host.wait(|record| record.kind == 2);
+        host.respond(asked.tag, status, answer);
+        let (state, attempt) = last_attempt(&mut host, &published);
+        assert_eq!((&state, &attempt["outcome"]["failed"]), (&json!("dead"), &json!(class)));
+        let shown = attempt["message"].as_str().unwrap_or_default();
+        assert!(shown.contains(message), "{answer}: {shown}");
+    }
+    assert!(receiver.requests("/hook").is_empty());
+
+    let published = host.publish(&json!({ "order": 17 }));
+    let asked = host.wait(|record| record.kind == 2);
+    let request = &asked.body["request"];
+    assert_eq!(
+        (&asked.body["kind"], &asked.body["config"], &asked.body["event"], &asked.body["payload"]),
+        (&json!("signer"), &json!({ "key": "k1" }), &published["id"], &Value::Null)
+    );
+    assert_eq!(
+        (&request["method"], &request["url"]),
+        (&json!("POST"), &json!(receiver.url("/hook")))
+    );
+    assert_eq!(request["headers"]["x-shop"], "7");
+    assert_eq!(request["headers"]["webhook-id"], published["id"]);
+    assert_eq!(request["body_base64"], "eyJvcmRlciI6MTd9");
+    host.respond(asked.tag, 0, r#"{"headers":{"Authorization":"Custom abc"}}"#);
+    assert_eq!(last_attempt(&mut host, &published).0, "delivered");
+    let received = receiver.requests("/hook");
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].headers["authorization"], "Custom abc");
+
+    host.ask(Op::HandlerRemove, &json!({ "name": "vault", "kind": "signer" })).unwrap();
+    let published = host.publish(&json!(1));
+    let (state, attempt) = last_attempt(&mut host, &published);
+    assert_eq!(
+        (state, &attempt["outcome"]["failed"]),
+        (json!("dead"), &json!("signer_no_handler"))
+    );
+}
+
+#[test]
+fn a_signer_that_does_not_answer_in_time_has_nothing_sent() {
+    let (_runtime, receiver) = receiver();
+    let mut host = Embedded::started();
+    let signer = json!({ "name": "slow", "kind": "signer", "timeout_ms": 50 });
+    host.ask(Op::HandlerRegister, &signer).unwrap();
+    host.integration(
+        "crm",
+        &json!({
+            "events": ["order.*"],
+            "target": { "kind": "http", "url": receiver.url("/hook") },
+            "auth": { "type": "host", "handler": "slow" },
+            "retry": { "max_attempts": 1 },
+        }),
+    );
+    let published = host.publish(&json!(1));
+    let asked = host.wait(|record| record.kind == 2);
+    let (state, attempt) = last_attempt(&mut host, &published);
+    assert_eq!((state, &attempt["outcome"]["failed"]), (json!("dead"), &json!("signer_timeout")));
+    host.wait(|record| record.kind == 3 && record.tag == asked.tag);
+    let late = r#"{"headers":{"x-late":"1"}}"#;
+    let (data, size) = (late.as_ptr(), late.len());
+    let status = unsafe { icp_respond(host.engine, asked.tag, 0, data, size) };
+    assert_eq!((status, receiver.requests("/hook").len()), (13, 0), "a late answer is harmless");
+}
+
 #[test]
 fn a_handler_that_refuses_makes_a_dead_letter_that_can_be_replayed() {
     let mut host = Embedded::started();

@@ -101,6 +101,7 @@ fn services() -> Services {
     Services {
         sealer: Arc::new(Sealer::new(Arc::new(keys))),
         profiles: Arc::new(Profiles::default()),
+        signers: Arc::default(),
         connectors: Arc::new(Connectors::new()),
         transformer: Arc::new(InPlace),
         lookups: LookupLimits::default(),

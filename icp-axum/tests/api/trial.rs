@@ -85,6 +85,41 @@ async fn a_draft_is_tried_without_being_saved() {
 }
 
 #[tokio::test]
+async fn what_a_host_does_is_saved_shown_and_missed() {
+    let api = Api::with_orders().await;
+    let mut draft = orders();
+    let auth = json!({"type": "host", "handler": "vault", "config": {"key": "k1"}});
+    (draft["id"], draft["spec"]["auth"]) = (json!("signed"), auth.clone());
+    let saved = "/api/v1/organizations/acme/integrations";
+    assert_eq!(api.post(saved, draft.clone()).await.expect(201)["spec"]["auth"], auth);
+    let one = format!("{saved}/signed");
+    assert_eq!(api.get(&one).await.expect(200)["spec"]["auth"], auth);
+    // Another program on the store may have the signer; this one does not, and sends nothing.
+    let report = api.post(&format!("{one}/test"), json!({})).await.expect(200);
+    assert_eq!(report["outcome"]["result"], "unsent");
+    assert_eq!(report["outcome"]["class"], "signer_no_handler");
+
+    draft["spec"]["auth"]["handler"] = json!("a b");
+    draft["spec"]["transform"] = json!([{"host_filter": {"handler": "a b"}}]);
+    let problem =
+        api.post(DRAFT, json!({"spec": draft["spec"]})).await.problem(400, "resource_invalid");
+    let found = problem["violations"].as_array().into_iter().flatten();
+    let found: Vec<_> = found.map(|broken| (&broken["pointer"], &broken["code"])).collect();
+    for pointer in ["/spec/auth/handler", "/spec/transform/0/host_filter/handler"] {
+        assert!(found.contains(&(&json!(pointer), &json!("handler_name"))), "{problem}");
+    }
+    draft["spec"]["auth"] = auth;
+    draft["spec"]["transform"] = json!([{"host_filter": {"handler": "wanted"}}]);
+    let problem =
+        api.post(DRAFT, json!({"spec": draft["spec"]})).await.problem(400, "resource_invalid");
+    let broken = &problem["violations"][0];
+    assert_eq!(
+        (&broken["pointer"], &broken["code"]),
+        (&json!("/spec/transform/0/host_filter"), &json!("transform_no_host"))
+    );
+}
+
+#[tokio::test]
 async fn an_organization_may_make_so_many_tests_in_a_minute() {
     let api = Api::with_orders().await;
     for _ in 0..20 {

@@ -12,6 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::TraceContext;
 use crate::event_type::EventTypeSpec;
 use crate::id::{ClockIds, IdSource};
+use crate::integration::auth::{RequestSigner, RequestSigners};
 use crate::integration::{Connector, Connectors, IntegrationSpec};
 use crate::issuer::IssuerSpec;
 use crate::lookup::LookupSpec;
@@ -34,6 +35,7 @@ pub struct EngineBuilder {
     keys: Option<Arc<dyn KeyProvider>>,
     connectors: Connectors,
     profiles: Profiles,
+    signers: RequestSigners,
     transformer: Arc<dyn Transformer>,
     outlet: Option<Transport>,
     kinds: Result<KindRegistry>,
@@ -60,6 +62,7 @@ impl EngineBuilder {
             keys: None,
             connectors: Connectors::new(),
             profiles: Profiles::default(),
+            signers: RequestSigners::default(),
             transformer: Arc::new(InPlace),
             outlet: None,
             kinds: builtin_kinds(),
@@ -110,6 +113,21 @@ impl EngineBuilder {
     /// Adds a signing profile.
     pub fn signing_profile(mut self, profile: impl Profile) -> Self {
         self.profiles = self.profiles.with(Arc::new(profile));
+        self
+    }
+
+    /// Adds a signer for integrations whose `auth` is `{"type": "host", "handler": name}`; one of the
+    /// same name is replaced. Default: none. An integration whose signer is not there is saved all
+    /// the same, as another program on the store may have it; its attempts fail with
+    /// `signer_no_handler` and are tried again.
+    pub fn request_signer(mut self, name: impl Into<String>, signer: impl RequestSigner) -> Self {
+        self.signers = self.signers.with(name, Arc::new(signer));
+        self
+    }
+
+    /// The signer that is asked for every name that no other is registered by. Default: none.
+    pub fn other_request_signers(mut self, signer: impl RequestSigner) -> Self {
+        self.signers = self.signers.with_others(Arc::new(signer));
         self
     }
 
@@ -184,6 +202,7 @@ impl EngineBuilder {
         let services = Services {
             sealer: Arc::new(Sealer::new(keys)),
             profiles: Arc::new(self.profiles),
+            signers: Arc::new(self.signers),
             connectors: Arc::new(connectors),
             transformer: Arc::clone(&self.transformer),
             lookups: self.config.lookups,

@@ -1,8 +1,11 @@
 //! How a request to an endpoint authenticates itself.
 
+mod rules;
+mod signer;
 mod trace;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,27 +15,20 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
+use self::rules::{
+    Findings, control_fault, empty_fault, escape, header_name, header_text_fault, query_name_fault,
+    username_fault,
+};
+use self::signer::Asking;
+pub use self::signer::{
+    RequestSigner, RequestSigners, SIGNER_TIMEOUT, SignerError, UnsignedRequest,
+};
 use self::trace::Traces;
+use super::Outgoing;
+use crate::egress::EgressRequest;
 use crate::error::{Code, Error, Result, Violation};
 use crate::secret::{Opener, Place, Secret, SecretString, SecretVisitor};
-
-/// Headers that belong to the connection or to the signature, beside `webhook-*`.
-const RESERVED: [&str; 10] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// The longest name of a query parameter, and the most headers.
-const MAX_NAME: usize = 128;
-const MAX_HEADERS: usize = 50;
+use crate::transform::handler_name_fault;
 
 /// The authentication scheme of an endpoint.
 ///
@@ -71,6 +67,17 @@ pub enum AuthSpec {
         /// The value of each header, by its name.
         #[schemars(extend("minProperties" = 1, "maxProperties" = 50))]
         headers: BTreeMap<String, Secret>,
+    },
+    /// Header fields that code of the program makes which the engine is embedded in, for each
+    /// request anew, as a signature over it.
+    Host {
+        /// The name of the signer: 1 to 64 letters, digits, dots, hyphens and underscores.
+        #[schemars(length(min = 1, max = 64))]
+        handler: String,
+        /// What the signer is told beside the request. No secrets: it is shown to who may see the
+        /// integration.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<serde_json::Value>,
     },
 }
 
@@ -115,6 +122,10 @@ impl AuthSpec {
                 found.add("/token", token.as_plain().and_then(header_text_fault));
             }
             Self::Headers { headers } => found.headers(headers),
+            Self::Host { handler, .. } => {
+                let fault = handler_name_fault(handler);
+                found.add("/handler", fault.map(|message| ("handler_name", message)));
+            }
         }
         found.list
     }
@@ -122,7 +133,9 @@ impl AuthSpec {
     /// The names of the header fields that carry credentials.
     pub(crate) fn headers(&self) -> Vec<HeaderName> {
         let names: Vec<&str> = match self {
-            Self::None {} | Self::ApiKey { location: KeyLocation::Query, .. } => Vec::new(),
+            Self::None {}
+            | Self::ApiKey { location: KeyLocation::Query, .. }
+            | Self::Host { .. } => Vec::new(),
             Self::ApiKey { name, .. } => vec![name],
             Self::Basic { .. } | Self::Bearer { .. } => vec![AUTHORIZATION.as_str()],
             Self::Headers { headers } => headers.keys().map(String::as_str).collect(),
@@ -140,7 +153,7 @@ impl AuthSpec {
             visitor.secret(Place::new(slot, &format!("{at}{field}")), secret)
         };
         match self {
-            Self::None {} => Ok(()),
+            Self::None {} | Self::Host { .. } => Ok(()),
             Self::ApiKey { value, .. } => visit(SLOT_KEY, "/value", value),
             Self::Basic { password, .. } => visit(SLOT_PASSWORD, "/password", password),
             Self::Bearer { token } => visit(SLOT_TOKEN, "/token", token),
@@ -150,16 +163,22 @@ impl AuthSpec {
         }
     }
 
-    /// Opens the secrets and makes what requests are authenticated with.
+    /// Opens the secrets and makes what requests are authenticated with. A signer of the host is
+    /// found by [`Auth::signed_by`].
     ///
     /// # Errors
     ///
     /// Those of [`Opener::open`]; [`Code::ConfigInvalid`] where a name or an opened secret is not
     /// legal in its place.
     pub fn open(&self, opener: &Opener<'_>) -> Result<Auth> {
-        let mut raw = Vec::new();
+        let (mut raw, mut asking) = (Vec::new(), None);
         let parts = match self {
             Self::None {} => Vec::new(),
+            Self::Host { handler, config } => {
+                let (handler, config) = (handler.clone(), config.clone());
+                asking = Some(Arc::new(Asking { handler, config, signer: None }));
+                Vec::new()
+            }
             Self::ApiKey { location: KeyLocation::Header, name, value } => {
                 vec![header_part(name, opener.open(SLOT_KEY, value)?)?]
             }
@@ -183,7 +202,7 @@ impl AuthSpec {
                 .collect::<Result<_>>()?,
         };
         let traces = Traces::of(&parts, &raw);
-        Ok(Auth { parts, traces })
+        Ok(Auth { parts, traces, asking })
     }
 }
 
@@ -199,6 +218,8 @@ const SLOT_HEADERS: &str = "auth.headers";
 pub struct Auth {
     parts: Vec<Part>,
     traces: Traces,
+    /// What makes the credentials for each request.
+    asking: Option<Arc<Asking>>,
 }
 
 #[derive(Clone, Debug)]
@@ -211,7 +232,42 @@ impl Auth {
     /// Whether there are no credentials.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.asking.is_none()
+    }
+
+    /// Whether a signer of the host makes the credentials for each request; see
+    /// [`asked`](Self::asked).
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// Finds the signer of the host, where one is named. Without it no request can be made.
+    #[must_use]
+    pub fn signed_by(mut self, signers: &RequestSigners) -> Self {
+        self.asking = self.asking.map(|asking| {
+            let signer = signers.get(&asking.handler).cloned();
+            Arc::new(Asking { signer, ..asking.as_ref().clone() })
+        });
+        self
+    }
+
+    /// Asks the signer of the host for the credentials of `request`, which is complete but for
+    /// them; none where these credentials serve every request.
+    ///
+    /// # Errors
+    ///
+    /// [`SignerError`] where there is no good answer within [`SIGNER_TIMEOUT`]; the request must
+    /// then not be sent.
+    pub async fn asked(
+        &self,
+        request: &EgressRequest,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<Option<Self>, SignerError> {
+        match &self.asking {
+            None => Ok(None),
+            Some(asking) => asking.ask(request, outgoing).await.map(Some),
+        }
     }
 
     /// Adds the credentials to a request. Headers replace those of the same name and are marked
@@ -219,9 +275,15 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// [`Code::ConfigInvalid`] where a credential cannot be written; the request must then not be
-    /// sent.
+    /// [`Code::ConfigInvalid`] where a credential cannot be written, and [`Code::SigningFailed`]
+    /// where a signer of the host has to be [`asked`](Self::asked) for it; the request must then not
+    /// be sent.
     pub fn apply(&self, url: &mut Url, headers: &mut HeaderMap) -> Result<()> {
+        if self.is_asked() {
+            let message = "a signer of the host is to be asked for each request, which this \
+                           target does not do; use another `auth`";
+            return Err(Error::new(Code::SigningFailed, message));
+        }
         for part in &self.parts {
             match part {
                 Part::Header(name, value) => {
@@ -246,83 +308,6 @@ impl Auth {
     }
 }
 
-/// The code and the message of a broken rule.
-type Fault = (&'static str, &'static str);
-
-struct Findings<'a> {
-    at: &'a str,
-    list: Vec<Violation>,
-}
-
-impl Findings<'_> {
-    fn add(&mut self, field: &str, fault: Option<Fault>) {
-        if let Some((code, message)) = fault {
-            self.list.push(Violation::new(format!("{}{field}", self.at), code, message));
-        }
-    }
-
-    fn headers(&mut self, headers: &BTreeMap<String, Secret>) {
-        if headers.is_empty() || headers.len() > MAX_HEADERS {
-            self.add("/headers", Some(("auth_headers_count", "give 1 to 50 headers")));
-        }
-        let mut seen = HashSet::new();
-        for (name, value) in headers {
-            let field = format!("/headers/{}", escape(name));
-            self.add(&field, header_name(name).err());
-            self.add(&field, value.as_plain().and_then(header_text_fault));
-            let twice = !seen.insert(name.to_ascii_lowercase());
-            self.add(&field, twice.then_some(("header_twice", "the same header is there twice")));
-        }
-    }
-}
-
-fn header_name(name: &str) -> Result<HeaderName, Fault> {
-    let name = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| ("header_name_invalid", "use a header name of letters, digits and hyphens"))?;
-    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("webhook-") {
-        return Err(("header_reserved", "this header is set by the engine; use another name"));
-    }
-    Ok(name)
-}
-
-fn header_text_fault(text: &SecretString) -> Option<Fault> {
-    let text = text.expose();
-    if text.trim() != text {
-        return Some(("secret_invalid", "remove the white space around the secret"));
-    }
-    let legal = HeaderValue::from_str(text).is_ok();
-    empty(text)
-        .or_else(|| (!legal).then_some(("secret_invalid", "control characters cannot be sent")))
-}
-
-fn empty_fault(text: &SecretString) -> Option<Fault> {
-    empty(text.expose())
-}
-
-fn control_fault(text: &SecretString) -> Option<Fault> {
-    let found = text.expose().chars().any(char::is_control);
-    found.then_some(("secret_invalid", "control characters cannot be sent"))
-}
-
-fn empty(text: &str) -> Option<Fault> {
-    text.is_empty().then_some(("secret_empty", "enter the secret"))
-}
-
-fn username_fault(username: &str) -> Option<Fault> {
-    let illegal = |c: char| c == ':' || c.is_control();
-    username
-        .contains(illegal)
-        .then_some(("username_invalid", "use a user name without colons and control characters"))
-}
-
-fn query_name_fault(name: &str) -> Option<Fault> {
-    let legal = (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
-    (!legal).then_some((
-        "query_name_invalid",
-        "use a parameter name of 1 to 128 characters without control characters",
-    ))
-}
-
 fn header_part(name: &str, value: SecretString) -> Result<Part> {
     let name =
         header_name(name).map_err(|(_, message)| Error::new(Code::ConfigInvalid, message))?;
@@ -340,11 +325,6 @@ fn sensitive(name: &HeaderName, value: &SecretString) -> Result<HeaderValue> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// One segment of an RFC 6901 pointer.
-fn escape(segment: &str) -> String {
-    segment.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use url::Url;
 
 use self::template::{BodyTemplate, HeaderTemplate, UrlTemplate};
-use super::auth::Auth;
+use super::auth::{Auth, SignerError};
 use super::retry::retry_after;
 use super::{Binding, Connector, Failure, Hint, Integration, Judgement, Outgoing, Preview, Sent};
 use crate::delivery::{AttemptTimings, Exchange};
@@ -283,13 +283,23 @@ struct HttpIntegration {
 impl Integration for HttpIntegration {
     async fn send(&self, outgoing: Outgoing<'_>) -> Sent {
         let now = outgoing.now;
-        let (request, url) = match self.request(&outgoing) {
+        let (mut request, url) = match self.request(&outgoing) {
             Ok(made) => made,
-            Err(error) => return self.unsent(&error),
+            Err(error) => return unsent(&error),
         };
+        let asked = match self.auth.asked(&request, &outgoing).await {
+            Ok(asked) => asked,
+            Err(error) => return unsigned(&error),
+        };
+        if let Some(auth) = &asked
+            && let Err(error) = auth.apply(&mut request.url, &mut request.headers)
+        {
+            return unsent(&error);
+        }
+        let auth = asked.as_ref().unwrap_or(&self.auth);
         match self.transport.clone().oneshot(request).await {
-            Ok(response) => self.answered(response, url, now),
-            Err(error) => self.unanswered(&error, url),
+            Ok(response) => self.answered(response, url, now, auth),
+            Err(error) => self.unanswered(&error, url, auth),
         }
     }
 
@@ -305,7 +315,8 @@ impl Integration for HttpIntegration {
 }
 
 impl HttpIntegration {
-    /// The request, and its address for people, without the credentials.
+    /// The request but for what a signer of the host adds, and its address for people, without the
+    /// credentials.
     fn request(&self, outgoing: &Outgoing<'_>) -> Result<(EgressRequest, String)> {
         let event = outgoing.event;
         let Filled { mut url, mut headers, body } = self.fill(outgoing)?;
@@ -339,7 +350,9 @@ impl HttpIntegration {
             set(HeaderName::from_static("tracestate"), state.to_owned())?;
         }
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
-        self.auth.apply(&mut url, &mut headers)?;
+        if !self.auth.is_asked() {
+            self.auth.apply(&mut url, &mut headers)?;
+        }
         if let Some(signer) = &self.signer {
             let message = signing::Message { id: &id, timestamp: outgoing.now, body: &body };
             signer.sign(&message, &mut headers)?;
@@ -373,34 +386,18 @@ impl HttpIntegration {
         Ok(Filled { url, headers, body })
     }
 
-    fn unsent(&self, error: &Error) -> Sent {
-        Sent {
-            judgement: Judgement::Failed(Failure {
-                class: error.code().as_str().to_owned(),
-                message: error.message().to_owned(),
-                hint: match error.code() {
-                    Code::TemplateUnfilled => Hint::Impossible,
-                    _ => Hint::Retry,
-                },
-            }),
-            status: None,
-            timings: AttemptTimings::default(),
-            exchange: None,
-        }
-    }
-
-    fn answered(&self, response: EgressResponse, url: String, now: Timestamp) -> Sent {
+    fn answered(&self, response: EgressResponse, url: String, now: Timestamp, auth: &Auth) -> Sent {
         let status = response.status;
         let judgement = judge(status, response.headers.get(RETRY_AFTER), now);
         Sent {
             judgement,
             status: Some(status.as_u16()),
             timings: timings(response.timings),
-            exchange: Some(Arc::new(self.exchange(url, Some(response)))),
+            exchange: Some(Arc::new(self.exchange(url, Some(response), auth))),
         }
     }
 
-    fn unanswered(&self, error: &EgressError, url: String) -> Sent {
+    fn unanswered(&self, error: &EgressError, url: String, auth: &Auth) -> Sent {
         let hint = match error.class {
             FailureClass::UrlInvalid | FailureClass::AddressDenied => Hint::Refused,
             _ => Hint::Retry,
@@ -413,16 +410,16 @@ impl HttpIntegration {
             }),
             status: None,
             timings: timings(error.timings),
-            exchange: Some(Arc::new(self.exchange(url, None))),
+            exchange: Some(Arc::new(self.exchange(url, None, auth))),
         }
     }
 
-    fn exchange(&self, url: String, response: Option<EgressResponse>) -> Exchange {
+    fn exchange(&self, url: String, response: Option<EgressResponse>, auth: &Auth) -> Exchange {
         let mut exchange = Exchange { method: self.method.to_string(), url, ..Exchange::default() };
         if let Some(response) = response {
-            exchange.response_headers = kept(&response.headers, &self.auth);
+            exchange.response_headers = kept(&response.headers, auth);
             let body = String::from_utf8_lossy(&response.body).into_owned();
-            exchange.response_body = self.auth.redact(body);
+            exchange.response_body = auth.redact(body);
             exchange.response_truncated = response.truncated;
         }
         exchange
@@ -438,6 +435,27 @@ struct Filled {
 
 fn unfilled(what: impl std::fmt::Display, why: &str) -> Error {
     Error::new(Code::TemplateUnfilled, format!("the template of `{what}` cannot be filled: {why}"))
+}
+
+fn unsent(error: &Error) -> Sent {
+    let hint = match error.code() {
+        Code::TemplateUnfilled => Hint::Impossible,
+        _ => Hint::Retry,
+    };
+    nothing_sent(error.code().as_str().to_owned(), error.message().to_owned(), hint)
+}
+
+fn unsigned(error: &SignerError) -> Sent {
+    nothing_sent(error.class(), error.message.clone(), Hint::Retry)
+}
+
+fn nothing_sent(class: String, message: String, hint: Hint) -> Sent {
+    Sent {
+        judgement: Judgement::Failed(Failure { class, message, hint }),
+        status: None,
+        timings: AttemptTimings::default(),
+        exchange: None,
+    }
 }
 
 /// What a status means, before any policy of tries.

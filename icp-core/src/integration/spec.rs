@@ -253,6 +253,7 @@ impl Spec for IntegrationSpec {
             auto_retry: self.auto_retry.clone(),
             target: self.target.clone().into(),
             signs: self.signing.is_some(),
+            asks: matches!(self.auth, AuthSpec::Host { .. }),
             access: self.access(context),
         }))
     }
@@ -274,7 +275,7 @@ impl IntegrationSpec {
         let signing = self.signing.as_ref();
         Ok(Access {
             connector: context.services.connectors.get(self.target_kind())?,
-            auth: self.auth.open(&opener)?,
+            auth: self.auth.open(&opener)?.signed_by(&context.services.signers),
             signer: signing.map(|s| s.signer(&opener, &context.services.profiles)).transpose()?,
         })
     }
@@ -388,6 +389,7 @@ pub struct CompiledIntegration {
     pub auto_retry: AutoRetry,
     target: serde_json::Value,
     signs: bool,
+    asks: bool,
     access: Result<Access>,
 }
 
@@ -410,6 +412,12 @@ impl CompiledIntegration {
     #[must_use]
     pub fn signs(&self) -> bool {
         self.signs
+    }
+
+    /// Whether a signer of the host is asked for header fields of each request.
+    #[must_use]
+    pub fn asks_signer(&self) -> bool {
+        self.asks
     }
 
     /// Binds the target under the organization's address policy.

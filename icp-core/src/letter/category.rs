@@ -46,6 +46,7 @@ impl Category {
             "overloaded" => Self::RateLimit,
             "deadline" => Self::Timeout,
             _ if class.starts_with("timeout_") => Self::Timeout,
+            _ if class.starts_with("signer_") => Self::AuthError,
             _ if class.starts_with("transform_") => Self::DataError,
             _ => Self::Unknown,
         }
@@ -88,6 +89,7 @@ mod tests {
             ("timeout_attempt", Category::Timeout),
             ("transform_failed", Category::DataError),
             ("signing_failed", Category::AuthError),
+            ("signer_timeout", Category::AuthError),
             ("poison", Category::Unknown),
             ("", Category::Unknown),
         ];

@@ -143,6 +143,7 @@ pub(crate) fn services(connectors: Connectors) -> Services {
     Services {
         sealer: Arc::new(Sealer::new(Arc::new(keys))),
         profiles: Arc::new(Profiles::default()),
+        signers: Arc::default(),
         connectors: Arc::new(connectors),
         transformer: Arc::new(InPlace),
         lookups: LookupLimits::default(),

@@ -18,6 +18,7 @@ use crate::access::{Area, Authority, Permission, PermissionSet};
 use crate::error::{Code, Error, Result};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::Connectors;
+use crate::integration::auth::RequestSigners;
 use crate::lookup::LookupLimits;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
 use crate::secret::{Opener, Reseal, SecretVisitor};
@@ -94,6 +95,8 @@ pub struct Services {
     pub sealer: Arc<Sealer>,
     /// The signing profiles.
     pub profiles: Arc<Profiles>,
+    /// The signers of requests that the host put in.
+    pub signers: Arc<RequestSigners>,
     /// The connectors of delivery targets.
     pub connectors: Arc<Connectors>,
     /// What checks transformations before they are saved, and runs them.

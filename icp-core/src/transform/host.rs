@@ -23,18 +23,29 @@ pub struct HostSpec {
     pub config: Option<Value>,
 }
 
+/// What the handler of a step is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HostRole {
+    /// For another payload, or that nothing is to be sent.
+    Transformer,
+    /// Whether the payload goes on, as it is.
+    Filter,
+}
+
 /// A compiled [`HostSpec`].
 #[derive(Clone, Debug)]
 pub struct HostStep {
     spec: HostSpec,
+    role: HostRole,
     pointer: String,
 }
 
 impl HostSpec {
     /// `at` is the pointer to this spec in its document.
-    pub(super) fn compile(&self, at: &str) -> Result<HostStep, Vec<Violation>> {
+    pub(super) fn compile(&self, role: HostRole, at: &str) -> Result<HostStep, Vec<Violation>> {
         match handler_name_fault(&self.handler) {
-            None => Ok(HostStep { spec: self.clone(), pointer: at.to_owned() }),
+            None => Ok(HostStep { spec: self.clone(), role, pointer: at.to_owned() }),
             Some(message) => {
                 Err(vec![Violation::new(format!("{at}/handler"), "handler_name", message)])
             }
@@ -61,6 +72,12 @@ impl HostStep {
     #[must_use]
     pub fn config(&self) -> Option<&Value> {
         self.spec.config.as_ref()
+    }
+
+    /// What the handler is asked for.
+    #[must_use]
+    pub fn role(&self) -> HostRole {
+        self.role
     }
 
     /// RFC 6901 pointer to the step in the document it is part of.

@@ -185,6 +185,7 @@ mod tests {
             {"jmespath": {"source": "a"}},
             {"schema": {"type": "object"}},
             {"host": {"handler": "enrich"}},
+            {"host_filter": {"handler": "wanted"}},
         ]))
         .unwrap();
         let plan = spec.compile("/transform").unwrap();
@@ -196,6 +197,7 @@ mod tests {
                 ("no_sandbox", Some("/transform/1/jmespath/source")),
                 ("no_sandbox", Some("/transform/2/schema")),
                 ("no_host", Some("/transform/3/host")),
+                ("no_host", Some("/transform/4/host_filter")),
             ]
         );
         let error = transform(serde_json::to_value(&spec).unwrap(), "{}").await.unwrap_err();

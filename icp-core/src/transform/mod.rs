@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use failure::{Frame, Origin, Position, Transcript, TransformError};
 pub use helpers::{DateOrder, HelpersSpec};
-pub use host::{HostSpec, HostStep, handler_name_fault};
+pub use host::{HostRole, HostSpec, HostStep, handler_name_fault};
 pub use in_place::{Applied, InPlace, MAX_OUTPUT};
 pub use limits::Limits;
 pub use outlet::Outlet;

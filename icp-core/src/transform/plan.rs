@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::mapping::{Mapping, MappingSpec};
-use super::{HostSpec, HostStep, Language, Program, ProgramSpec, SchemaSpec};
+use super::{HostRole, HostSpec, HostStep, Language, Program, ProgramSpec, SchemaSpec};
 use crate::error::Violation;
 
 /// The most steps of a plan.
@@ -42,8 +42,10 @@ pub enum StepSpec {
     Jmespath(ProgramSpec),
     /// A JSON Schema that the payload must conform to at this place of the plan.
     Schema(SchemaSpec),
-    /// Code of the program that the engine is embedded in.
+    /// Code of the program that the engine is embedded in, which gives the payload.
     Host(HostSpec),
+    /// Code of that program which says whether the payload goes on; it changes nothing.
+    HostFilter(HostSpec),
 }
 
 /// A compiled transformation. A clone shares the steps.
@@ -150,7 +152,12 @@ impl StepSpec {
             Self::Schema(spec) => {
                 Program::of_schema(spec, &format!("{at}/schema")).map(Step::Program)
             }
-            Self::Host(spec) => spec.compile(&format!("{at}/host")).map(Step::Host),
+            Self::Host(spec) => {
+                spec.compile(HostRole::Transformer, &format!("{at}/host")).map(Step::Host)
+            }
+            Self::HostFilter(spec) => {
+                spec.compile(HostRole::Filter, &format!("{at}/host_filter")).map(Step::Host)
+            }
         }
     }
 }
@@ -314,6 +321,25 @@ mod tests {
         let plan = spec.compile("/t").unwrap();
         let last = PlanSpec::compile_text(plan.parts()[1].text()).unwrap();
         assert_eq!(last.programs().next().unwrap().pointer(), "/t/1/jmespath/source");
+    }
+
+    #[test]
+    fn steps_of_the_host_know_their_role() {
+        let spec: PlanSpec = serde_json::from_value(json!([
+            {"host": {"handler": "enrich"}},
+            {"host_filter": {"handler": "wanted", "config": {"least": 5}}},
+        ]))
+        .unwrap();
+        let plan = spec.compile("/t").unwrap();
+        let plan = PlanSpec::compile_text(plan.parts()[0].text()).unwrap();
+        let steps: Vec<_> = plan.host_steps().map(|step| (step.role(), step.pointer())).collect();
+        let filter = (HostRole::Filter, "/t/1/host_filter");
+        assert_eq!(steps, [(HostRole::Transformer, "/t/0/host"), filter]);
+        let bad = json!([{"host_filter": {"handler": "a b"}}]);
+        let found = serde_json::from_value::<PlanSpec>(bad).unwrap().compile("/t").unwrap_err();
+        assert_eq!(found[0].pointer, "/t/0/host_filter/handler");
+        let extra = json!([{"host_filter": {"handler": "a", "pass": true}}]);
+        assert!(serde_json::from_value::<PlanSpec>(extra).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::curl::CurlCommand;
+use super::curl::{self, CurlCommand};
 use super::run::{transformed, why};
 use crate::delivery::{Attempt, Delivery};
 use crate::engine::Engine;
@@ -91,6 +91,7 @@ async fn remade(
     if bound.integration.signs() {
         notes.push("the signatures are of now, by the keys of now".to_owned());
     }
+    notes.extend(curl::unasked(&bound.integration));
     let trace = event.trace.clone().unwrap_or_else(|| TraceContext::of_event(event.id));
     let outgoing = Outgoing {
         event,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::integration::Preview;
+use crate::integration::{CompiledIntegration, Preview};
 
 /// What one argument may hold: Linux refuses arguments of 128 KiB.
 const MAX_ARGUMENT: usize = 100_000;
@@ -30,6 +30,12 @@ impl CurlCommand {
         }
         Self { command: command(request), notes }
     }
+}
+
+/// What a command lacks where a signer of the host adds to the requests of an integration.
+pub(super) fn unasked(integration: &CompiledIntegration) -> Option<String> {
+    let note = "the host adds header fields when it is sent, which are not in it";
+    integration.asks_signer().then(|| note.to_owned())
 }
 
 /// The command. A body that is text goes into an argument; one that a terminal could not take as

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::curl::CurlCommand;
+use super::curl::{self, CurlCommand};
 use super::{EVENT_TYPE, Sample, TestOf, TestOutcome, TestReport, TestResponse};
 use crate::delivery::{AttemptTimings, condition};
 use crate::engine::core::{Core, OrgView};
@@ -66,7 +66,7 @@ pub(crate) async fn integration_curl(
     sample: Sample,
 ) -> Result<CurlCommand> {
     let trial = Trial::of(core, org, of, sample).await?;
-    let mut notes = Vec::new();
+    let mut notes: Vec<_> = curl::unasked(&trial.bound.integration).into_iter().collect();
     let made = trial.body(core, None).await;
     let body = made.as_ref().map_or_else(|_| Bytes::new(), |body| body.bytes.clone());
     let preview = trial.bound.target.preview(&trial.outgoing(core, body))?;

@@ -11,12 +11,14 @@ import type {
   Document,
   Drained,
   Encoded,
+  Filter,
   HandlerOptions,
   NewEvent,
   OutboxInsert,
   PublishResult,
   Refused,
   Settings,
+  Signer,
   Target,
   Transformer
 } from './types'
@@ -204,6 +206,15 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
+   * Makes a function the one that runs `{ host_filter: { handler: name } }` steps. It takes the
+   * payload and a context, and returns `true` where the payload goes on as it is, `false` where
+   * nothing is to be sent; `Drop` says why.
+   */
+  filter(name: string, run: Filter, options: HandlerOptions = {}): Promise<void> {
+    return this.#handler('filter', name, run, options)
+  }
+
+  /**
    * Makes a function the one that delivers to `{ kind: 'host', handler: name }`. It takes the
    * payload and a context, and returns a status to be shown or nothing. What it throws is a failed
    * attempt; `DeliveryFailed` says what follows.
@@ -212,10 +223,19 @@ export class Engine implements AsyncDisposable {
     return this.#handler('target', name, run, options)
   }
 
+  /**
+   * Makes a function the one that signs requests of integrations whose `auth` is `{ type: 'host',
+   * handler: name }`. It takes a request and a context, and returns the header fields to add.
+   * Nothing is sent without it: what it throws is a failed attempt.
+   */
+  signer(name: string, run: Signer, options: HandlerOptions = {}): Promise<void> {
+    return this.#handler('signer', name, run, options)
+  }
+
   async #handler(
     kind: HandlerKind,
     name: string,
-    run: Transformer | Target,
+    run: Transformer | Filter | Target | Signer,
     options: HandlerOptions
   ): Promise<void> {
     const { handlers } = this.#desk
@@ -232,7 +252,7 @@ export class Engine implements AsyncDisposable {
     }
   }
 
-  /** Takes a transformer or a target away; its requests under way are called off. */
+  /** Takes a handler away; its requests under way are called off. */
   async removeHandler(kind: HandlerKind, name: string): Promise<void> {
     await this.ask(Op.HANDLER_REMOVE, { name, kind })
     this.#desk.handlers.delete(kind, name)

@@ -116,7 +116,7 @@ export function fault(status: Status, message: string): IcpError {
   return errorOf(status, JSON.stringify({ message }))
 }
 
-/** Thrown by a transformer: nothing is to be sent, and that is no failure. */
+/** Thrown by a transformer or a filter: nothing is to be sent, and that is no failure. */
 export class Drop extends Error {
   readonly reason: string
 

@@ -1,12 +1,12 @@
 import { CancelledError, DeliveryFailed, Drop, fault } from './errors'
 import { Status } from './ops'
 import type { Taken } from './link'
-import type { Document, RequestContext } from './types'
+import type { Document, RequestContext, UnsignedRequest } from './types'
 
 /** What a handler does. */
-export type HandlerKind = 'transformer' | 'target'
+export type HandlerKind = 'transformer' | 'filter' | 'target' | 'signer'
 
-type Function = (payload: unknown, context: RequestContext) => unknown
+type Function = (payload: any, context: RequestContext) => unknown
 
 /** Hands an answer to the engine. */
 type Respond = (request: number, status: Status, document: unknown) => void
@@ -63,6 +63,9 @@ export class Handlers {
     if (kind === 'transformer' && error instanceof Drop) {
       return this.#respond(request, Status.OK, { drop: error.reason })
     }
+    if (kind === 'filter' && error instanceof Drop) {
+      return this.#respond(request, Status.OK, { pass: false, reason: error.reason })
+    }
     if (kind === 'target' && error instanceof DeliveryFailed) {
       return this.#respond(request, Status.OK, error.document())
     }
@@ -88,8 +91,18 @@ function calledOff(): CancelledError {
 }
 
 function payload(asked: Document): unknown {
+  if (asked['request'] !== undefined) return unsigned(asked['request'] as Document)
   const encoded = asked['payload_base64']
   return encoded === undefined ? asked['payload'] : Buffer.from(encoded as string, 'base64')
+}
+
+function unsigned(request: Document): UnsignedRequest {
+  return {
+    method: request['method'],
+    url: request['url'],
+    headers: request['headers'],
+    body: Buffer.from(request['body_base64'] as string, 'base64')
+  }
 }
 
 function context(asked: Document, signal: AbortSignal): RequestContext {
@@ -109,7 +122,17 @@ function context(asked: Document, signal: AbortSignal): RequestContext {
 }
 
 function answer(kind: HandlerKind, made: unknown): unknown {
-  if (kind === 'target') return typeof made === 'number' ? { status: made } : {}
-  if (made !== undefined) return { payload: made }
-  throw new TypeError('the transformer returned undefined; return the payload, or throw Drop')
+  switch (kind) {
+    case 'target':
+      return typeof made === 'number' ? { status: made } : {}
+    case 'filter':
+      if (typeof made === 'boolean') return { pass: made }
+      throw new TypeError(`the filter returned ${typeof made}; return true or false`)
+    case 'signer':
+      if (typeof made === 'object' && made !== null) return { headers: made }
+      throw new TypeError(`the signer returned ${typeof made}; return an object of headers`)
+    case 'transformer':
+      if (made !== undefined) return { payload: made }
+      throw new TypeError('the transformer returned undefined; return the payload, or throw Drop')
+  }
 }

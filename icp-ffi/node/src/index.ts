@@ -44,6 +44,7 @@ export type {
   Document,
   Drained,
   Encoded,
+  Filter,
   HandlerOptions,
   Listing,
   LogLevel,
@@ -54,8 +55,10 @@ export type {
   Refused,
   RequestContext,
   Settings,
+  Signer,
   Target,
-  Transformer
+  Transformer,
+  UnsignedRequest
 } from './types'
 
 /** The version of the library. */

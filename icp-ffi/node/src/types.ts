@@ -104,7 +104,7 @@ export interface RequestContext {
   timeoutMs: number
   integration: string | undefined
   delivery: string | undefined
-  /** The `config` of the step or target. */
+  /** The `config` of the step, target or signer. */
   config: any
   /** Whether it is a test delivery. */
   test: boolean
@@ -115,11 +115,31 @@ export interface RequestContext {
 /** Returns the payload to send, or throws `Drop` to send nothing. */
 export type Transformer = (payload: any, context: RequestContext) => unknown
 
+/** Returns whether the payload goes on; `Drop` is `false` with a reason. */
+export type Filter = (payload: any, context: RequestContext) => boolean | Promise<boolean>
+
 /** Delivers; returns a status to be shown or nothing. What it throws is a failed attempt. */
 export type Target = (
   payload: any,
   context: RequestContext
 ) => number | undefined | void | Promise<number | undefined | void>
+
+/** A request that is complete but for the header fields of its signer. */
+export interface UnsignedRequest {
+  method: string
+  /** As it is sent, with its query. */
+  url: string
+  /** By names in lower case; the client adds those of the connection, as `host`, by itself. */
+  headers: Record<string, string>
+  /** The exact bytes. */
+  body: Buffer
+}
+
+/** Returns the header fields to add. What it throws is a failed attempt, and nothing is sent. */
+export type Signer = (
+  request: UnsignedRequest,
+  context: RequestContext
+) => Record<string, string> | Promise<Record<string, string>>
 
 export interface HandlerOptions {
   /** How long the engine waits for an answer. Default 30,000. */

@@ -1,5 +1,6 @@
 /** Functions of the host as handlers. */
 import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -77,6 +78,128 @@ test('what a handler throws is told with the attempt, its trace with the log', a
   assert.match(await until(() => told('other')), /TypeError: the transformer returned undefined/)
   const line = await until(() => lines.find((line) => line.message === 'the handler crm failed'))
   assert.match(line.fields['error']!, /handlers\.test/)
+})
+
+test('filters decide, and what they do wrong sends nothing', async () => {
+  await using receiver = await Receiver.start()
+  await using host = await opened()
+  await host.filter('large', async (event, { config }: RequestContext) => {
+    await sleep(0)
+    if (event.order === 3) throw new Drop('a test order')
+    if (event.order === 4) throw new RangeError('no such customer')
+    if (event.order === 5) return 'yes' as unknown as boolean
+    return event.order >= config.least
+  })
+  const transform = [{ host_filter: { handler: 'large', config: { least: 2 } } }]
+  const spec = { ...httpTarget(receiver.url), transform, retry: { max_attempts: 1 } }
+  await host.integrations.put('acme', spec, { id: 'crm' })
+  const ends: string[] = []
+  for (const number of [1, 2, 3, 4, 5]) {
+    const { id } = await host.publish(order(number))
+    const [done] = await host.deliveries.wait('acme', { event: id })
+    const tries = await host.deliveries.attempts('acme', done?.['id'])
+    ends.push(`${done?.['state']} ${tries.items[0]?.['message']}`)
+  }
+  const expected = [
+    /^skipped the filter `large` does not let it pass/,
+    /^delivered/,
+    /^skipped a test order$/,
+    /^dead .*RangeError: no such customer/,
+    /^dead .*TypeError: the filter returned string/
+  ]
+  expected.forEach((pattern, index) => assert.match(ends[index]!, pattern))
+  assert.deepEqual(receiver.received, [{ order: 2 }])
+  const draft = { transform, sample: { type: 'a.b', data: { order: 1 } } }
+  assert.match(JSON.stringify(await host.dryRun('acme', draft)), /does not let it pass/)
+})
+
+test('a filter that takes too long lets nothing pass', async () => {
+  await using receiver = await Receiver.start()
+  await using host = await opened()
+  let late: AbortSignal | undefined
+  await host.filter(
+    'slow',
+    async (_, { signal }) => {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      late = signal
+      return true
+    },
+    { timeoutMs: 50 }
+  )
+  const transform = [{ host_filter: { handler: 'slow' } }]
+  const spec = { ...httpTarget(receiver.url), transform, retry: { max_attempts: 1 } }
+  await host.integrations.put('acme', spec, { id: 'crm' })
+  const { id } = await host.publish(order(1))
+  const [done] = await host.deliveries.wait('acme', { event: id })
+  await until(() => late)
+  const tries = await host.deliveries.attempts('acme', done?.['id'])
+  const ended = [done?.['state'], tries.items[0]?.['outcome']]
+  assert.deepEqual(ended, ['dead', { failed: 'transform_timeout' }])
+  assert.deepEqual(receiver.received, [])
+})
+
+test('signers add header fields, and what they do wrong sends nothing', async () => {
+  await using receiver = await Receiver.start()
+  await using host = await opened()
+  const mac = (text: string) => createHmac('sha256', 'ours').update(text).digest('hex')
+  await host.signer('vault', async ({ method, url, headers, body }, { config, attempt }) => {
+    await sleep(0)
+    const { order } = JSON.parse(body.toString())
+    if (order === 2) throw new RangeError('the vault is sealed')
+    if (order === 3) return { 'Transfer-Encoding': 'chunked' }
+    if (order === 4) return 'authorization: none' as unknown as Record<string, string>
+    if (order === 5) return { authorization: 7 } as unknown as Record<string, string>
+    const signed = `${config.key} ${method} ${url} ${headers['webhook-id']} ${body}`
+    return { Authorization: mac(signed), 'x-try': `${attempt}` }
+  })
+  const auth = { type: 'host', handler: 'vault', config: { key: 'k1' } }
+  const spec = { ...httpTarget(receiver.url), auth, retry: { max_attempts: 1 } }
+  await host.integrations.put('acme', spec, { id: 'crm' })
+  const ends: string[] = []
+  let signed = ''
+  for (const number of [1, 2, 3, 4, 5]) {
+    const { id } = await host.publish(order(number))
+    if (number === 1) signed = `k1 POST ${receiver.url} ${id} {"order":1}`
+    const [done] = await host.deliveries.wait('acme', { event: id })
+    const [attempt] = (await host.deliveries.attempts('acme', done?.['id'])).items
+    ends.push(`${done?.['state']} ${attempt?.['outcome']['failed']} ${attempt?.['message']}`)
+  }
+  const expected = [
+    /^delivered/,
+    /^dead signer_handler .*RangeError: the vault is sealed/,
+    /^dead signer_fields_invalid .*`transfer-encoding`/,
+    /^dead signer_handler .*TypeError: the signer returned string/,
+    /^dead signer_answer_invalid/
+  ]
+  expected.forEach((pattern, index) => assert.match(ends[index]!, pattern))
+  const [sent, ...others] = receiver.headers
+  assert.deepEqual([sent?.authorization, sent?.['x-try']], [mac(signed), '1'])
+  assert.deepEqual(others, [])
+})
+
+test('a signer that takes too long has nothing sent', async () => {
+  await using receiver = await Receiver.start()
+  await using host = await opened()
+  let late: AbortSignal | undefined
+  await host.signer(
+    'slow',
+    async (_, { signal }) => {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      late = signal
+      return { authorization: 'late' }
+    },
+    { timeoutMs: 50 }
+  )
+  const auth = { type: 'host', handler: 'slow' }
+  const spec = { ...httpTarget(receiver.url), auth, retry: { max_attempts: 1 } }
+  await host.integrations.put('acme', spec, { id: 'crm' })
+  const { id } = await host.publish(order(1))
+  const [done] = await host.deliveries.wait('acme', { event: id })
+  await until(() => late)
+  const tries = await host.deliveries.attempts('acme', done?.['id'])
+  const ended = [done?.['state'], tries.items[0]?.['outcome']]
+  assert.deepEqual(ended, ['dead', { failed: 'signer_timeout' }])
+  assert.deepEqual(receiver.received, [])
 })
 
 test('a handler that takes too long is called off, and its late answer does no harm', async () => {

@@ -1,12 +1,13 @@
 /** A receiver on loopback, and what tests publish. */
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 import { Engine, type Document, type NewEvent, type Settings } from 'icp'
 
-/** Takes every request, and keeps its body. */
+/** Takes every request, and keeps its header fields and its body. */
 export class Receiver implements AsyncDisposable {
   readonly received: unknown[] = []
+  readonly headers: IncomingHttpHeaders[] = []
   readonly url: string
   readonly #server: Server
 
@@ -14,6 +15,7 @@ export class Receiver implements AsyncDisposable {
     this.#server = server
     this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`
     server.on('request', async (request, response) => {
+      this.headers.push(request.headers)
       let text = ''
       for await (const part of request.setEncoding('utf8')) text += part
       this.received.push(JSON.parse(text))

@@ -8,14 +8,16 @@ import threading
 
 
 class Receiver:
-    """Takes every request, and keeps its body."""
+    """Takes every request, and keeps its header fields and its body."""
 
     def __init__(self) -> None:
         received: list[object] = []
+        headers: list[dict[str, str]] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 length = int(self.headers["content-length"])
+                headers.append({name.lower(): value for name, value in self.headers.items()})
                 received.append(json.loads(self.rfile.read(length)))
                 self.send_response(200)
                 self.send_header("content-length", "0")
@@ -25,6 +27,7 @@ class Receiver:
                 pass
 
         self.received = received
+        self.headers = headers
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hmac
+import json
 import logging
 import pathlib
 import sys
@@ -118,6 +120,103 @@ class AsyncEngineTest(unittest.IsolatedAsyncioTestCase):
             with self.assertRaises(icp.NotFoundError):
                 await host.remove_handler("target", "crm")
 
+    async def test_filters_decide(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.filter("large", timeout=5)
+            async def large(event: dict[str, int], ctx: icp.RequestContext) -> object:
+                await asyncio.sleep(0)
+                if event["order"] == 3:
+                    raise icp.Drop("a test order")
+                if event["order"] == 4:
+                    raise ValueError("no such customer")
+                return event["order"] >= ctx.config["least"] if event["order"] < 5 else None
+
+            await host.integrations.put("acme", {
+                **http_target(self.receiver.url), "retry": {"max_attempts": 1},
+                "transform": [{"host_filter": {"handler": "large", "config": {"least": 2}}}],
+            }, id="crm")
+            ends = []
+            with self.assertLogs("icp", logging.ERROR):
+                for number in (1, 2, 3, 4, 5):
+                    published = await host.publish(order(number))
+                    [done] = await host.deliveries.wait("acme", event=published["id"])
+                    tries = await host.deliveries.attempts("acme", done["id"])
+                    ends.append((done["state"], tries["items"][0].get("message")))
+            self.assertEqual([state for state, _ in ends],
+                             ["skipped", "delivered", "skipped", "dead", "dead"])
+            self.assertIn("does not let it pass", str(ends[0][1]))
+            self.assertEqual(ends[2][1], "a test order")
+            self.assertIn("ValueError: no such customer", str(ends[3][1]))
+            self.assertIn("the filter returned NoneType", str(ends[4][1]))
+            self.assertEqual(self.receiver.received, [{"order": 2}])
+
+    async def test_signers_add_header_fields(self) -> None:
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.signer("vault")
+            async def sign(request: icp.UnsignedRequest, ctx: icp.RequestContext) -> object:
+                number = json.loads(request.body)["order"]
+                if number == 2:
+                    raise PermissionError("the vault is sealed")
+                if number == 3:
+                    return {"Content-Length": "1"}
+                if number == 4:
+                    return "authorization: none"
+                signed = f"{ctx.config['key']} {request.method} {request.url}".encode()
+                mac = hmac.new(b"ours", signed + request.body, "sha256")
+                return {"Authorization": mac.hexdigest(), "x-try": str(ctx.attempt)}
+
+            await host.integrations.put("acme", {
+                **http_target(self.receiver.url), "retry": {"max_attempts": 1},
+                "auth": {"type": "host", "handler": "vault", "config": {"key": "k1"}},
+            }, id="crm")
+            ends = []
+            with self.assertLogs("icp", logging.ERROR):
+                for number in (1, 2, 3, 4):
+                    published = await host.publish(order(number))
+                    [done] = await host.deliveries.wait("acme", event=published["id"])
+                    tries = await host.deliveries.attempts("acme", done["id"])
+                    ends.append((done["state"], tries["items"][0]))
+            self.assertEqual([state for state, _ in ends], ["delivered", "dead", "dead", "dead"])
+            classes = [attempt["outcome"]["failed"] for _, attempt in ends[1:]]
+            self.assertEqual(classes, ["signer_handler", "signer_fields_invalid", "signer_handler"])
+            self.assertIn("PermissionError: the vault is sealed", ends[1][1]["message"])
+            self.assertIn("`content-length`", ends[2][1]["message"])
+            self.assertIn("the signer returned str", ends[3][1]["message"])
+            [sent] = self.receiver.headers
+            expected = hmac.new(
+                b"ours", f'k1 POST {self.receiver.url}{{"order":1}}'.encode(), "sha256")
+            self.assertEqual((sent["authorization"], sent["x-try"]), (expected.hexdigest(), "1"))
+
+    async def test_a_signer_that_takes_too_long_has_nothing_sent(self) -> None:
+        stopped = asyncio.Event()
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.signer("slow", timeout=0.05)
+            async def slow(request: icp.UnsignedRequest, ctx: icp.RequestContext) -> object:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    stopped.set()
+                    raise
+                return {"authorization": "late"}
+
+            await host.integrations.put("acme", {
+                **http_target(self.receiver.url), "retry": {"max_attempts": 1},
+                "auth": {"type": "host", "handler": "slow"},
+            }, id="crm")
+            published = await host.publish(order(1))
+            [done] = await host.deliveries.wait("acme", event=published["id"])
+            await asyncio.wait_for(stopped.wait(), 20)
+            tries = await host.deliveries.attempts("acme", done["id"])
+            self.assertEqual((done["state"], tries["items"][0]["outcome"]),
+                             ("dead", {"failed": "signer_timeout"}))
+            self.assertEqual(self.receiver.received, [])
+
     async def test_what_a_handler_raises_is_told_with_the_attempt(self) -> None:
         async with engine() as host:
             await host.organizations.put("acme")
@@ -158,6 +257,32 @@ class AsyncEngineTest(unittest.IsolatedAsyncioTestCase):
             }, id="crm")
             await host.publish(order(1))
             await asyncio.wait_for(stopped.wait(), 20)
+
+    async def test_a_filter_that_takes_too_long_lets_nothing_pass(self) -> None:
+        stopped = asyncio.Event()
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.filter("slow", timeout=0.05)
+            async def slow(event: object, ctx: icp.RequestContext) -> bool:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    stopped.set()
+                    raise
+                return True
+
+            await host.integrations.put("acme", {
+                **http_target(self.receiver.url), "retry": {"max_attempts": 1},
+                "transform": [{"host_filter": {"handler": "slow"}}],
+            }, id="crm")
+            published = await host.publish(order(1))
+            [done] = await host.deliveries.wait("acme", event=published["id"])
+            await asyncio.wait_for(stopped.wait(), 20)
+            tries = await host.deliveries.attempts("acme", done["id"])
+            self.assertEqual((done["state"], tries["items"][0]["outcome"]),
+                             ("dead", {"failed": "transform_timeout"}))
+            self.assertEqual(self.receiver.received, [])
 
     async def test_a_wait_that_is_cancelled_is_called_off(self) -> None:
         async with engine() as host:

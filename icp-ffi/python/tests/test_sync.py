@@ -74,6 +74,45 @@ class EngineTest(unittest.TestCase):
                      "sample": {"type": "a.b", "data": {"a": 1}}}
             self.assertIn("enrich", str(host.dry_run("acme", draft)))
 
+    def test_filters_run_on_threads(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+
+            @host.filter("even")
+            def even(event: dict[str, int], ctx: icp.RequestContext) -> bool:
+                return event["order"] % 2 == 0
+
+            host.integrations.put("acme", {
+                **http_target(self.receiver.url),
+                "transform": [{"host_filter": {"handler": "even"}}],
+            }, id="crm")
+            states = []
+            for number in (1, 2):
+                published = host.publish(order(number))
+                states.append(host.deliveries.wait("acme", event=published["id"])[0]["state"])
+            self.assertEqual(states, ["skipped", "delivered"])
+            self.assertEqual(self.receiver.received, [{"order": 2}])
+            draft = {"transform": [{"host_filter": {"handler": "even"}}],
+                     "sample": {"type": "a.b", "data": {"order": 1}}}
+            self.assertIn("does not let it pass", str(host.dry_run("acme", draft)))
+            host.remove_handler("filter", "even")
+            self.assertIn("no_handler", str(host.dry_run("acme", draft)))
+
+    def test_signers_run_on_threads(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+
+            @host.signer("vault")
+            def sign(request: icp.UnsignedRequest, ctx: icp.RequestContext) -> dict[str, str]:
+                return {"authorization": f"Length {len(request.body)}"}
+
+            host.integrations.put("acme", {
+                **http_target(self.receiver.url), "auth": {"type": "host", "handler": "vault"},
+            }, id="crm")
+            published = host.publish(order(1))
+            host.deliveries.wait("acme", event=published["id"])
+            self.assertEqual(self.receiver.headers[0]["authorization"], "Length 11")
+
     def test_changes_are_followed(self) -> None:
         with engine() as host:
             host.organizations.put("acme")

@@ -164,7 +164,7 @@ impl HostTarget {
         let (payload, payload_base64) = payload(event.is_json(), &outgoing.body);
         let asked = Asked {
             handler: &self.target.handler,
-            kind: "target",
+            kind: HandlerKind::Target,
             org: event.org.as_str(),
             event: event.id.to_string(),
             r#type: event.event_type.as_str(),
@@ -176,6 +176,7 @@ impl HostTarget {
             payload,
             payload_base64,
             content_type: Some(&event.content_type),
+            request: None,
             test: outgoing.test,
         };
         // Texts and documents always have a JSON form.

@@ -1,4 +1,4 @@
-//! `host` steps of transformations, run by handlers of the host.
+//! `host` and `host_filter` steps of transformations, run by handlers of the host.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use icp::id::OrgId;
 use icp::transform::{
-    HostStep, InPlace, MAX_OUTPUT, Outcome, Plan, Report, TransformContext, TransformError,
-    Transformer,
+    HostRole, HostStep, InPlace, MAX_OUTPUT, Outcome, Plan, Report, TransformContext,
+    TransformError, Transformer,
 };
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Asked;
@@ -24,15 +25,25 @@ pub(crate) struct HostTransformer {
     requests: Arc<Requests>,
 }
 
-/// What a handler answers.
+/// What a transformer answers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Answer {
+struct Made {
     #[serde(default)]
     payload: Option<Box<RawValue>>,
     /// Why nothing is to be sent.
     #[serde(default)]
     drop: Option<String>,
+}
+
+/// What a filter answers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Judged {
+    pass: bool,
+    /// Why it does not pass, for people.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 impl HostTransformer {
@@ -48,10 +59,14 @@ impl HostTransformer {
     ) -> Result<Outcome, TransformError> {
         let payload: &RawValue = serde_json::from_slice(input)
             .map_err(|error| TransformError::input_invalid(error.line(), error.column()))?;
+        let kind = match step.role() {
+            HostRole::Filter => HandlerKind::Filter,
+            _ => HandlerKind::Transformer,
+        };
         let body = |timeout_ms| {
             let asked = Asked {
                 handler: step.handler(),
-                kind: "transformer",
+                kind,
                 org: cx.org.as_str(),
                 event: cx.event.to_string(),
                 r#type: cx.event_type.as_str(),
@@ -63,24 +78,17 @@ impl HostTransformer {
                 payload: Some(payload),
                 payload_base64: None,
                 content_type: None,
+                request: None,
                 test: false,
             };
             // Texts and documents always have a JSON form.
             serde_json::to_vec(&asked).unwrap_or_default()
         };
-        let asked = self.requests.ask(HandlerKind::Transformer, step.handler(), body).await;
+        let asked = self.requests.ask(kind, step.handler(), body).await;
         let answer = asked.map_err(|why| unanswered(step, &why))?;
-        let answer: Answer = serde_json::from_slice(&answer).map_err(|_| malformed(step))?;
-        match (answer.payload, answer.drop) {
-            (Some(payload), None) => {
-                let output = String::from(Box::<str>::from(payload)).into_bytes();
-                if output.len() > MAX_OUTPUT {
-                    return Err(too_large(step, output.len()));
-                }
-                Ok(Outcome::Value(output.into()))
-            }
-            (None, Some(reason)) => Ok(Outcome::Dropped { reason }),
-            _ => Err(malformed(step)),
+        match step.role() {
+            HostRole::Filter => read(step, &answer).map(|judged| passed(step, judged, input)),
+            _ => made(step, read(step, &answer)?),
         }
     }
 }
@@ -120,6 +128,32 @@ impl Transformer for HostTransformer {
     }
 }
 
+fn read<T: DeserializeOwned>(step: &HostStep, answer: &[u8]) -> Result<T, TransformError> {
+    serde_json::from_slice(answer).map_err(|_| malformed(step))
+}
+
+fn made(step: &HostStep, made: Made) -> Result<Outcome, TransformError> {
+    match (made.payload, made.drop) {
+        (Some(payload), None) => {
+            let output = String::from(Box::<str>::from(payload)).into_bytes();
+            if output.len() > MAX_OUTPUT {
+                return Err(too_large(step, output.len()));
+            }
+            Ok(Outcome::Value(output.into()))
+        }
+        (None, Some(reason)) => Ok(Outcome::Dropped { reason }),
+        _ => Err(malformed(step)),
+    }
+}
+
+fn passed(step: &HostStep, judged: Judged, input: &Bytes) -> Outcome {
+    if judged.pass {
+        return Outcome::Value(input.clone());
+    }
+    let unsaid = || format!("the filter `{}` does not let it pass", step.handler());
+    Outcome::Dropped { reason: judged.reason.unwrap_or_else(unsaid) }
+}
+
 fn unanswered(step: &HostStep, why: &Unanswered) -> TransformError {
     let (code, message) = why.told(step.handler());
     // What a host does differently next time, nobody knows.
@@ -127,11 +161,12 @@ fn unanswered(step: &HostStep, why: &Unanswered) -> TransformError {
 }
 
 fn malformed(step: &HostStep) -> TransformError {
-    let message = format!(
-        "the handler `{}` answered something else than `{{\"payload\": ..}}` or `{{\"drop\": \
-         \"reason\"}}`",
-        step.handler()
-    );
+    let expected = match step.role() {
+        HostRole::Filter => r#"`{"pass": true}` or `{"pass": false, "reason": ".."}`"#,
+        _ => r#"`{"payload": ..}` or `{"drop": "reason"}`"#,
+    };
+    let message =
+        format!("the handler `{}` answered something else than {expected}", step.handler());
     TransformError::new("output_invalid", message).at_pointer(step.pointer())
 }
 

@@ -55,8 +55,20 @@ static void submit(uint32_t op, uint64_t tag, const char *body) {
 /* Whether requests are answered, or left to time out. */
 static int answering = 1;
 
-static void answer_request(uint64_t request) {
-    const char *made = "{\"payload\":{\"made\":\"in C\"}}";
+/* Whether a body has this text in it. */
+static int has(const char *body, uint32_t len, const char *text) {
+    size_t size = strlen(text);
+    for (size_t from = 0; from + size <= len; from++) {
+        if (memcmp(body + from, text, size) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void answer_request(uint64_t request, const char *body, uint32_t len) {
+    const char *made = has(body, len, "\"kind\":\"filter\"") ? "{\"pass\":true}"
+                                                            : "{\"payload\":{\"made\":\"in C\"}}";
     if (answering) {
         CHECK(icp_respond(engine, request, 0, (const uint8_t *)made, strlen(made)) == ICP_OK);
         CHECK(icp_respond(engine, request, 0, NULL, 0) == ICP_E_UNKNOWN_REQUEST);
@@ -75,7 +87,7 @@ static int32_t ended(uint64_t tag, char *answer, size_t room) {
             return item.status;
         }
         if (item.kind == ICP_ITEM_REQUEST) {
-            answer_request(item.tag);
+            answer_request(item.tag, body, item.len);
         }
     }
 }
@@ -169,9 +181,12 @@ int main(int argc, char **argv) {
               answer, sizeof answer) == ICP_OK);
     CHECK(ask(ICP_OP_HANDLER_REGISTER, "{\"name\":\"enrich\",\"kind\":\"transformer\"}", answer,
               sizeof answer) == ICP_OK);
+    CHECK(ask(ICP_OP_HANDLER_REGISTER, "{\"name\":\"wanted\",\"kind\":\"filter\"}", answer,
+              sizeof answer) == ICP_OK);
     snprintf(text, sizeof text,
              "{\"kind\":\"integration\",\"org\":\"acme\",\"id\":\"crm\",\"document\":{\"spec\":{"
-             "\"events\":[\"order.*\"],\"transform\":[{\"host\":{\"handler\":\"enrich\"}}],"
+             "\"events\":[\"order.*\"],\"transform\":[{\"host_filter\":{\"handler\":\"wanted\"}},"
+             "{\"host\":{\"handler\":\"enrich\"}}],"
              "\"target\":{\"kind\":\"http\",\"url\":\"%s\"}}}}",
              url);
     CHECK(ask(ICP_OP_RESOURCE_PUT, text, answer, sizeof answer) == ICP_OK);
@@ -188,7 +203,7 @@ int main(int argc, char **argv) {
         const char *body;
         icp_item item = next(&body);
         if (item.kind == ICP_ITEM_REQUEST) {
-            answer_request(item.tag);
+            answer_request(item.tag, body, item.len);
         } else if (item.kind == ICP_ITEM_COMPLETION && item.tag == 1) {
             CHECK(item.status == ICP_OK && memchr(body, 'd', item.len) != NULL);
             waiting = 0;

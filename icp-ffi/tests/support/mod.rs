@@ -145,6 +145,12 @@ impl Embedded {
         self.ask(Op::Publish, &event).unwrap()
     }
 
+    /// Answers a request, which waits for it.
+    pub(crate) fn respond(&self, request: u64, status: i32, body: &str) {
+        let (data, size) = (body.as_ptr(), body.len());
+        assert_eq!(unsafe { icp_respond(self.engine, request, status, data, size) }, 0);
+    }
+
     /// The deliveries of an event when all have ended.
     pub(crate) fn ended(&mut self, event: &Value) -> Vec<Value> {
         let wait = json!({ "org": "acme", "event": event["id"], "timeout_ms": 20_000 });

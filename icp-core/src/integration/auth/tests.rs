@@ -3,6 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::rules::RESERVED;
 use super::*;
 use crate::secret::{LocalKeys, MASK, MaskAll, Owner, Previous, SealAll, Sealer, SystemEntropy};
 
@@ -27,6 +28,10 @@ fn valid() -> Vec<Value> {
         json!({ "type": "bearer", "token": "hush" }),
         json!({ "type": "headers", "headers": { "X-A": "1", "x-b": "2" } }),
     ]
+}
+
+fn host() -> Value {
+    json!({ "type": "host", "handler": "vault", "config": { "key": "k1" } })
 }
 
 /// The URL and the headers of a request to `https://example.com/hook?a=1`, applied after the
@@ -113,6 +118,8 @@ fn rules() {
             "/auth/headers/x-a",
             "header_twice",
         ),
+        (json!({ "type": "host", "handler": "" }), "/auth/handler", "handler_name"),
+        (json!({ "type": "host", "handler": "a b" }), "/auth/handler", "handler_name"),
     ] {
         let found = spec(&json).validate("/auth");
         assert_eq!(found.len(), 1, "{json}: {found:?}");
@@ -121,6 +128,20 @@ fn rules() {
     for name in RESERVED.into_iter().chain(["Webhook-Id", "webhook-signature", "webhook-x"]) {
         assert_eq!(spec(&custom(name, "v")).validate("")[0].code, "header_reserved", "{name}");
     }
+}
+
+#[test]
+fn a_signer_of_the_host_is_named_without_secrets() {
+    let spec = spec(&host());
+    assert_eq!(spec.validate("/auth"), []);
+    assert_eq!(serde_json::to_value(&spec).unwrap(), host());
+    let auth = spec.open(&Opener::new(&sealer(), OWNER)).unwrap();
+    assert!(auth.is_asked() && !auth.is_none());
+    // Who does not ask it must not send without it.
+    let mut headers = HeaderMap::new();
+    let mut url = Url::parse("https://example.com/").unwrap();
+    let error = auth.apply(&mut url, &mut headers).unwrap_err();
+    assert_eq!((error.code(), headers.len()), (Code::SigningFailed, 0));
 }
 
 #[test]
@@ -137,6 +158,8 @@ fn unknown_types_and_fields_are_refused() {
         json!({ "type": "basic", "username": "x" }),
         json!({ "type": "api_key", "in": "cookie", "name": "x", "value": "y" }),
         json!({ "type": "api_key", "name": "x", "value": "y" }),
+        json!({ "type": "host" }),
+        json!({ "type": "host", "handler": "x", "token": "y" }),
     ] {
         assert!(serde_json::from_value::<AuthSpec>(json.clone()).is_err(), "{json}");
         assert!(serde_json::from_str::<AuthSpec>(&json.to_string()).is_err(), "{json}");

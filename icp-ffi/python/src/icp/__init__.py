@@ -27,7 +27,15 @@ from .errors import (
     StoreError,
     UnsupportedError,
 )
-from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
+from .types import (
+    Document,
+    Drained,
+    Encoded,
+    OutboxInsert,
+    PublishResult,
+    RequestContext,
+    UnsignedRequest,
+)
 
 __version__: str = _library().quick.icp_version().decode()
 
@@ -59,5 +67,6 @@ __all__ = [
     "RequestContext",
     "StoreError",
     "Subscription",
+    "UnsignedRequest",
     "UnsupportedError",
 ]

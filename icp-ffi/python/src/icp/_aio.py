@@ -314,6 +314,15 @@ class AsyncEngine:
         """
         return self._handler("transformer", name, timeout, concurrency)
 
+    def filter(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """Makes a function the one that runs ``{"host_filter": {"handler": name}}`` steps.
+
+        It takes the payload and a :class:`RequestContext`, and returns ``True`` where the payload
+        goes on as it is, ``False`` where nothing is to be sent; :class:`Drop` says why.
+        """
+        return self._handler("filter", name, timeout, concurrency)
+
     def target(self, name: str, *, timeout: float = 30.0,
                concurrency: int = 16) -> Callable[[Handler], Handler]:
         """Makes a function the one that delivers to ``{"kind": "host", "handler": name}``.
@@ -322,6 +331,17 @@ class AsyncEngine:
         ``None``. What it raises is a failed attempt; :class:`DeliveryFailed` says what follows.
         """
         return self._handler("target", name, timeout, concurrency)
+
+    def signer(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """Makes a function the one that signs requests of integrations whose ``auth`` is
+        ``{"type": "host", "handler": name}``.
+
+        It takes an :class:`UnsignedRequest` and a :class:`RequestContext`, and returns the header
+        fields to add, a ``dict`` of texts. Nothing is sent without it: what it raises is a failed
+        attempt.
+        """
+        return self._handler("signer", name, timeout, concurrency)
 
     def _handler(self, kind: str, name: str, timeout: float,
                  concurrency: int) -> Callable[[Handler], Handler]:
@@ -338,7 +358,7 @@ class AsyncEngine:
         return register
 
     async def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a ``transformer`` or ``target`` away."""
+        """Takes a ``transformer``, ``filter``, ``target`` or ``signer`` away."""
         await self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._handlers.pop((kind, name), None)
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Union
 from ._native import Link, Record
 from ._ops import Item, Status
 from .errors import DeliveryFailed, Drop, InvalidError, Lagged
-from .types import Document, Encoded, OutboxInsert, RequestContext
+from .types import Document, Encoded, OutboxInsert, RequestContext, UnsignedRequest
 
 log = logging.getLogger("icp")
 
@@ -83,6 +83,8 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
     payload = document.get("payload")
     if "payload_base64" in document:
         payload = base64.b64decode(document["payload_base64"])
+    if "request" in document:
+        payload = _unsigned(document["request"])
     context = RequestContext(
         handler=document["handler"],
         org=document["org"],
@@ -98,19 +100,37 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
     return document["kind"], document["handler"], payload, context
 
 
+def _unsigned(request: Document) -> UnsignedRequest:
+    body = base64.b64decode(request["body_base64"])
+    return UnsignedRequest(request["method"], request["url"], request["headers"], body)
+
+
 def answer(link: Link, request: int, kind: str, result: Any) -> None:
     """Answers a request with what the handler returned."""
+    link.respond(request, Status.OK, encoded(_answered(kind, result)))
+
+
+def _answered(kind: str, result: Any) -> Document:
     if kind == "transformer":
-        body = encoded({"payload": result})
-    else:
-        body = encoded({"status": result} if isinstance(result, int) else {})
-    link.respond(request, Status.OK, body)
+        return {"payload": result}
+    if kind == "filter":
+        if isinstance(result, bool):
+            return {"pass": result}
+        raise TypeError(f"the filter returned {type(result).__name__}; return True or False")
+    if kind == "signer":
+        if isinstance(result, dict):
+            return {"headers": result}
+        raise TypeError(f"the signer returned {type(result).__name__}; return a dict of headers")
+    return {"status": result} if isinstance(result, int) else {}
 
 
 def refuse(link: Link, request: int, kind: str, name: str, error: BaseException) -> None:
     """Answers a request with what the handler raised. The traceback goes to the log only."""
     if kind == "transformer" and isinstance(error, Drop):
         link.respond(request, Status.OK, encoded({"drop": error.reason}))
+        return
+    if kind == "filter" and isinstance(error, Drop):
+        link.respond(request, Status.OK, encoded({"pass": False, "reason": error.reason}))
         return
     if kind == "target" and isinstance(error, DeliveryFailed):
         link.respond(request, Status.OK, encoded(error.document()))

@@ -87,7 +87,7 @@ class Op(IntEnum):
     DEAD_LETTER_LIST = 40
     # Delivers up to 100 dead letters once more.
     DEAD_LETTER_REPLAY = 41
-    # Makes the host the one that runs a transformer or delivers to a target. Requests come out of the queue that this was submitted to.
+    # Makes the host answer for a handler, by its kind and name. Requests come out of the queue that this was submitted to.
     HANDLER_REGISTER = 50
     # Takes a handler away; its requests under way are called off.
     HANDLER_REMOVE = 51

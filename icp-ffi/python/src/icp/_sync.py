@@ -206,10 +206,20 @@ class Engine:
         """As :meth:`AsyncEngine.transformer`; the function runs on a thread."""
         return self._handler("transformer", name, timeout, concurrency)
 
+    def filter(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """As :meth:`AsyncEngine.filter`; the function runs on a thread."""
+        return self._handler("filter", name, timeout, concurrency)
+
     def target(self, name: str, *, timeout: float = 30.0,
                concurrency: int = 16) -> Callable[[Handler], Handler]:
         """As :meth:`AsyncEngine.target`; the function runs on a thread."""
         return self._handler("target", name, timeout, concurrency)
+
+    def signer(self, name: str, *, timeout: float = 30.0,
+               concurrency: int = 16) -> Callable[[Handler], Handler]:
+        """As :meth:`AsyncEngine.signer`; the function runs on a thread."""
+        return self._handler("signer", name, timeout, concurrency)
 
     def _handler(self, kind: str, name: str, timeout: float,
                  concurrency: int) -> Callable[[Handler], Handler]:
@@ -225,7 +235,7 @@ class Engine:
         return register
 
     def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a ``transformer`` or ``target`` away."""
+        """Takes a ``transformer``, ``filter``, ``target`` or ``signer`` away."""
         self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._desk.handlers.pop((kind, name), None)
 

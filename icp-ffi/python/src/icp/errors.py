@@ -116,7 +116,7 @@ def error_of(status: int, document: bytes) -> IcpError:
 
 
 class Drop(Exception):
-    """Raised by a transformer: nothing is to be sent, and that is no failure."""
+    """Raised by a transformer or a filter: nothing is to be sent, and that is no failure."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

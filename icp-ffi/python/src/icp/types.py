@@ -50,6 +50,19 @@ class Drained(TypedDict):
 
 
 @dataclass(frozen=True)
+class UnsignedRequest:
+    """A request that is complete but for the header fields of its signer."""
+
+    method: str
+    url: str
+    """As it is sent, with its query."""
+    headers: dict[str, str]
+    """By names in lower case; the client adds those of the connection, as ``host``, by itself."""
+    body: bytes
+    """The exact bytes."""
+
+
+@dataclass(frozen=True)
 class RequestContext:
     """What a handler may know beside the payload.
 
