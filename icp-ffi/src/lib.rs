@@ -6,13 +6,16 @@
 //!
 //! The header is `include/icp.h`; the rules for callers are in the crate's `README.md`.
 
-#[expect(unsafe_code, reason = "the C ABI: raw pointers come in here and nowhere else")]
+#[expect(unsafe_code, reason = "the C ABI: the raw pointers of hosts come in here")]
 pub mod abi;
 mod admission;
 mod handler;
 mod host;
 pub mod item;
 mod location;
+#[cfg(all(feature = "sqlite", target_os = "linux", target_pointer_width = "64"))]
+#[expect(unsafe_code, reason = "system calls that SQLite makes, with what it hands them")]
+mod locks;
 mod log;
 pub mod op;
 pub mod queue;

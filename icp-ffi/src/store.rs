@@ -54,6 +54,8 @@ async fn sqlite(path: &Path, synchronous: Synchronous) -> Result<Opened> {
         Synchronous::Full => On::Full,
         Synchronous::Normal => On::Normal,
     };
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    crate::locks::install();
     let store = SqliteStore::builder(path).synchronous(on).open().await?;
     let closing = store.clone();
     Ok(Opened::new(store, async move { closing.close().await }))

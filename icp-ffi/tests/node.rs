@@ -1,7 +1,8 @@
 //! The Node package on the library, by its own tests, and the packages as a user installs them.
 //!
 //! They need Node.js of 20.11 or later with npm, and what `scripts/oracles` installs: the
-//! compiler, the package that the one here depends on, and Fastify for an example.
+//! compiler, the package that the one here depends on, drivers of databases, and Fastify for an
+//! example. The outbox is that of real servers, which `scripts/services up` starts.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,7 +26,8 @@ fn library() -> PathBuf {
 fn oracles() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let packages = target.join("oracles/node_modules");
-    let there = packages.join("koffi").is_dir() && packages.join("typescript").is_dir();
+    let there =
+        ["koffi", "typescript", "drizzle-orm"].iter().all(|name| packages.join(name).is_dir());
     assert!(there, "{} is not complete: run `scripts/oracles`", packages.display());
     packages
 }
@@ -91,6 +93,11 @@ fn the_engine() {
 #[test]
 fn handlers_are_functions() {
     tests("handlers");
+}
+
+#[test]
+fn the_outbox_in_transactions_of_the_host() {
+    tests("outbox");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The Python package on the library, by its own tests, and the wheel as a user installs it.
 //!
-//! They need `python3` of 3.10 or later, and nothing from elsewhere; the examples need FastAPI and
-//! Django, which `scripts/oracles` installs.
+//! They need `python3` of 3.10 or later, and nothing from elsewhere, but those of the outbox, of
+//! uvloop and of types, and the examples: they need what `scripts/oracles` installs. The outbox is that
+//! of real servers, which `scripts/services up` starts.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,10 +39,15 @@ fn run(mut command: Command) -> String {
 }
 
 fn tests(file: &str) {
+    unittest(&["-m", "unittest", "-v", file], &[]);
+}
+
+fn unittest(arguments: &[&str], packages: &[PathBuf]) {
     let mut command = python();
-    command.env("ICP_LIBRARY", library()).env("PYTHONPATH", package().join("src"));
-    command.args(["-W", "error::ResourceWarning", "-m", "unittest", "-v"]);
-    command.arg(package().join("tests").join(file)).current_dir(package().join("tests"));
+    let path = [&[package().join("src")], packages].concat();
+    command.env("ICP_LIBRARY", library()).env("PYTHONPATH", env::join_paths(path).unwrap());
+    command.args(["-W", "error::ResourceWarning"]).args(arguments);
+    command.current_dir(package().join("tests"));
     let said = run(command);
     assert!(said.contains("\nOK") && !said.contains("skipped"), "{said}");
 }
@@ -52,13 +58,27 @@ fn the_engine_for_asyncio() {
 }
 
 #[test]
+fn the_engine_for_asyncio_on_uvloop() {
+    unittest(&["on_uvloop.py", "-v", "test_aio"], &[packages()]);
+}
+
+#[test]
 fn the_blocking_engine() {
     tests("test_sync.py");
 }
 
 #[test]
 fn the_outbox_in_transactions_of_the_host() {
-    tests("test_outbox.py");
+    unittest(&["-m", "unittest", "-v", "test_outbox.py"], &[packages()]);
+}
+
+#[test]
+fn the_types_are_right_to_pyright() {
+    let pyright = oracles().join("node_modules/pyright/index.js");
+    let mut check = Command::new("node");
+    check.arg(pyright).arg("--warnings").current_dir(package());
+    let said = run(check);
+    assert!(said.contains("0 errors, 0 warnings"), "{said}");
 }
 
 #[test]
@@ -91,14 +111,23 @@ fn the_wheel_carries_the_library() {
     assert_eq!(run(command).trim(), "False");
 }
 
-fn example(name: &str) -> Command {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let packages = target.join("oracles/python");
-    let there = packages.join("fastapi").is_dir() && packages.join("django").is_dir();
+/// What `scripts/oracles` installs.
+fn oracles() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("oracles")
+}
+
+/// The libraries of hosts.
+fn packages() -> PathBuf {
+    let packages = oracles().join("python");
+    let there = ["fastapi", "psycopg", "uvloop"].iter().all(|name| packages.join(name).is_dir());
     assert!(there, "{} is not complete: run `scripts/oracles`", packages.display());
+    packages
+}
+
+fn example(name: &str) -> Command {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
     let mut command = python();
-    command.env("PYTHONPATH", env::join_paths([package().join("src"), packages]).unwrap());
+    command.env("PYTHONPATH", env::join_paths([package().join("src"), packages()]).unwrap());
     command.arg(examples.canonicalize().unwrap().join(name));
     command
 }

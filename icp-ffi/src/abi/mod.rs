@@ -1,5 +1,5 @@
-//! The exported functions. They check what comes in, and translate; nothing else is unsafe in
-//! this project.
+//! The exported functions. They check what comes in, and translate. Beside them, only `locks` is
+//! unsafe.
 //!
 //! What all have in common: a caller hands in pointers that are null or good for what the header
 //! says. A null pointer is refused where something is needed; one that dangles is the caller's
