@@ -10,7 +10,7 @@ mod native;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -81,8 +81,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn since((began, cpu): (Instant, Duration), median: Duration) -> Self {
-        Self { wall: began.elapsed(), cpu: usage::cpu().saturating_sub(cpu), median }
+    fn since((wall, cpu): (Duration, Duration), median: Duration) -> Self {
+        let (wall, cpu) = (usage::now().saturating_sub(wall), usage::cpu().saturating_sub(cpu));
+        Self { wall, cpu, median }
     }
 
     #[expect(clippy::print_stdout, reason = "the answer of the program")]

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use icp::Engine;
 use icp::event::{JSON, NewEvent};
@@ -85,12 +85,12 @@ impl Host {
     fn one_by_one(self, body: &Arc<str>, count: usize) -> Result<Turn> {
         let mut took = Vec::with_capacity(count);
         let (sender, answers) = channel();
-        let began = (Instant::now(), usage::cpu());
+        let began = (usage::now(), usage::cpu());
         for _ in 0..count {
-            let began = Instant::now();
+            let began = usage::now();
             self.submit(body, &sender, publish);
             ended(&answers)?;
-            took.push(began.elapsed());
+            took.push(usage::now().saturating_sub(began));
         }
         took.sort_unstable();
         let median = took.get(count / 2).copied().unwrap_or_default();
@@ -109,7 +109,7 @@ impl Host {
         F: Future<Output = Answer> + Send + 'static,
     {
         let (sender, answers) = channel();
-        let began = (Instant::now(), usage::cpu());
+        let began = (usage::now(), usage::cpu());
         for number in 0..calls {
             if number >= at_once {
                 ended(&answers)?;
