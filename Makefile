@@ -5,7 +5,7 @@ PAYLOADS := target/payloads
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: ## start the server on ./icp.db (development build; RELEASE=1 for an optimized one)
 	cargo run $(if $(RELEASE),--release) -p icp-server -- $(ARGS)
