@@ -47,16 +47,18 @@ pub(crate) async fn run(host: &Arc<Host>, op: Op, call: Call) -> Ended {
     match op {
         Op::Publish => publish::one(&*host.desk()?, call.body).await,
         Op::PublishMany => publish::many(&*host.desk()?, &call.body).await,
-        other => Box::pin(run_other(host, other, call)).await,
+        _ => Box::pin(run_any(host, op, call)).await,
     }
 }
 
-async fn run_other(host: &Arc<Host>, op: Op, call: Call) -> Ended {
+async fn run_any(host: &Arc<Host>, op: Op, call: Call) -> Ended {
     match op {
         Op::Start => control::start(host, &call.body).await,
         Op::Shutdown => control::shutdown(host, &call.body).await,
         Op::Health => control::health(&*host.desk()?, &call.body).await,
         Op::Metrics => control::metrics(&*host.desk()?, &call.body),
+        Op::Publish => publish::one(&*host.desk()?, call.body).await,
+        Op::PublishMany => publish::many(&*host.desk()?, &call.body).await,
         Op::OutboxInsert => outbox::insert(host, &call.body).await,
         Op::DeliveryWait => wait::run(&*host.desk()?, &call).await,
         Op::HandlerRegister => handlers::register(host, &call),
@@ -79,9 +81,7 @@ async fn run_other(host: &Arc<Host>, op: Op, call: Call) -> Ended {
         | Op::DeadLetterReplay
         | Op::DryRunTransform
         | Op::DryRunFilter
-        | Op::IntegrationTest
-        | Op::Publish
-        | Op::PublishMany => route::fixed(&*host.desk()?, op, &call.body).await,
+        | Op::IntegrationTest => route::fixed(&*host.desk()?, op, &call.body).await,
     }
 }
 

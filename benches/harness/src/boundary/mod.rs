@@ -130,12 +130,12 @@ const GOALS: [(&str, &str, f64, f64); 9] = [
     ("publish", "c", 0.70, 1.0),
     ("publish", "node", 0.15, 8.0),
     ("publish", "python", 0.10, 12.0),
+    ("many", "c", 0.70, 1.0),
     ("many", "node", 0.35, 3.0),
     ("many", "python", 0.15, 6.0),
     ("durable", "c", 0.90, 1.0),
     ("durable", "node", 0.80, 8.0),
     ("durable", "python", 0.60, 12.0),
-    ("many", "c", 0.70, 1.0),
 ];
 
 pub(crate) fn run(arguments: &Arguments, scale: f64) -> Result<Report> {
