@@ -47,6 +47,20 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
         return Err(error.during("start"));
     }
     core.session.confirm(sent);
+    let beat = begin_duties(core);
+    tracing::info!(
+        icp.session.id = %core.session.id(),
+        icp.store = core.store.info().backend,
+        "the engine runs"
+    );
+    Ok(Running { core: Arc::clone(core), beat })
+}
+
+/// Starts every duty; answers what ends the beat, which goes on until all others have ended.
+///
+/// Not asynchronous, so that the duties are compiled with this crate, and not again with each
+/// program that starts an engine.
+fn begin_duties(core: &Arc<Core>) -> CancellationToken {
     let beat_stop = CancellationToken::new();
     let stop = || core.stop.clone();
     supervise(core, "beat", beat_stop.clone(), beat::run);
@@ -62,12 +76,7 @@ pub(super) async fn start(core: &Arc<Core>) -> Result<Running> {
     supervise(core, "sweep", stop(), sweep::run);
     supervise(core, "tally", stop(), tally::run);
     supervise(core, "watch", stop(), watch::run);
-    tracing::info!(
-        icp.session.id = %core.session.id(),
-        icp.store = core.store.info().backend,
-        "the engine runs"
-    );
-    Ok(Running { core: Arc::clone(core), beat: beat_stop })
+    beat_stop
 }
 
 impl Running {
