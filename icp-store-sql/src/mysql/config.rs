@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use icp_core::error::{Code, Error, Result};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{ConnectOptions as _, Executor as _, MySqlPool};
@@ -124,7 +125,12 @@ impl Builder {
     /// [`StoreOutdated`](Code::StoreOutdated), or [`StoreTooNew`](Code::StoreTooNew) where a
     /// newer version of this library made the tables.
     pub async fn open(self) -> Result<MySqlStore> {
-        self.connect().await.map_err(|error| error.during("open the store"))
+        self.connecting().await.map_err(|error| error.during("open the store"))
+    }
+
+    /// Boxed, so that it is compiled with this crate, and not again with each program.
+    fn connecting(self) -> BoxFuture<'static, Result<MySqlStore>> {
+        Box::pin(self.connect())
     }
 
     async fn connect(self) -> Result<MySqlStore> {

@@ -16,11 +16,13 @@ mod migrate;
 mod plan;
 mod server;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
-use icp_core::store::StoreInfo;
+use icp_core::store::{Store, StoreInfo};
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection, MySqlPool};
 
@@ -38,6 +40,13 @@ use crate::store::Backend;
 ///
 /// Cloning is cheap and shares the connections.
 pub type MySqlStore = SqlStore<MySql>;
+
+// Not generic, so that this crate holds the compiled store, and not each program that links it.
+impl From<MySqlStore> for Arc<dyn Store> {
+    fn from(store: MySqlStore) -> Self {
+        Arc::new(store)
+    }
+}
 
 impl MySqlStore {
     /// Connects to the database at `url` with the defaults of [`MySqlStore::builder`] and brings

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use icp_core::error::{Code, Error, Result};
 use sqlx::ConnectOptions as _;
 use sqlx::Executor as _;
@@ -188,7 +189,12 @@ impl Builder {
     /// version of this library made the tables, or [`StoreUnguarded`](Code::StoreUnguarded) where
     /// row-level security is asked for and would not hold.
     pub async fn open(self) -> Result<PostgresStore> {
-        self.connect().await.map_err(|error| error.during("open the store"))
+        self.connecting().await.map_err(|error| error.during("open the store"))
+    }
+
+    /// Boxed, so that it is compiled with this crate, and not again with each program.
+    fn connecting(self) -> BoxFuture<'static, Result<PostgresStore>> {
+        Box::pin(self.connect())
     }
 
     async fn connect(self) -> Result<PostgresStore> {

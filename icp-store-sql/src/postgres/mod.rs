@@ -17,11 +17,13 @@ mod migrate;
 mod plan;
 mod wall;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
-use icp_core::store::StoreInfo;
+use icp_core::store::{Store, StoreInfo};
 use sqlx::{PgConnection, PgPool, Postgres};
 
 pub use config::Builder;
@@ -41,6 +43,13 @@ use listen::Ear;
 ///
 /// Cloning is cheap and shares the connections.
 pub type PostgresStore = SqlStore<Postgres>;
+
+// Not generic, so that this crate holds the compiled store, and not each program that links it.
+impl From<PostgresStore> for Arc<dyn Store> {
+    fn from(store: PostgresStore) -> Self {
+        Arc::new(store)
+    }
+}
 
 impl PostgresStore {
     /// Connects to the database at `url` with the defaults of [`PostgresStore::builder`], and

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use icp_core::error::{Code, Error, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -109,7 +110,12 @@ impl Builder {
     /// [`StoreOutdated`](Code::StoreOutdated), or [`StoreTooNew`](Code::StoreTooNew) where a newer
     /// version of this library made the tables.
     pub async fn open(self) -> Result<SqliteStore> {
-        self.connect().await.map_err(|error| error.during("open the store"))
+        self.connecting().await.map_err(|error| error.during("open the store"))
+    }
+
+    /// Boxed, so that it is compiled with this crate, and not again with each program.
+    fn connecting(self) -> BoxFuture<'static, Result<SqliteStore>> {
+        Box::pin(self.connect())
     }
 
     async fn connect(self) -> Result<SqliteStore> {

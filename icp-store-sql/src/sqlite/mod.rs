@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use icp_core::error::Result;
 use icp_core::event::Event;
 use icp_core::id::EventId;
-use icp_core::store::StoreInfo;
+use icp_core::store::{Store, StoreInfo};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -40,6 +40,13 @@ use crate::store::Backend;
 ///
 /// Several processes may open the same file. Cloning is cheap and shares the connections.
 pub type SqliteStore = SqlStore<Sqlite>;
+
+// Not generic, so that this crate holds the compiled store, and not each program that links it.
+impl From<SqliteStore> for Arc<dyn Store> {
+    fn from(store: SqliteStore) -> Self {
+        Arc::new(store)
+    }
+}
 
 impl SqliteStore {
     /// Opens the file at `path` with the defaults of [`SqliteStore::builder`], and makes it
