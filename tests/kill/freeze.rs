@@ -13,10 +13,10 @@ use crate::account::{self, PATH};
 use crate::child::{Act, Other};
 use crate::database::{self, Database, Kind};
 use crate::node::{self, MOST_UNDER_WAY};
-use crate::rounds;
+use crate::{PATIENCE, rounds};
 
 /// How long another process may take to take over.
-const TAKEN_OVER: Duration = Duration::from_secs(40);
+const TAKEN_OVER: Duration = PATIENCE;
 
 /// How long a write of this test may take before it is held to be locked out.
 const LOCKED_OUT: Duration = Duration::from_millis(300);
@@ -54,7 +54,7 @@ pub(crate) async fn past_its_lease_records_nothing(kind: Kind) {
 async fn freeze(process: &Other, store: &dyn Store) {
     let nobody = SessionId::from_bytes([0; 16]);
     for _ in 0..100 {
-        process.signal(Signal::STOP);
+        process.stop();
         let write = store.beat(nobody, Timestamp::from_millis(0));
         if tokio::time::timeout(LOCKED_OUT, write).await.is_ok() {
             return;

@@ -28,7 +28,7 @@ use database::Kind;
 use libtest_mimic::{Arguments, Trial};
 
 /// How long something may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = icp_testkit::receiver::PATIENCE;
 
 type Scenario = fn(Kind) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -53,7 +53,7 @@ pub(super) async fn of_nodes_differ(fixture: Fixture, size: Size) {
     tokio::time::sleep(size.stretch / 4).await;
     // Also what one node gave a later time gets due on the others.
     clocks[2].set(10 * MINUTE);
-    stage.resume_soon().await;
+    stage.resume(size.resume).await;
     stage.finish(publishers, AGAIN).await;
 }
 
@@ -73,6 +73,6 @@ pub(super) async fn of_one_node_jumps(fixture: Fixture, size: Size) {
     }
     // What was due a day later by the wrong clock is due by then.
     clock.set(DAY + MINUTE);
-    stage.resume_soon().await;
+    stage.resume(size.resume).await;
     stage.finish(publishers, AGAIN).await;
 }

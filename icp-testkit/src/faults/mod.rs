@@ -141,13 +141,17 @@ pub struct Size {
     pub stretch: Duration,
     /// How many commits are cut.
     pub commits: u32,
+    /// How long claims may take to go on after a fault.
+    pub resume: Duration,
 }
 
 impl Size {
-    /// What fits a run of all tests.
-    pub const SMALL: Self = Self { stretch: Duration::from_secs(2), commits: 100 };
+    /// What fits a run of all tests, on a machine of which others take most.
+    pub const SMALL: Self =
+        Self { stretch: Duration::from_secs(2), commits: 100, resume: Duration::from_secs(20) };
     /// What the goals are stated for.
-    pub const FULL: Self = Self { stretch: Duration::from_secs(30), commits: 1_000 };
+    pub const FULL: Self =
+        Self { stretch: Duration::from_secs(30), commits: 1_000, resume: Duration::from_secs(5) };
 }
 
 /// One thing every store does.

@@ -20,16 +20,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Fixture, Ledger, Size};
-use crate::receiver::Receiver;
+use crate::receiver::{PATIENCE, Receiver};
 
 const KEY: &str = "k1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const ORG: &str = "acme";
 pub(super) const PATH: &str = "/hook";
 const PUBLISHERS: usize = 4;
-/// How long claims may take to go on after a fault.
-const RESUME: Duration = Duration::from_secs(5);
 /// How long everything may take to end after a fault.
-const DRAIN: Duration = Duration::from_secs(30);
+const DRAIN: Duration = PATIENCE;
 
 /// Engines at work behind a proxy.
 pub(super) struct Stage {
@@ -109,7 +107,7 @@ impl Stage {
             tokio::time::sleep(size.stretch.mul_f64(*share)).await;
         }
         self.fixture.proxy.heal();
-        self.resume_soon().await;
+        self.resume(size.resume).await;
         self.finish(publishers, usize::MAX).await;
     }
 
@@ -129,12 +127,7 @@ impl Stage {
         self.receiver.wait_until(|seen| seen.count(PATH) >= enough).await;
     }
 
-    /// Claims go on at once.
-    pub(super) async fn resume_soon(&self) {
-        self.resume(RESUME).await;
-    }
-
-    /// What is published on the outside comes in soon.
+    /// Claims go on: what is published on the outside comes in soon.
     pub(super) async fn resume(&self, within: Duration) {
         let healed = Instant::now();
         let probe = NewEvent::json(ORG, "probe.sent", &json!({})).unwrap();

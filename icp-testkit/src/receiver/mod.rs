@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 pub use behaviour::{Behaviour, Reaction};
 pub use seen::{Received, Seen};
 
-/// How long a test waits for what it expects before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for what it expects before it fails: long enough for a machine of which
+/// others take most.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An HTTP/1.1 server on a free port of 127.0.0.1 that records every request.
 ///
