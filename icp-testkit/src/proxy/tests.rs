@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::*;
+use crate::receiver::PATIENCE;
 
 /// A server that sends back what it gets, and a proxy in front of it.
 struct Stage {
@@ -38,12 +39,16 @@ impl Stage {
 
     /// Waits until the server got so many bytes in all.
     async fn reached(&self, bytes: u64) {
-        let reached = async {
-            while self.got.load(Ordering::Acquire) < bytes {
+        self.until(|| self.got.load(Ordering::Acquire) >= bytes).await;
+    }
+
+    async fn until(&self, fits: impl Fn() -> bool) {
+        let fits = async {
+            while !fits() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(5), reached).await.unwrap();
+        tokio::time::timeout(PATIENCE, fits).await.unwrap();
     }
 }
 
@@ -262,7 +267,7 @@ async fn connections_are_refused_and_open_ones_live_on() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), refused).await.unwrap();
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
     echoed(&mut open, b"lives").await.unwrap();
     stage.proxy.heal();
     let back = async {
@@ -270,7 +275,7 @@ async fn connections_are_refused_and_open_ones_live_on() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), back).await.unwrap();
+    tokio::time::timeout(PATIENCE, back).await.unwrap();
     echoed(&mut stage.client().await, b"again").await.unwrap();
 }
 
@@ -278,19 +283,27 @@ async fn connections_are_refused_and_open_ones_live_on() {
 async fn a_share_of_new_connections_is_lost() {
     let stage = Stage::new().await;
     stage.proxy.set(Fault::LoseConnections { percent: 50, seed: 3 });
-    let mut lost = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..40 {
         let mut client = stage.client().await;
-        let answer = echoed(&mut client, b"x");
-        if tokio::time::timeout(Duration::from_millis(50), answer).await.is_err() {
-            lost.push(client);
+        client.write_all(b"x").await.unwrap();
+        clients.push(client);
+    }
+    let lost = || stage.proxy.counts().applied;
+    stage.until(|| stage.got.load(Ordering::Acquire) + lost() == 40).await;
+    assert!((8..=32).contains(&lost()), "{}", lost());
+    stage.proxy.heal();
+    let mut reset = 0;
+    for mut client in clients {
+        match client.read_u8().await {
+            Ok(answer) => assert_eq!(answer, b'x'),
+            failed => {
+                is_reset(failed);
+                reset += 1;
+            }
         }
     }
-    assert!((8..=32).contains(&lost.len()), "{}", lost.len());
-    stage.proxy.heal();
-    for mut client in lost {
-        is_reset(client.read_u8().await);
-    }
+    assert_eq!(reset, lost());
 }
 
 #[tokio::test]
@@ -314,11 +327,11 @@ async fn what_comes_after_a_fault_is_not_late() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), held).await.unwrap();
+    tokio::time::timeout(PATIENCE, held).await.unwrap();
     stage.proxy.heal();
     client.read_exact(&mut [0; 4]).await.unwrap();
     let after = echoed(&mut client, b"after");
-    tokio::time::timeout(Duration::from_secs(5), after).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, after).await.unwrap().unwrap();
 }
 
 #[tokio::test]
