@@ -123,8 +123,12 @@ async fn what_waits_is_called_off_and_what_is_under_way_ends(backend: Backend) {
     let stage = Stage::new(backend).await;
     stage.integration("crm", json!({ "max_in_flight": 2 })).await;
     stage.receiver.behave("/crm", Reaction::Hang);
-    for n in 0..1_200 {
-        stage.publish(if n % 2 == 0 { "order.paid" } else { "order.sent" }, &json!(n)).await;
+    let event = |n| stage.event(if n % 2 == 0 { "order.paid" } else { "order.sent" }, &json!(n));
+    let events: Vec<_> = (0..1_200).map(event).collect();
+    for batch in events.chunks(100) {
+        for published in stage.engine.publish_batch(batch.to_vec()).await {
+            published.unwrap();
+        }
     }
     stage.receiver.wait_for_to("/crm", 2).await;
     let event_type = "order.paid".parse().ok();

@@ -1,6 +1,6 @@
 //! Order by key, at size: receivers that fail and nodes that die change nothing about it.
 //!
-//! `ICP_ORDER_EVENTS` is how many events each key has; 100 by default.
+//! `ICP_ORDER_EVENTS` is how many events each key has; 40 by default.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -187,7 +187,7 @@ async fn by_key_nothing_is_overtaken_or_left_out() {
 
 #[expect(clippy::disallowed_methods, reason = "a test is told its size by the environment")]
 fn events_of_each_key() -> u64 {
-    std::env::var("ICP_ORDER_EVENTS").map_or(100, |each| each.parse().unwrap())
+    std::env::var("ICP_ORDER_EVENTS").map_or(40, |each| each.parse().unwrap())
 }
 
 /// How many leases of dead nodes this one took away.

@@ -189,12 +189,11 @@ impl Stage {
     /// deliveries.
     pub(crate) async fn until<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
         let asked = async {
-            let mut beat = tokio::time::interval(Duration::from_millis(5));
             loop {
-                beat.tick().await;
                 if let Some(answer) = ask().await {
                     return answer;
                 }
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         match tokio::time::timeout(PATIENCE, asked).await {

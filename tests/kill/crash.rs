@@ -23,9 +23,9 @@ pub(crate) async fn loses_nothing_at_any_moment(kind: Kind) {
     let mut acknowledged = BTreeMap::new();
     for round in 0..rounds {
         let worker = Other::start(Act::Work, &database, round, None);
-        // Another moment of its life each time: from its first deliveries to hundreds later.
+        // Another moment of its life each time: from its first deliveries to a hundred later.
         let turn = round % 12;
-        let enough = receiver.seen().count(PATH) + usize::try_from(turn * turn * 3 + 5).unwrap();
+        let enough = receiver.seen().count(PATH) + usize::try_from(turn * turn + 5).unwrap();
         receiver.wait_until(|seen| seen.count(PATH) >= enough).await;
         acknowledged.extend(worker.kill().await.acknowledged);
     }

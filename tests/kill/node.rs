@@ -26,6 +26,9 @@ pub(crate) const MOST_UNDER_WAY: u64 = 50;
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
 
 const PUBLISHERS: usize = 8;
+/// What a publisher waits for after each event: without it, most of what a life takes would be
+/// events that are like one another.
+const PAUSE: Duration = Duration::from_millis(10);
 const KEY: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 pub(crate) fn org() -> OrgId {
@@ -117,7 +120,7 @@ async fn publish(engine: &Engine, next: &AtomicU64) {
             Ok(published) => say(format_args!("acknowledged {number} {}", published.id)),
             Err(error) => assert_eq!(error.fault(), icp::Fault::Transient, "{error:?}"),
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

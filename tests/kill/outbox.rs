@@ -13,7 +13,7 @@ use crate::node::{self, MOST_UNDER_WAY, say};
 use crate::rounds;
 
 /// How many transactions one life of the host makes before it is killed, at the least.
-const TRANSACTIONS: u64 = 200;
+const TRANSACTIONS: u64 = 80;
 
 /// Makes transactions until it is killed; every third of ten is taken back.
 pub(crate) async fn host(url: &str, first: u64) -> ! {

@@ -93,9 +93,8 @@ async fn job_at(engine: &Engine, job: &ReplayJob) -> ReplayJob {
 
 async fn reaches(engine: &Engine, job: &ReplayJob, fits: impl Fn(&ReplayJob) -> bool) {
     let reached = async {
-        let mut beat = tokio::time::interval(Duration::from_millis(2));
         while !fits(&job_at(engine, job).await) {
-            beat.tick().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, reached).await.unwrap();

@@ -1,5 +1,6 @@
 //! A process is told to stop while 500 requests are under way.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use icp_testkit::faults::Ledger;
@@ -23,11 +24,10 @@ pub(crate) async fn under_load_finishes_or_gives_back(kind: Kind) {
     receiver.behave(ANSWERED, Reaction::Hang);
     receiver.behave(STUCK, Reaction::Hang);
     let publisher = node::engine(&database.url).await;
-    let mut acknowledged = std::collections::BTreeMap::new();
-    for number in 0..UNDER_WAY + WAITING {
-        let published = publisher.publish(node::event(number)).await.unwrap();
-        acknowledged.insert(number, published.id);
-    }
+    let events = (0..UNDER_WAY + WAITING).map(node::event).collect();
+    let published = publisher.publish_batch(events).await;
+    let acknowledged: BTreeMap<_, _> =
+        (0..).zip(published.into_iter().map(|published| published.unwrap().id)).collect();
     let process = Other::start(Act::Deliver, &database, 0, None);
     let all = usize::try_from(UNDER_WAY).unwrap();
     let under_way = |path: &'static str| {
