@@ -15,11 +15,21 @@ use super::BoxFuture;
 use super::world::{World, at, change, claim, ids, org, race, res, retry, settlement, write};
 
 /// Far more than the slowest store needs; a task that has not ended then never will.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 async fn soon<T>(tasks: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(PATIENCE, tasks).await;
     ended.unwrap_or_else(|_| panic!("not over after {PATIENCE:?}"))
+}
+
+/// Lets the others go on. Who found nothing waits a moment, or asking again would take the time
+/// of those who are to make something.
+pub(super) async fn breathe(found: bool) {
+    if found {
+        yield_now().await;
+    } else {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 async fn settle(
@@ -51,7 +61,7 @@ pub(super) async fn claims_race_settles_and_every_delivery_is_taken_once(world: 
                 won.extend(ids(&claimed));
                 let settled = settle(&world, &claimed, |_| Next::Delivered, 1).await;
                 assert_eq!(settled, vec![Settled::Recorded; claimed.len()]);
-                yield_now().await;
+                breathe(!claimed.is_empty()).await;
             }
             won
         }
@@ -183,12 +193,13 @@ async fn follow(world: Arc<World>, over: Arc<AtomicUsize>) -> Vec<Revision> {
         if all_written && page.is_empty() {
             return seen;
         }
+        let found = !page.is_empty();
         for record in page {
             assert!(record.revision > after, "{:?} after {after:?}", record.revision);
             after = record.revision;
             seen.push(after);
         }
-        yield_now().await;
+        breathe(found).await;
     }
 }
 
@@ -269,11 +280,13 @@ pub(super) async fn racing_nodes_take_each_replay_once(world: World) {
                 // A node of its own each time: its owner may claim a job again.
                 let session = world.session_id();
                 let claim = ReplayClaim { session, now: at(1), lease_until: at(61) };
-                if let Some(job) = world.claim_replay(claim).await.unwrap().job {
+                let job = world.claim_replay(claim).await.unwrap().job;
+                let found = job.is_some();
+                if let Some(job) = job {
                     taken.fetch_add(1, Ordering::SeqCst);
                     won.push((job.id, job.fence));
                 }
-                yield_now().await;
+                breathe(found).await;
             }
             won
         }
@@ -328,7 +341,7 @@ async fn work(world: Arc<World>, ended: Arc<AtomicUsize>, total: usize) {
         assert_eq!(settled, vec![Settled::Recorded; claimed.len()]);
         let over = claimed.iter().filter(|claimed| claimed.delivery.tries >= 2).count();
         ended.fetch_add(over, Ordering::SeqCst);
-        yield_now().await;
+        breathe(!claimed.is_empty()).await;
     }
 }
 

@@ -16,10 +16,11 @@ use icp_core::store::PageQuery;
 use tokio::task::yield_now;
 
 use super::BoxFuture;
+use super::contention::breathe;
 use super::world::{World, at, org, race, settlement};
 
 /// Far more than the slowest store needs; what has not ended then never will.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 async fn soon<T>(tasks: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(PATIENCE, tasks).await;
@@ -130,7 +131,7 @@ async fn deliver(world: Arc<World>, over: Arc<AtomicU64>, total: u64) {
         let settled = world.settle(settle).await.unwrap();
         assert_eq!(settled, vec![Settled::Recorded; claimed.len()]);
         over.fetch_add(claimed.len() as u64, Ordering::SeqCst);
-        yield_now().await;
+        breathe(!claimed.is_empty()).await;
     }
 }
 
@@ -143,7 +144,7 @@ async fn remove(world: Arc<World>, gone: Arc<AtomicU64>, total: u64) -> u64 {
         gone.fetch_add(pruned.deliveries, Ordering::SeqCst);
         let swept = world.sweep(Sweep { now: at(2), limit: 50 }).await.unwrap();
         assert_eq!(swept.woken, 0);
-        yield_now().await;
+        breathe(pruned.deliveries > 0).await;
     }
     events
 }

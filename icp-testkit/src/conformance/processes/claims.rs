@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use icp_core::delivery::{DeliveryState, Next, Settle, Settled};
-use tokio::task::yield_now;
 
 use super::crew::{Hand, Told};
+use crate::conformance::contention::breathe;
 use crate::conformance::world::{World, at, ids, org, settlement};
 
 const LANES: usize = 8;
@@ -28,7 +28,7 @@ pub(super) async fn act(world: &World, hand: Hand) {
             claimed.iter().map(|claimed| settlement(&claimed.delivery, Next::Delivered)).collect();
         let settled = world.settle(Settle { settlements, now: at(1) }).await.unwrap();
         assert_eq!(settled, vec![Settled::Recorded; claimed.len()]);
-        yield_now().await;
+        breathe(!claimed.is_empty()).await;
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use icp_core::delivery::{DeliveryState, Next, Settle, Settled};
-use tokio::task::yield_now;
 
 use super::claims::is_over;
 use super::crew::{Hand, Told};
+use crate::conformance::contention::breathe;
 use crate::conformance::world::{World, at, claim, retry, settlement};
 
 const KEYS: usize = 6;
@@ -31,7 +31,7 @@ pub(super) async fn act(world: &World, hand: Hand) {
             let (lane, id) = (claimed.delivery.lane, claimed.delivery.id);
             hand.say(format_args!("{lane} {id} {} took", claimed.delivery.tries));
         }
-        yield_now().await;
+        breathe(!claimed.is_empty()).await;
         let mut settlements = Vec::new();
         for claimed in &claimed {
             let (lane, id) = (claimed.delivery.lane, claimed.delivery.id);
