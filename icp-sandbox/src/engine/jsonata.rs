@@ -1,5 +1,7 @@
 //! JSONata, with a clock that stands still and chance that repeats.
 
+mod place;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
@@ -13,7 +15,7 @@ use jsonata_core::value::JValue;
 use serde_json::Value;
 
 use super::asked::Asked;
-use super::{Made, Run, about};
+use super::{Made, Run, about, origin};
 use crate::chance::Chance;
 use crate::desk::Desk;
 use crate::payload::{self, Payload};
@@ -27,10 +29,15 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    // Parse errors of this engine carry no place.
     pub(super) fn compile(source: &str) -> Result<Self, TransformError> {
         let parsed = parser::parse(source);
-        let ast = parsed.map_err(|error| TransformError::new("compile", error.to_string()))?;
+        let ast = parsed.map_err(|error| {
+            let told = TransformError::new("compile", error.to_string());
+            match place::of(source, &error) {
+                Some(at) => told.in_program(origin(source, at)),
+                None => told,
+            }
+        })?;
         Ok(Self { ast })
     }
 
