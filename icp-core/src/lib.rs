@@ -24,6 +24,7 @@ pub mod retention;
 pub mod secret;
 pub mod signing;
 pub mod slot;
+pub mod source;
 pub mod store;
 pub mod telemetry;
 pub mod time;

@@ -184,6 +184,7 @@ impl Index {
             connectors: Arc::default(),
             transformer: Arc::new(InPlace),
             lookups: Default::default(),
+            sources: Arc::default(),
         };
         let capacity = std::num::NonZeroUsize::MIN;
         let store = Arc::new(store.clone());

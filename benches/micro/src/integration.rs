@@ -105,5 +105,6 @@ fn services() -> Services {
         connectors: Arc::new(Connectors::new()),
         transformer: Arc::new(InPlace),
         lookups: LookupLimits::default(),
+        sources: Arc::default(),
     }
 }

@@ -80,6 +80,8 @@ words! {
         Roles = "roles",
         /// Outside issuers of tokens.
         Issuers = "issuers",
+        /// Event sources and how far they have been read.
+        EventSources = "event_sources",
     }
 }
 

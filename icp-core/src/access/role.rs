@@ -121,6 +121,8 @@ const EDITOR: &[&str] = &[
     "templates:write",
     "event_types:read",
     "event_types:write",
+    "event_sources:read",
+    "event_sources:write",
     "ai:read",
     "ai:write",
     "ai:execute",
@@ -144,6 +146,7 @@ const VIEWER: &[&str] = &[
     "lookup_tables:read",
     "templates:read",
     "event_types:read",
+    "event_sources:read",
     "analytics:read",
     "system_health:read",
 ];

@@ -19,6 +19,7 @@ use crate::lookup::LookupSpec;
 use crate::resource::{Index, KindRegistry, Resources, Services, Spec};
 use crate::secret::{KeyProvider, Sealer};
 use crate::signing::{Profile, Profiles};
+use crate::source::{EventSource, EventSources, SourceSpec};
 use crate::store::Store;
 use crate::telemetry::{SpanParent, SystemLog};
 use crate::time::{Clock, SystemClock};
@@ -36,6 +37,7 @@ pub struct EngineBuilder {
     connectors: Connectors,
     profiles: Profiles,
     signers: RequestSigners,
+    sources: EventSources,
     transformer: Arc<dyn Transformer>,
     outlet: Option<Transport>,
     kinds: Result<KindRegistry>,
@@ -63,6 +65,7 @@ impl EngineBuilder {
             connectors: Connectors::new(),
             profiles: Profiles::default(),
             signers: RequestSigners::default(),
+            sources: EventSources::default(),
             transformer: Arc::new(InPlace),
             outlet: None,
             kinds: builtin_kinds(),
@@ -128,6 +131,20 @@ impl EngineBuilder {
     /// The signer that is asked for every name that no other is registered by. Default: none.
     pub fn other_request_signers(mut self, signer: impl RequestSigner) -> Self {
         self.signers = self.signers.with_others(Arc::new(signer));
+        self
+    }
+
+    /// Adds what resources of the kind `event_source` pull from whose `type` is `name`: 1 to 64
+    /// letters, digits, dots, hyphens and underscores; one of the same name is replaced. Default:
+    /// none. A started engine leaves sources of other names to other programs on the store.
+    pub fn event_source(mut self, name: impl Into<String>, source: impl EventSource) -> Self {
+        self.sources = self.sources.with(name, Arc::new(source));
+        self
+    }
+
+    /// What is polled for every name that no other event source is registered by. Default: none.
+    pub fn other_event_sources(mut self, source: impl EventSource) -> Self {
+        self.sources = self.sources.with_others(Arc::new(source));
         self
     }
 
@@ -206,6 +223,7 @@ impl EngineBuilder {
             connectors: Arc::new(connectors),
             transformer: Arc::clone(&self.transformer),
             lookups: self.config.lookups,
+            sources: Arc::new(self.sources),
         };
         let kinds = Arc::new(self.kinds?);
         let ids = match self.ids {
@@ -286,7 +304,7 @@ fn builtin_kinds() -> Result<KindRegistry> {
     kinds.register::<OrganizationSpec>()?.register::<IntegrationSpec>()?;
     kinds.register::<LookupSpec>()?.register::<EventTypeSpec>()?;
     kinds.register::<ApiKeySpec>()?.register::<RoleSpec>()?.register::<UserSpec>()?;
-    kinds.register::<IssuerSpec>()?;
+    kinds.register::<IssuerSpec>()?.register::<SourceSpec>()?;
     Ok(kinds)
 }
 

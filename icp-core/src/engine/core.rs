@@ -87,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) health: Health,
     /// Says that this node put something into the outbox.
     pub(crate) outbox: Notify,
+    /// What follows event sources.
+    pub(crate) pumps: TaskTracker,
     pub(crate) finished: AtomicU64,
     pub(crate) released: AtomicU64,
     leases: Mutex<HashMap<DeliveryId, HeldLease>>,
@@ -178,6 +180,7 @@ impl Core {
                 give_up: CancellationToken::new(),
                 health: Health::default(),
                 outbox: Notify::new(),
+                pumps: TaskTracker::new(),
                 finished: AtomicU64::new(0),
                 released: AtomicU64::new(0),
                 leases: Mutex::default(),

@@ -29,6 +29,7 @@ mod running;
 mod session;
 mod sessions;
 mod sight;
+mod sources;
 mod status;
 pub(crate) mod supervise;
 mod timeline;

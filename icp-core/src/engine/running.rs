@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use super::duty::{
-    beat, claim, erase, feed, gauge, prune, reap, relay, replay, rounds, sweep, tally, watch,
+    beat, claim, erase, feed, gauge, prune, pump, reap, relay, replay, rounds, sweep, tally, watch,
 };
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
@@ -69,6 +69,7 @@ fn begin_duties(core: &Arc<Core>) -> CancellationToken {
     supervise(core, "feed", stop(), feed::run);
     supervise(core, "gauge", stop(), gauge::run);
     supervise(core, "prune", stop(), prune::run);
+    supervise(core, "pump", stop(), pump::run);
     supervise(core, "reap", stop(), reap::run);
     supervise(core, "relay", stop(), relay::run);
     supervise(core, "replay", stop(), replay::run);
@@ -99,6 +100,10 @@ impl Running {
                 core.give_up.cancel();
                 let _ = tokio::time::timeout(GRACE, self.idle()).await;
             }
+        }
+        core.pumps.close();
+        if tokio::time::timeout(GRACE, core.pumps.wait()).await.is_err() {
+            tracing::warn!("event sources that this node reads could not be let go in time");
         }
         let unsettled = core.leases().len() as u64;
         if tokio::time::timeout(GRACE, tally::once(core)).await.is_err() {

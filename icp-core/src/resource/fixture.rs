@@ -147,5 +147,6 @@ pub(crate) fn services(connectors: Connectors) -> Services {
         connectors: Arc::new(connectors),
         transformer: Arc::new(InPlace),
         lookups: LookupLimits::default(),
+        sources: Arc::default(),
     }
 }

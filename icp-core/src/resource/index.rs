@@ -7,12 +7,13 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::entry::{OrgEntry, typed};
-use super::{Compiled, KindRegistry, ListQuery, Record, Revision, Services, SpecContext};
+use super::{Compiled, KindRegistry, ListQuery, Record, Revision, Services, Spec, SpecContext};
 use crate::error::{Code, Error, Result, unwound};
 use crate::id::OrgId;
+use crate::source::SourceSpec;
 use crate::store::{PageQuery, Store};
 
 const PAGE: usize = 500;
@@ -28,6 +29,8 @@ pub struct Index {
     services: Services,
     slots: Mutex<Slots>,
     seen: watch::Sender<Revision>,
+    /// Says that an event source was changed.
+    sources: Notify,
 }
 
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl Index {
         let slots =
             Slots { ready: LruCache::new(capacity), loading: HashMap::new(), position: None };
         let seen = watch::Sender::new(Revision::ZERO);
-        Self { store, registry, services, slots: Mutex::new(slots), seen }
+        Self { store, registry, services, slots: Mutex::new(slots), seen, sources: Notify::new() }
     }
 
     /// The organization, read from the store where it is not held. Calls at the same time share
@@ -136,6 +139,9 @@ impl Index {
 
     /// Takes changes in, from this node's own writes or from the feed, in any order.
     pub fn apply(&self, records: &[Record]) {
+        if records.iter().any(|record| *record.kind == *SourceSpec::KIND) {
+            self.sources.notify_one();
+        }
         let mut by_org: HashMap<&OrgId, Vec<Record>> = HashMap::new();
         for record in records {
             by_org.entry(&record.org).or_default().push(record.clone());
@@ -180,6 +186,11 @@ impl Index {
         drop(slots);
         self.saw(reached);
         Ok(changes.len())
+    }
+
+    /// Waits until an event source was changed since the last call.
+    pub(crate) async fn sources_changed(&self) {
+        self.sources.notified().await;
     }
 
     /// Waits until the feed has brought every change up to `revision`.

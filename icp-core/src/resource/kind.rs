@@ -23,6 +23,7 @@ use crate::lookup::LookupLimits;
 use crate::secret::{MaskAll, Owner, Place, Previous, RefuseSealed, SealAll, Sealer, Secret};
 use crate::secret::{Opener, Reseal, SecretVisitor};
 use crate::signing::Profiles;
+use crate::source::EventSources;
 use crate::transform::{Plan, PlanSpec, Transformer};
 
 /// What an index holds of a resource, ready for use.
@@ -103,6 +104,8 @@ pub struct Services {
     pub transformer: Arc<dyn Transformer>,
     /// How large lookup tables may be.
     pub lookups: LookupLimits,
+    /// The event sources that the host put in.
+    pub sources: Arc<EventSources>,
 }
 
 /// Whose spec is validated or compiled, and with what.

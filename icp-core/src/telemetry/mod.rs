@@ -74,12 +74,16 @@ pub struct Metrics {
     pub(crate) letters_retried: Counter,
     pub(crate) letters_abandoned: Counter,
     pub(crate) erased: Counter,
+    pub(crate) source_events: Counter,
+    pub(crate) source_refused: Counter,
+    pub(crate) source_failures: Counter,
     pub(crate) pruned: Family<Removed, Counter>,
     pub(crate) uncounted: Counter,
     pub(crate) duty_restarts: Family<Duty, Counter>,
     pub(crate) in_flight: Gauge,
     pub(crate) lanes: Lanes,
     pub(crate) unsettled: Gauge,
+    pub(crate) sources: Gauge,
     pub(crate) attempt_seconds: Histogram,
     pub(crate) first_attempt_seconds: Histogram,
     pub(crate) claim_seconds: Histogram,
@@ -126,6 +130,11 @@ impl Metrics {
                 .counter("dead_letters_retried", "Deliveries made by automatic rounds"),
             letters_abandoned: r.counter("dead_letters_abandoned", "Dead letters given up"),
             erased: r.counter("events_erased", "Events whose content was erased"),
+            source_events: r.counter("source_events", "Events that event sources gave"),
+            source_refused: r
+                .counter("source_events_refused", "Events of sources that can never be published"),
+            source_failures: r
+                .counter("source_failures", "Calls of event sources that did not go well"),
             pruned: r.family(
                 "rows_pruned",
                 "Records removed because of their age, by kind",
@@ -139,6 +148,7 @@ impl Metrics {
             in_flight: r.gauge("attempts_in_flight", "Attempts under way"),
             lanes: Lanes::new(r),
             unsettled: r.gauge("outcomes_unsettled", "Outcomes not yet recorded"),
+            sources: r.gauge("sources", "Event sources that this node follows or waits for"),
             attempt_seconds: r.histogram("attempt", "Duration of attempts"),
             first_attempt_seconds: r
                 .histogram("first_attempt_delay", "From due to the first attempt"),

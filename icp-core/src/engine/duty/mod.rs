@@ -6,6 +6,7 @@ pub(crate) mod erase;
 pub(crate) mod feed;
 pub(crate) mod gauge;
 pub(crate) mod prune;
+pub(crate) mod pump;
 pub(crate) mod reap;
 pub(crate) mod relay;
 pub(crate) mod replay;
