@@ -46,6 +46,7 @@ mod resources;
 mod router;
 mod sessions;
 mod signing;
+mod sources;
 mod system;
 mod transfer;
 mod trial;

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 use crate::{
     analytics, audit, auth, cancellations, deliveries, dry_runs, erasures, event_types, events,
     integrations, introspection, keys, lanes, letters, live, lookups, oidc, openapi, ops, pause,
-    protocol, replays, resources, sessions, signing, system, transfer, trial, units,
+    protocol, replays, resources, sessions, signing, sources, system, transfer, trial, units,
 };
 
 /// The operations of `engine`, each behind the question who calls and whether it may.
@@ -92,6 +92,7 @@ pub(crate) fn endpoints(kinds: &KindRegistry) -> Vec<Endpoint> {
     all.extend(dry_runs::endpoints());
     all.extend(lookups::endpoints());
     all.extend(event_types::endpoints());
+    all.extend(sources::endpoints());
     all.extend(letters::endpoints());
     all.extend(erasures::endpoints());
     all.extend(lanes::endpoints());

@@ -69,6 +69,13 @@ fn of_resources(operation: &str) -> Option<Value> {
                 },
             },
         }),
+        "createEventSource" | "replaceEventSource" => json!({
+            "id": "orders",
+            "spec": { "type": "orders", "config": { "table": "paid_orders" }, "poll_seconds": 10 },
+        }),
+        "duplicateEventSource" => json!({ "id": "orders-2" }),
+        "bulkEventSources" => json!({ "action": "disable", "ids": ["orders"] }),
+        "moveEventSource" => json!({ "checkpoint": 17 }),
         "bulkIssuers" => json!({ "action": "disable", "ids": ["staff"] }),
         "bulkOrganizations" => {
             json!({ "action": "delete", "ids": ["acme"], "continue_on_error": true })

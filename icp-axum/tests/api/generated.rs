@@ -141,6 +141,7 @@ impl Known {
             "roles",
             "lookups",
             "event-types",
+            "event-sources",
             "replays",
             "audit",
             "lanes",

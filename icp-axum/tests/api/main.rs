@@ -35,6 +35,7 @@ mod resources;
 mod search;
 mod signer;
 mod signing;
+mod sources;
 mod system;
 mod transfer;
 mod trial;

@@ -178,6 +178,7 @@ async fn a_suspended_organization_is_only_looked_at() {
 /// What there is of one unit, or of the whole organization, by the noun of the route.
 struct Things {
     integration: String,
+    source: String,
     event: String,
     delivery: String,
 }
@@ -188,22 +189,27 @@ impl Things {
         let integration = format!("in-{}", unit.unwrap_or("all"));
         let mut made = crate::harness::orders();
         made["id"] = json!(integration);
+        let source = format!("from-{}", unit.unwrap_or("all"));
+        let mut from = json!({ "id": source, "spec": { "type": "orders" } });
         let mut event = json!({ "type": "order.paid", "data": {} });
         if let Some(unit) = unit {
             made["spec"]["unit"] = json!(unit);
+            from["spec"]["unit"] = json!(unit);
             event["unit"] = json!(unit);
         }
         api.post(&format!("{org}/integrations"), made).await.expect(201);
+        api.post(&format!("{org}/event-sources"), from).await.expect(201);
         let event = api.post(&format!("{org}/events"), event).await.expect(202)["id"].clone();
         let event = event.as_str().unwrap().to_owned();
         let found = api.get(&format!("{org}/deliveries?event={event}")).await.expect(200);
         let delivery = found["items"][0]["id"].as_str().unwrap().to_owned();
-        Self { integration, event, delivery }
+        Self { integration, source, event, delivery }
     }
 
     fn id(&self, route: &Route) -> &str {
         let nouns = [
             ("integrations", &self.integration),
+            ("event-sources", &self.source),
             ("events", &self.event),
             ("deliveries", &self.delivery),
             ("dead-letters", &self.delivery),
@@ -229,6 +235,7 @@ async fn a_role_in_a_unit_is_good_for_what_is_of_the_unit() {
     let whole = Things::of(&api, None).await;
     let nothing = Things {
         integration: "in-none".into(),
+        source: "from-none".into(),
         event: "evt_00000000000000000000000001".into(),
         delivery: "dlv_00000000000000000000000001".into(),
     };

@@ -3,6 +3,7 @@
 mod delivery;
 mod event;
 mod integration;
+mod source;
 
 use std::sync::Arc;
 
