@@ -13,7 +13,7 @@ use icp::engine::Running;
 use tokio::runtime::Handle;
 
 use crate::admission::{Admission, Permit};
-use crate::handler::{HostConnector, HostSigner, HostTransformer};
+use crate::handler::{HostConnector, HostSigner, HostSource, HostTransformer};
 use crate::location::Location;
 use crate::op::Op;
 use crate::queue::Queue;
@@ -189,7 +189,8 @@ impl Host {
             .config(self.settings.engine())
             .connector(HostConnector::new(Arc::clone(&self.requests)))
             .transformer(HostTransformer::new(Arc::clone(&self.requests)))
-            .other_request_signers(HostSigner::new(Arc::clone(&self.requests)));
+            .other_request_signers(HostSigner::new(Arc::clone(&self.requests)))
+            .other_event_sources(HostSource::new(Arc::clone(&self.requests)));
         if let Some(keys) = keys {
             builder = builder.keys(keys);
         }

@@ -24,6 +24,8 @@ pub(crate) enum HandlerKind {
     Target,
     /// Makes the header fields that authenticate a request, as an `auth` of the type `host`.
     Signer,
+    /// Gives events, as what an event source of this `type` is pulled from.
+    EventSource,
 }
 
 /// A handler of the host.
@@ -121,6 +123,13 @@ impl Requests {
         };
         handler.removed.cancel();
         Ok(())
+    }
+
+    /// Whether a handler is registered whose requests somebody could answer.
+    pub(crate) fn has(&self, kind: HandlerKind, name: &str) -> bool {
+        let state = self.lock();
+        let handler = state.handlers.get(&(kind, name.to_owned()));
+        handler.is_some_and(|handler| handler.queue.strong_count() > 0)
     }
 
     /// Takes the answer of the host; an unknown, late or second one is refused and harmless.

@@ -164,6 +164,12 @@ impl Failure {
         &self.message
     }
 
+    /// RFC 6901 pointer to what is at fault in the input.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
     /// The code of the engine, where the engine found it.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {

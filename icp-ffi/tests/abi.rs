@@ -427,6 +427,55 @@ fn a_signer_that_does_not_answer_in_time_has_nothing_sent() {
 }
 
 #[test]
+fn an_event_source_of_the_host_is_polled_from_where_it_was() {
+    let mut host = Embedded::started();
+    let source = |document: Value| json!({ "org": "acme", "kind": "event_source", "id": "orders", "document": document });
+    let spec = json!({
+        "type": "orders", "config": { "table": "paid" }, "poll_seconds": 1, "batch": 2,
+    });
+    host.ask(Op::ResourcePut, &source(json!({ "spec": spec }))).unwrap();
+    let handler = json!({ "name": "orders", "kind": "event_source" });
+    host.ask(Op::HandlerRegister, &handler).unwrap();
+    let first = host.wait(|record| record.kind == 2);
+    let asked = first.body.clone();
+    assert_eq!(
+        (&asked["kind"], &asked["org"], &asked["source"], &asked["config"], &asked["checkpoint"]),
+        (
+            &json!("event_source"),
+            &json!("acme"),
+            &json!("orders"),
+            &json!({ "table": "paid" }),
+            &Value::Null
+        )
+    );
+    assert_eq!((&asked["limit"], &asked["timeout_ms"]), (&json!(2), &json!(30_000)));
+    // What is not taken is told, and asked for again.
+    let bad =
+        r#"{"events":[{"id":"1","type":"order.paid","data":1,"org":"globex"}],"checkpoint":1}"#;
+    host.respond(first.tag, 0, bad);
+    let again = host.wait(|record| record.kind == 2);
+    assert_eq!(again.body["checkpoint"], Value::Null);
+    let path = "/api/v1/organizations/acme/event-sources/orders/progress";
+    let progress = json!({ "method": "GET", "path": path });
+    let failing = host.ask(Op::Api, &progress).unwrap()["failing"].clone();
+    assert_eq!(failing["code"], "answer_invalid");
+    assert!(failing["message"].as_str().unwrap().contains("/events/0/org"), "{failing}");
+
+    let two = r#"{"events":[{"id":"1","type":"order.paid","data":{"order":1}},
+        {"id":"2","type":"order.paid","data":{"order":2}}],"checkpoint":2,"more":true}"#;
+    host.respond(again.tag, 0, two);
+    let third = host.wait(|record| record.kind == 2);
+    assert_eq!(third.body["checkpoint"], 2);
+    host.respond(third.tag, 0, "");
+    let found = host.ask(Op::EventList, &json!({ "org": "acme" })).unwrap();
+    assert_eq!(found["items"].as_array().unwrap().len(), 2);
+    let progress = host.ask(Op::Api, &progress).unwrap();
+    assert_eq!((&progress["checkpoint"], &progress["events"]), (&json!(2), &json!(2)));
+    assert_eq!(progress["failing"], Value::Null);
+    host.ask(Op::HandlerRemove, &handler).unwrap();
+}
+
+#[test]
 fn a_handler_that_refuses_makes_a_dead_letter_that_can_be_replayed() {
     let mut host = Embedded::started();
     host.ask(Op::HandlerRegister, &json!({ "name": "crm", "kind": "target" })).unwrap();

@@ -19,6 +19,7 @@ import type {
   Refused,
   Settings,
   Signer,
+  Source,
   Target,
   Transformer
 } from './types'
@@ -232,10 +233,20 @@ export class Engine implements AsyncDisposable {
     return this.#handler('signer', name, run, options)
   }
 
+  /**
+   * Makes a function the one that event sources of the `type` `name` are pulled from. It takes the
+   * last checkpoint, `null` at first, and a context, and returns the events that follow with the
+   * next checkpoint, or nothing where there is nothing new. What it throws is polled again from the
+   * same checkpoint, a little later.
+   */
+  eventSource(name: string, run: Source, options: HandlerOptions = {}): Promise<void> {
+    return this.#handler('event_source', name, run, options)
+  }
+
   async #handler(
     kind: HandlerKind,
     name: string,
-    run: Transformer | Filter | Target | Signer,
+    run: Transformer | Filter | Target | Signer | Source,
     options: HandlerOptions
   ): Promise<void> {
     const { handlers } = this.#desk

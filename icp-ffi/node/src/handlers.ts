@@ -1,12 +1,12 @@
 import { CancelledError, DeliveryFailed, Drop, fault } from './errors'
 import { Status } from './ops'
 import type { Taken } from './link'
-import type { Document, RequestContext, UnsignedRequest } from './types'
+import type { Document, RequestContext, SourceContext, UnsignedRequest } from './types'
 
 /** What a handler does. */
-export type HandlerKind = 'transformer' | 'filter' | 'target' | 'signer'
+export type HandlerKind = 'transformer' | 'filter' | 'target' | 'signer' | 'event_source'
 
-type Function = (payload: any, context: RequestContext) => unknown
+type Function = (payload: any, context: any) => unknown
 
 /** Hands an answer to the engine. */
 type Respond = (request: number, status: Status, document: unknown) => void
@@ -50,7 +50,9 @@ export class Handlers {
     const abort = new AbortController()
     this.#running.set(taken.tag, abort)
     try {
-      const made = await run(payload(asked), context(asked, abort.signal))
+      const made = await (kind === 'event_source'
+        ? run(asked['checkpoint'], polled(asked, abort.signal))
+        : run(payload(asked), context(asked, abort.signal)))
       this.#respond(taken.tag, Status.OK, answer(kind, made))
     } catch (error) {
       this.#refuse(taken.tag, kind, name, error)
@@ -121,6 +123,19 @@ function context(asked: Document, signal: AbortSignal): RequestContext {
   }
 }
 
+function polled(asked: Document, signal: AbortSignal): SourceContext {
+  return {
+    handler: asked['handler'],
+    org: asked['org'],
+    source: asked['source'],
+    limit: asked['limit'],
+    timeoutMs: asked['timeout_ms'],
+    config: asked['config'],
+    secrets: asked['secrets'],
+    signal
+  }
+}
+
 function answer(kind: HandlerKind, made: unknown): unknown {
   switch (kind) {
     case 'target':
@@ -131,6 +146,10 @@ function answer(kind: HandlerKind, made: unknown): unknown {
     case 'signer':
       if (typeof made === 'object' && made !== null) return { headers: made }
       throw new TypeError(`the signer returned ${typeof made}; return an object of headers`)
+    case 'event_source':
+      if (made === undefined || made === null) return {}
+      if (typeof made === 'object') return made
+      throw new TypeError(`the source returned ${typeof made}; return an object or nothing`)
     case 'transformer':
       if (made !== undefined) return { payload: made }
       throw new TypeError('the transformer returned undefined; return the payload, or throw Drop')

@@ -56,6 +56,9 @@ export type {
   RequestContext,
   Settings,
   Signer,
+  Source,
+  SourceBatch,
+  SourceContext,
   Target,
   Transformer,
   UnsignedRequest

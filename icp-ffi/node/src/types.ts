@@ -141,6 +141,46 @@ export type Signer = (
   context: RequestContext
 ) => Record<string, string> | Promise<Record<string, string>>
 
+/** What an event source may know beside its checkpoint. */
+export interface SourceContext {
+  /** The name it is registered by: the `type` of the source. */
+  handler: string
+  org: string
+  /** The id of the source. */
+  source: string
+  /** The most events that are taken at once. */
+  limit: number
+  /** How long the engine waits for the answer. */
+  timeoutMs: number
+  config: any
+  /** The secrets of the source, opened. */
+  secrets: Record<string, string>
+  /** Aborted when nobody waits for the answer any more. */
+  signal: AbortSignal
+}
+
+/** What an event source answers. */
+export interface SourceBatch {
+  /**
+   * What is published, as `publish` takes it, each with an `id` that names it within the source
+   * and without `org` and `idempotency_key`.
+   */
+  events: Document[]
+  /** From where the next poll goes on: anything that has a JSON form. */
+  checkpoint?: unknown
+  /** Whether more is there already, so that the next poll follows at once. */
+  more?: boolean
+}
+
+/**
+ * Returns what follows the checkpoint, `null` at first, or nothing where there is nothing new.
+ * Everything up to the checkpoint is stored. What it throws is polled again, a little later.
+ */
+export type Source = (
+  checkpoint: any,
+  context: SourceContext
+) => SourceBatch | undefined | null | void | Promise<SourceBatch | undefined | null | void>
+
 export interface HandlerOptions {
   /** How long the engine waits for an answer. Default 30,000. */
   timeoutMs?: number

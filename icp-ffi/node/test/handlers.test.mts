@@ -4,7 +4,16 @@ import { createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { DeliveryFailed, Drop, NotFoundError, type LogLine, type RequestContext } from 'icp'
+import {
+  DeliveryFailed,
+  type Document,
+  Drop,
+  type LogLine,
+  NotFoundError,
+  type RequestContext,
+  type SourceBatch,
+  type SourceContext
+} from 'icp'
 
 import { hostTarget, httpTarget, opened, order, Receiver, until } from './support.mjs'
 
@@ -175,6 +184,41 @@ test('signers add header fields, and what they do wrong sends nothing', async ()
   const [sent, ...others] = receiver.headers
   assert.deepEqual([sent?.authorization, sent?.['x-try']], [mac(signed), '1'])
   assert.deepEqual(others, [])
+})
+
+test('event sources are pulled from their checkpoints', async () => {
+  await using host = await opened()
+  const asked: [unknown, SourceContext][] = []
+  await host.eventSource('orders', async (after, context) => {
+    asked.push([after, context])
+    await sleep(0)
+    if (asked.length === 1) throw new RangeError('the table is away')
+    if (asked.length === 2) return 'rows' as unknown as SourceBatch
+    const first = (after ?? 0) + 1
+    if (first > 5) return
+    const last = Math.min(first + context.limit - 1, 5)
+    const rows = Array.from({ length: last - first + 1 }, (_, index) => first + index)
+    const events = rows.map((row) => ({ id: `${row}`, type: 'order.paid', data: { order: row } }))
+    return { events, checkpoint: last, more: last < 5 }
+  })
+  const spec = { type: 'orders', config: { table: 'paid' }, batch: 2, poll_seconds: 1 }
+  const sealed = { ...spec, secrets: { password: 'canary' } }
+  await host.kind('event_source').put('acme', sealed, { id: 'orders' })
+  const path = '/api/v1/organizations/acme/event-sources/orders/progress'
+  const failures = new Set<string>()
+  const progress = await until(async () => {
+    const found = (await host.api('GET', path)) as Document
+    if (found['failing']) failures.add(found['failing'].message)
+    return found['checkpoint'] === 5 ? found : undefined
+  })
+  assert.deepEqual([progress['events'], progress['duplicates']], [5, 0])
+  assert.match([...failures][0]!, /RangeError: the table is away|TypeError: the source returned/)
+  const [after, { org, source, config, limit, secrets }] = asked[0]!
+  assert.deepEqual(
+    [after, org, source, config, limit, secrets],
+    [null, 'acme', 'orders', { table: 'paid' }, 2, { password: 'canary' }]
+  )
+  assert.deepEqual(asked.slice(2, 5).map(([checkpoint]) => checkpoint), [null, 2, 4])
 })
 
 test('a signer that takes too long has nothing sent', async () => {

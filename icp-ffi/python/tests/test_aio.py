@@ -217,6 +217,50 @@ class AsyncEngineTest(unittest.IsolatedAsyncioTestCase):
                              ("dead", {"failed": "signer_timeout"}))
             self.assertEqual(self.receiver.received, [])
 
+    async def test_event_sources_are_pulled_from_their_checkpoints(self) -> None:
+        asked: list[tuple[object, icp.SourceContext]] = []
+        async with engine() as host:
+            await host.organizations.put("acme")
+
+            @host.event_source("orders")
+            async def orders(after: int | None, ctx: icp.SourceContext) -> icp.SourceBatch | None:
+                asked.append((after, ctx))
+                if len(asked) == 1:
+                    raise ConnectionError("the table is away")
+                if len(asked) == 2:
+                    return {"events": [{"type": "order.paid", "data": 1}], "checkpoint": 1}
+                first = (after or 0) + 1
+                if first > 5:
+                    return None
+                rows = range(first, min(first + ctx.limit, 6))
+                return {
+                    "events": [{"id": str(row), "type": "order.paid", "data": {"order": row}}
+                               for row in rows],
+                    "checkpoint": rows[-1], "more": rows[-1] < 5,
+                }
+
+            with self.assertLogs("icp", logging.ERROR):
+                await host.kind("event_source").put("acme", {
+                    "type": "orders", "config": {"table": "paid"}, "batch": 2, "poll_seconds": 1,
+                    "secrets": {"password": "canary"},
+                }, id="orders")
+                path = "/api/v1/organizations/acme/event-sources/orders/progress"
+                progress = await host.api("GET", path)
+                while progress["checkpoint"] != 5:
+                    if "failing" in progress:
+                        failing = progress["failing"]
+                    await asyncio.sleep(0.02)
+                    progress = await host.api("GET", path)
+            self.assertIn(failing["code"], ("handler", "answer_invalid"))
+            self.assertEqual((progress["events"], progress["duplicates"]), (5, 0))
+            events = await host.api("GET", "/api/v1/organizations/acme/events")
+            self.assertEqual(len(events["items"]), 5)
+            after, ctx = asked[0]
+            self.assertEqual((after, ctx.org, ctx.source, ctx.config, ctx.limit, ctx.secrets),
+                             (None, "acme", "orders", {"table": "paid"}, 2, {"password": "canary"}))
+            self.assertNotIn("canary", repr(ctx))
+            self.assertEqual([after for after, _ in asked[2:5]], [None, 2, 4])
+
     async def test_what_a_handler_raises_is_told_with_the_attempt(self) -> None:
         async with engine() as host:
             await host.organizations.put("acme")

@@ -113,6 +113,25 @@ class EngineTest(unittest.TestCase):
             host.deliveries.wait("acme", event=published["id"])
             self.assertEqual(self.receiver.headers[0]["authorization"], "Length 11")
 
+    def test_event_sources_run_on_threads(self) -> None:
+        with engine() as host:
+            host.organizations.put("acme")
+
+            @host.event_source("orders")
+            def orders(after: object, ctx: icp.SourceContext) -> icp.SourceBatch | None:
+                if after is not None:
+                    return None
+                event = {"id": "1", "type": "order.paid", "data": {"order": 1}}
+                return {"events": [event], "checkpoint": {"row": 1}}
+
+            host.integrations.put("acme", http_target(self.receiver.url), id="crm")
+            host.kind("event_source").put("acme", {"type": "orders"}, id="orders")
+            attempts = host.follow("acme")
+            with attempts:
+                while not self.receiver.received:
+                    time.sleep(0.02)
+            self.assertEqual(self.receiver.received, [{"order": 1}])
+
     def test_changes_are_followed(self) -> None:
         with engine() as host:
             host.organizations.put("acme")

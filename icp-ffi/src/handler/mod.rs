@@ -2,6 +2,7 @@
 
 mod connector;
 mod signer;
+mod source;
 mod transformer;
 
 pub(crate) use connector::HostConnector;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 pub(crate) use signer::HostSigner;
+pub(crate) use source::HostSource;
 pub(crate) use transformer::HostTransformer;
 
 use crate::request::HandlerKind;

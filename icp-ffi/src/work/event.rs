@@ -78,7 +78,7 @@ pub(super) fn quick(json: &[u8]) -> Option<NewEvent> {
 }
 
 /// The event of an envelope that no route of the HTTP API takes.
-pub(super) fn strict(json: &[u8]) -> Result<NewEvent, Failure> {
+pub(crate) fn strict(json: &[u8]) -> Result<NewEvent, Failure> {
     if let Some(event) = quick(json) {
         return Ok(event);
     }

@@ -1,7 +1,7 @@
 //! What each operation does. They only translate: the engine and its HTTP API hold the policy.
 
 mod control;
-mod event;
+pub(crate) mod event;
 mod follow;
 mod handlers;
 mod outbox;

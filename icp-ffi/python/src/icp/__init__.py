@@ -34,6 +34,8 @@ from .types import (
     OutboxInsert,
     PublishResult,
     RequestContext,
+    SourceBatch,
+    SourceContext,
     UnsignedRequest,
 )
 
@@ -65,6 +67,8 @@ __all__ = [
     "OutboxInsert",
     "PublishResult",
     "RequestContext",
+    "SourceBatch",
+    "SourceContext",
     "StoreError",
     "Subscription",
     "UnsignedRequest",

@@ -18,9 +18,18 @@ from ._follow import END, AsyncSubscription
 from ._native import Link, Record
 from ._ops import Op, Status
 from .errors import BusyError, ClosedError, IcpError, error_of
-from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
+from .types import (
+    Document,
+    Drained,
+    Encoded,
+    OutboxInsert,
+    PublishResult,
+    RequestContext,
+    SourceContext,
+)
 
 Handler = TypeVar("Handler", bound=Callable[[Any, RequestContext], Any])
+Source = TypeVar("Source", bound=Callable[[Any, SourceContext], Any])
 _WAITS = {Op.DELIVERY_WAIT}
 
 
@@ -67,9 +76,9 @@ class AsyncEngine:
         self._log = _board.log_level(log)
         self._board = Board(self._request, self._call_off)
         self._tag = 0
-        self._handlers: dict[tuple[str, str], Callable[[Any, RequestContext], Any]] = {}
+        self._handlers: dict[tuple[str, str], Callable[[Any, Any], Any]] = {}
         self._unsettled: list[asyncio.Future[bytes]] = []
-        self._running: dict[int, tuple[asyncio.Task[None], RequestContext]] = {}
+        self._running: dict[int, tuple[asyncio.Task[None], _board.Context]] = {}
         self._pool = ThreadPoolExecutor(handler_threads, thread_name_prefix="icp-handler")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: threading.Thread | None = None
@@ -343,11 +352,21 @@ class AsyncEngine:
         """
         return self._handler("signer", name, timeout, concurrency)
 
+    def event_source(self, name: str, *, timeout: float = 30.0,
+                     concurrency: int = 16) -> Callable[[Source], Source]:
+        """Makes a function the one that event sources of the ``type`` ``name`` are pulled from.
+
+        It takes the last checkpoint, ``None`` at first, and a :class:`SourceContext`, and returns
+        a :class:`SourceBatch`, or ``None`` where there is nothing new. What it is asked with is
+        stored up to the checkpoint; what it raises is polled again from there, a little later.
+        """
+        return self._handler("event_source", name, timeout, concurrency)
+
     def _handler(self, kind: str, name: str, timeout: float,
-                 concurrency: int) -> Callable[[Handler], Handler]:
+                 concurrency: int) -> Callable[[Any], Any]:
         _board.check_name(name)
 
-        def register(function: Handler) -> Handler:
+        def register(function: Any) -> Any:
             self._attach()
             self._handlers[kind, name] = function
             body = encoded({"name": name, "kind": kind, "concurrency": concurrency,
@@ -358,7 +377,7 @@ class AsyncEngine:
         return register
 
     async def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a ``transformer``, ``filter``, ``target`` or ``signer`` away."""
+        """Takes a ``transformer``, ``filter``, ``target``, ``signer`` or ``event_source`` away."""
         await self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._handlers.pop((kind, name), None)
 
@@ -371,7 +390,7 @@ class AsyncEngine:
         task.add_done_callback(lambda _: self._running.pop(record.tag, None))
 
     async def _handle(self, request: int, kind: str, name: str, payload: Any,
-                      context: RequestContext) -> None:
+                      context: _board.Context) -> None:
         function = self._handlers[kind, name]
         try:
             if inspect.iscoroutinefunction(function):

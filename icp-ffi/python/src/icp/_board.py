@@ -13,7 +13,14 @@ from typing import Any, Callable, Union
 from ._native import Link, Record
 from ._ops import Item, Status
 from .errors import DeliveryFailed, Drop, InvalidError, Lagged
-from .types import Document, Encoded, OutboxInsert, RequestContext, UnsignedRequest
+from .types import (
+    Document,
+    Encoded,
+    OutboxInsert,
+    RequestContext,
+    SourceContext,
+    UnsignedRequest,
+)
 
 log = logging.getLogger("icp")
 
@@ -30,6 +37,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Settings = Union[str, int, float, bool, None]
 Ended = Callable[[int, bytes], None]
+Context = Union[RequestContext, SourceContext]
 
 
 def encoded(document: Union[Document, list[Any], Encoded]) -> bytes:
@@ -77,9 +85,11 @@ def check_name(name: str) -> None:
         raise InvalidError({"code": int(Status.INVALID), "name": "INVALID", "message": message})
 
 
-def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
+def asked(record: Record) -> tuple[str, str, Any, Context]:
     """Kind, name, payload and context of a request."""
     document = json.loads(record.body)
+    if document["kind"] == "event_source":
+        return document["kind"], document["handler"], document["checkpoint"], _polled(document)
     payload = document.get("payload")
     if "payload_base64" in document:
         payload = base64.b64decode(document["payload_base64"])
@@ -100,6 +110,18 @@ def asked(record: Record) -> tuple[str, str, Any, RequestContext]:
     return document["kind"], document["handler"], payload, context
 
 
+def _polled(document: Document) -> SourceContext:
+    return SourceContext(
+        handler=document["handler"],
+        org=document["org"],
+        source=document["source"],
+        limit=document["limit"],
+        timeout=document["timeout_ms"] / 1000,
+        config=document["config"],
+        secrets=document["secrets"],
+    )
+
+
 def _unsigned(request: Document) -> UnsignedRequest:
     body = base64.b64decode(request["body_base64"])
     return UnsignedRequest(request["method"], request["url"], request["headers"], body)
@@ -117,6 +139,10 @@ def _answered(kind: str, result: Any) -> Document:
         if isinstance(result, bool):
             return {"pass": result}
         raise TypeError(f"the filter returned {type(result).__name__}; return True or False")
+    if kind == "event_source":
+        if result is None or isinstance(result, dict):
+            return result or {}
+        raise TypeError(f"the source returned {type(result).__name__}; return a dict or None")
     if kind == "signer":
         if isinstance(result, dict):
             return {"headers": result}

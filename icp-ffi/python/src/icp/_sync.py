@@ -18,9 +18,18 @@ from ._groups import DeadLetters, Deliveries, Kind, Organizations
 from ._native import Link, Record
 from ._ops import Op, Status
 from .errors import BusyError, ClosedError, IcpError, error_of
-from .types import Document, Drained, Encoded, OutboxInsert, PublishResult, RequestContext
+from .types import (
+    Document,
+    Drained,
+    Encoded,
+    OutboxInsert,
+    PublishResult,
+    RequestContext,
+    SourceContext,
+)
 
 Handler = TypeVar("Handler", bound=Callable[[Any, RequestContext], Any])
+Source = TypeVar("Source", bound=Callable[[Any, SourceContext], Any])
 
 
 class Engine:
@@ -221,11 +230,16 @@ class Engine:
         """As :meth:`AsyncEngine.signer`; the function runs on a thread."""
         return self._handler("signer", name, timeout, concurrency)
 
+    def event_source(self, name: str, *, timeout: float = 30.0,
+                     concurrency: int = 16) -> Callable[[Source], Source]:
+        """As :meth:`AsyncEngine.event_source`; the function runs on a thread."""
+        return self._handler("event_source", name, timeout, concurrency)
+
     def _handler(self, kind: str, name: str, timeout: float,
-                 concurrency: int) -> Callable[[Handler], Handler]:
+                 concurrency: int) -> Callable[[Any], Any]:
         _board.check_name(name)
 
-        def register(function: Handler) -> Handler:
+        def register(function: Any) -> Any:
             body = {"name": name, "kind": kind, "concurrency": concurrency,
                     "timeout_ms": int(timeout * 1000)}
             self._desk.handlers.setdefault((kind, name), function)
@@ -235,7 +249,7 @@ class Engine:
         return register
 
     def remove_handler(self, kind: str, name: str) -> None:
-        """Takes a ``transformer``, ``filter``, ``target`` or ``signer`` away."""
+        """Takes a ``transformer``, ``filter``, ``target``, ``signer`` or ``event_source`` away."""
         self.ask(Op.HANDLER_REMOVE, {"name": name, "kind": kind})
         self._desk.handlers.pop((kind, name), None)
 
@@ -246,10 +260,10 @@ class _Desk:
     def __init__(self, link: Link, threads: int) -> None:
         self.link = link
         self.board = Board(self._request, self._call_off)
-        self.handlers: dict[tuple[str, str], Callable[[Any, RequestContext], Any]] = {}
+        self.handlers: dict[tuple[str, str], Callable[[Any, Any], Any]] = {}
         self.thread = threading.Thread(target=self._run, name="icp-drain", daemon=True)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="icp-handler")
-        self._running: dict[int, RequestContext] = {}
+        self._running: dict[int, _board.Context] = {}
         self._tag = 0
         self._lock = threading.Lock()
 
@@ -300,7 +314,7 @@ class _Desk:
             self._running.pop(record.tag, None)
 
     def _handle(self, request: int, kind: str, name: str, payload: Any,
-                context: RequestContext) -> None:
+                context: _board.Context) -> None:
         try:
             result = self.handlers[kind, name](payload, context)
             if not context.cancelled.is_set():

@@ -62,6 +62,37 @@ class UnsignedRequest:
     """The exact bytes."""
 
 
+class SourceBatch(TypedDict, total=False):
+    """What an event source answers."""
+
+    events: list[Document]
+    """What is published, as :meth:`publish` takes it, each with an ``id`` that names it within the
+    source and without ``org`` and ``idempotency_key``."""
+    checkpoint: Any
+    """From where the next poll goes on: anything that has a JSON form."""
+    more: bool
+    """Whether more is there already, so that the next poll follows at once."""
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What an event source may know beside its checkpoint."""
+
+    handler: str
+    """The name it is registered by: the ``type`` of the source."""
+    org: str
+    source: str
+    """The id of the source."""
+    limit: int
+    """The most events that are taken at once."""
+    timeout: float
+    config: Any = None
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    """The secrets of the source, opened."""
+    cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set when nobody waits for the answer any more."""
+
+
 @dataclass(frozen=True)
 class RequestContext:
     """What a handler may know beside the payload.
