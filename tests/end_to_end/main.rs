@@ -59,5 +59,6 @@ mod poison;
 mod replay;
 mod rotation;
 mod secrets;
+mod sources;
 mod transaction;
 mod trial;

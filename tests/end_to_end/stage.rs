@@ -60,7 +60,7 @@ impl Backend {
         Self::builder_on(database::connect(&database.url).await)
     }
 
-    fn builder_on(store: Arc<dyn Store>) -> EngineBuilder {
+    pub(crate) fn builder_on(store: Arc<dyn Store>) -> EngineBuilder {
         Engine::builder_on(store)
             .keys(LocalKeys::parse(SEALING_KEY).unwrap())
             .allow_loopback()

@@ -65,6 +65,11 @@ pub struct SourceFailing {
 }
 
 impl SourceProgress {
+    /// How many polls in a row did not go well.
+    pub(super) fn failures(&self) -> u32 {
+        self.failing.as_ref().map_or(0, |failing| failing.times)
+    }
+
     /// Notes one more failure.
     pub(super) fn failed(&mut self, code: &str, message: &str, now: Timestamp) {
         let before = self.failing.take();

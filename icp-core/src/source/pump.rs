@@ -155,21 +155,17 @@ impl Pump {
     }
 
     async fn follow(&self, seat: &mut Seat) -> Left {
-        let mut failures = 0;
         loop {
             if !self.source.is_ready(&self.spec.name) {
                 return Left::Unready;
             }
             let wait = match self.turn(seat).await {
                 Err(left) => return left,
-                Ok(Ok(more)) => {
-                    failures = 0;
-                    if more { Duration::ZERO } else { self.spec.pause }
-                }
+                Ok(Ok(true)) => Duration::ZERO,
+                Ok(Ok(false)) => self.spec.pause,
                 Ok(Err(error)) => {
                     self.note_failure(seat, &error);
-                    failures += 1;
-                    backoff(failures)
+                    backoff(seat.held.progress.failures())
                 }
             };
             if let Err(left) = self.seated(seat, sleep(wait)).await {

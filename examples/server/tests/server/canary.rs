@@ -17,7 +17,7 @@ use stage::Stage;
 const ACME: &str = "/api/v1/organizations/acme";
 
 /// Every field of the API's document that takes a secret. A new one is to be planted below.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "/AuthSpec/oneOf/1/properties/value",
     "/AuthSpec/oneOf/2/properties/password",
     "/AuthSpec/oneOf/3/properties/token",
@@ -34,6 +34,7 @@ const FIELDS: [&str; 17] = [
     "/Secret",
     "/SigningKeySpec/properties/secret",
     "/spec.api_key/properties/verifier/anyOf/0",
+    "/spec.event_source/properties/secrets/additionalProperties",
     "/spec.user/properties/password/anyOf/0",
 ];
 
@@ -79,6 +80,7 @@ async fn a_secret_of_any_field_is_seen_by_its_receiver_only() {
 
     let mut plants = Plants::default();
     configure(&mut stage, &mut plants).await;
+    sources(&mut stage, &mut plants).await;
     people(&mut stage, &mut plants).await;
     issuers(&mut stage, &mut plants).await;
     wrong(&mut stage, &mut plants).await;
@@ -145,6 +147,22 @@ async fn configure(stage: &mut Stage, plants: &mut Plants) {
             let path = format!("{ACME}/integrations");
             stage.good("POST", &path, integration).await;
         }
+    }
+}
+
+/// An event source with a secret, which no program here asks for.
+async fn sources(stage: &mut Stage, plants: &mut Plants) {
+    let secrets = json!({"password": plants.core("source")});
+    let source = json!({"id": "orders", "spec": {"type": "orders", "secrets": secrets}});
+    stage.good("POST", &format!("{ACME}/event-sources"), source).await;
+    let one = format!("{ACME}/event-sources/orders");
+    stage.good("PATCH", &one, json!({"labels": {"a": "b"}})).await;
+    stage.good("POST", &format!("{one}/rollback"), json!({"version": 1})).await;
+    stage.good("PUT", &format!("{one}/checkpoint"), json!({"checkpoint": 7})).await;
+    let secret = plants.core("source refused");
+    for wrong in [json!(secret), json!([secret]), json!({"a b": secret}), json!({"a": [secret]})] {
+        let source = json!({"spec": {"type": "orders", "secrets": wrong}});
+        stage.refused("POST", &format!("{ACME}/event-sources"), &source).await;
     }
 }
 
