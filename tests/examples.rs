@@ -55,6 +55,17 @@ async fn programs_make_drop_and_refuse_payloads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_are_pulled_out_of_a_table_of_the_product() {
+    let receiver = Receiver::start().await;
+    let printed = run("event_source", receiver.url("/hook")).await;
+    assert_eq!(
+        printed.lines().collect::<Vec<_>>(),
+        ["3 orders delivered, read up to 19", "5 orders delivered, read up to 21"]
+    );
+    assert_eq!(receiver.seen().count("/hook"), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_filled_by_a_file_and_looked_up() {
     let receiver = Receiver::start().await;
     let printed = run("lookups", receiver.url("/hook")).await;

@@ -249,7 +249,7 @@ async fn failures_are_shown_and_nothing_is_lost() {
         (8_000, "too_many_events", 5),
     ] {
         sleep(Duration::from_millis(after)).await;
-        // Later failures are shown when the seat is renewed, or with the next success.
+        // Later failures are shown when what is held is renewed, or with the next success.
         assert_eq!(table.polls(), times);
         if times == 1 {
             let failing = stage.progress().await.failing.unwrap();
@@ -309,7 +309,7 @@ async fn one_node_reads_and_another_goes_on() {
     let other = stage.beside(&second);
     let beside = other.start().await.unwrap();
     sleep(600 * SECOND).await;
-    assert_eq!((first.polls() > 100, second.polls()), (true, 0), "the seat is renewed");
+    assert_eq!((first.polls() > 100, second.polls()), (true, 0), "what is held is renewed");
     running.shutdown(SECOND).await;
     sleep(11 * SECOND).await;
     assert_eq!(stage.rows().await, all(10));
@@ -318,7 +318,7 @@ async fn one_node_reads_and_another_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_heard_of_for_a_lease_loses_its_seat() {
+async fn who_is_not_heard_of_for_a_lease_loses_the_source() {
     let table = Table::of(5);
     let stage = Stage::with(&table).await;
     stage.put(spec()).await.unwrap();

@@ -83,7 +83,7 @@ impl Intercept for Trouble {
     }
 }
 
-/// A node whose sessions and seats end within seconds of its death.
+/// A node whose sessions and sources are taken over within seconds of its death.
 async fn node(backend: &Backend, table: &Table, trouble: Option<&Trouble>) -> (Engine, Running) {
     let mut quick = config();
     quick.beat = Duration::from_millis(200);

@@ -52,13 +52,13 @@ pub(crate) struct Pump {
 }
 
 /// The right to read the source, as long as it is renewed.
-struct Seat {
+struct Hold {
     held: Held,
     /// When it is to be written again, by this process's own clock.
     renew_at: Duration,
 }
 
-/// Why a seat is left.
+/// Why a hold is left.
 enum Left {
     /// Another node has it, or the checkpoint was moved: look again.
     Lost,
@@ -79,10 +79,10 @@ struct Taken {
 
 impl Pump {
     pub(crate) async fn run(self) {
-        while let Some(mut seat) = self.acquire().await {
-            let left = self.follow(&mut seat).await;
+        while let Some(mut hold) = self.acquire().await {
+            let left = self.follow(&mut hold).await;
             if !matches!(left, Left::Lost) {
-                self.release(seat.held).await;
+                self.release(hold.held).await;
             }
             if matches!(left, Left::Stopped) {
                 return;
@@ -92,13 +92,13 @@ impl Pump {
 
     /// Waits until this node may read the source: nobody does, or whoever did was not heard of for
     /// a lease, by this process's own clock.
-    async fn acquire(&self) -> Option<Seat> {
+    async fn acquire(&self) -> Option<Hold> {
         let mut watched = None;
         loop {
             let wait = match self.source.is_ready(&self.spec.name) {
                 false => UNREADY,
                 true => match self.try_acquire(&mut watched).await {
-                    Ok(Some(seat)) => return Some(seat),
+                    Ok(Some(hold)) => return Some(hold),
                     Ok(None) => self.core.config.lease / 6,
                     Err(error) => {
                         self.store_failed(&error);
@@ -113,7 +113,7 @@ impl Pump {
     }
 
     /// `watched` is the version that was found last, and when it was found first.
-    async fn try_acquire(&self, watched: &mut Option<(u64, Duration)>) -> Result<Option<Seat>> {
+    async fn try_acquire(&self, watched: &mut Option<(u64, Duration)>) -> Result<Option<Hold>> {
         let core = &self.core;
         let source = (&self.org, &self.id, self.version);
         let mut held = Held::read(&*core.store, source, core.clock.now()).await?;
@@ -130,10 +130,10 @@ impl Pump {
         }
         held.progress.holder = Some(own);
         let taken = held.write(&*core.store, core.clock.now()).await?;
-        Ok(taken.then(|| Seat { held, renew_at: now + self.term() }))
+        Ok(taken.then(|| Hold { held, renew_at: now + self.term() }))
     }
 
-    /// How long a seat is kept before it is renewed.
+    /// How long a hold is kept before it is renewed.
     fn term(&self) -> Duration {
         self.core.config.lease / 3
     }
@@ -154,31 +154,35 @@ impl Pump {
         held.write(store, self.core.clock.now()).await.map(|_| ())
     }
 
-    async fn follow(&self, seat: &mut Seat) -> Left {
+    async fn follow(&self, hold: &mut Hold) -> Left {
         loop {
             if !self.source.is_ready(&self.spec.name) {
                 return Left::Unready;
             }
-            let wait = match self.turn(seat).await {
+            let wait = match self.turn(hold).await {
                 Err(left) => return left,
                 Ok(Ok(true)) => Duration::ZERO,
                 Ok(Ok(false)) => self.spec.pause,
                 Ok(Err(error)) => {
-                    self.note_failure(seat, &error);
-                    backoff(seat.held.progress.failures())
+                    self.note_failure(hold, &error);
+                    backoff(hold.held.progress.failures())
                 }
             };
-            if let Err(left) = self.seated(seat, sleep(wait)).await {
+            if let Err(left) = self.while_held(hold, sleep(wait)).await {
                 return left;
             }
         }
     }
 
-    /// Does `work` while the seat is renewed.
-    async fn seated<T>(&self, seat: &mut Seat, work: impl Future<Output = T>) -> Result<T, Left> {
+    /// Does `work` while the hold is renewed.
+    async fn while_held<T>(
+        &self,
+        hold: &mut Hold,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Left> {
         let mut work = std::pin::pin!(work);
         loop {
-            let due = seat.renew_at.saturating_sub(self.core.clock.monotonic());
+            let due = hold.renew_at.saturating_sub(self.core.clock.monotonic());
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Left::Stopped),
@@ -186,43 +190,43 @@ impl Pump {
                 () = sleep(due) => {}
             }
             let now = self.core.clock.monotonic();
-            match seat.held.write(&*self.core.store, self.core.clock.now()).await {
-                Ok(true) => seat.renew_at = now + self.term(),
+            match hold.held.write(&*self.core.store, self.core.clock.now()).await {
+                Ok(true) => hold.renew_at = now + self.term(),
                 Ok(false) => return Err(Left::Lost),
                 Err(error) => {
                     self.store_failed(&error);
-                    seat.renew_at = now + FIRST_PAUSE;
+                    hold.renew_at = now + FIRST_PAUSE;
                 }
             }
         }
     }
 
     /// Polls once and takes in what is answered; says whether there is more.
-    async fn turn(&self, seat: &mut Seat) -> Result<Result<bool, SourceError>, Left> {
-        let after = seat.held.progress.checkpoint.clone();
-        let polled = self.seated(seat, self.poll(after.as_ref())).await?;
+    async fn turn(&self, hold: &mut Hold) -> Result<Result<bool, SourceError>, Left> {
+        let after = hold.held.progress.checkpoint.clone();
+        let polled = self.while_held(hold, self.poll(after.as_ref())).await?;
         let Polled { events, checkpoint, more } = match polled {
             Ok(polled) => polled,
             Err(error) => return Ok(Err(error)),
         };
         if events.is_empty() && checkpoint.is_none() {
-            if seat.held.progress.failing.take().is_some() {
-                seat.renew_at = Duration::ZERO;
+            if hold.held.progress.failing.take().is_some() {
+                hold.renew_at = Duration::ZERO;
             }
             return Ok(Ok(false));
         }
-        let taken = match self.seated(seat, self.take(events)).await? {
+        let taken = match self.while_held(hold, self.take(events)).await? {
             Ok(taken) => taken,
             Err(error) => {
                 return Ok(Err(SourceError::new(error.code().as_str(), error.to_string())));
             }
         };
         let further = checkpoint != after || taken.published > 0;
-        self.advance(seat, taken, checkpoint).await?;
-        let reached = seat.held.progress.checkpoint.clone();
+        self.advance(hold, taken, checkpoint).await?;
+        let reached = hold.held.progress.checkpoint.clone();
         let request = self.request(reached.as_ref());
         let told = timeout(SOURCE_TIMEOUT, self.source.acknowledge(&request));
-        let told = self.seated(seat, AssertUnwindSafe(told).catch_unwind()).await?;
+        let told = self.while_held(hold, AssertUnwindSafe(told).catch_unwind()).await?;
         if let Err(error) = self.in_time(told) {
             self.warn(&error, "an event source could not be told what was taken in");
         }
@@ -359,13 +363,13 @@ impl Pump {
     /// Keeps the new checkpoint; tries for as long as it is not known whether it is kept.
     async fn advance(
         &self,
-        seat: &mut Seat,
+        hold: &mut Hold,
         taken: Taken,
         checkpoint: Option<Value>,
     ) -> Result<(), Left> {
         let now = self.core.clock.now();
         let refused = taken.refused.len() as u64;
-        let progress = &mut seat.held.progress;
+        let progress = &mut hold.held.progress;
         progress.checkpoint = checkpoint;
         progress.events += taken.published;
         progress.duplicates += taken.duplicates;
@@ -377,9 +381,9 @@ impl Pump {
         metrics.source_refused.inc_by(refused);
         loop {
             let began = self.core.clock.monotonic();
-            match seat.held.write(&*self.core.store, now).await {
+            match hold.held.write(&*self.core.store, now).await {
                 Ok(true) => {
-                    seat.renew_at = began + self.term();
+                    hold.renew_at = began + self.term();
                     return Ok(());
                 }
                 Ok(false) => return Err(Left::Lost),
@@ -391,12 +395,12 @@ impl Pump {
         }
     }
 
-    /// Notes a failure; a first one is shown at once, later ones when the seat is renewed.
-    fn note_failure(&self, seat: &mut Seat, error: &SourceError) {
-        if seat.held.progress.failing.is_none() {
-            seat.renew_at = Duration::ZERO;
+    /// Notes a failure; a first one is shown at once, later ones when the hold is renewed.
+    fn note_failure(&self, hold: &mut Hold, error: &SourceError) {
+        if hold.held.progress.failing.is_none() {
+            hold.renew_at = Duration::ZERO;
         }
-        seat.held.progress.failed(error.code, &error.message, self.core.clock.now());
+        hold.held.progress.failed(error.code, &error.message, self.core.clock.now());
         self.warn(error, "an event source could not be polled");
     }
 
