@@ -1,6 +1,6 @@
 //! Event sources: followed by one node at a time, from the last checkpoint on, whatever happens.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test needs fails by panicking")]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,12 +32,19 @@ struct Table(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     rows: AtomicUsize,
-    /// What each poll was asked for, and by which id and secret.
-    polls: Mutex<Vec<(Option<Value>, String, Option<String>)>>,
+    polls: Mutex<Vec<Asked>>,
     told: Mutex<Vec<Value>>,
     /// What the next polls do in place of answering.
     moods: Mutex<Vec<Mood>>,
     away: AtomicBool,
+}
+
+/// What a poll was asked.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    after: Option<Value>,
+    source: String,
+    password: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +79,11 @@ impl Table {
 #[async_trait]
 impl EventSource for Table {
     async fn poll(&self, request: &PollRequest<'_>) -> Result<Polled, SourceError> {
-        let secret = request.secrets.get("password").map(|secret| secret.expose().to_owned());
-        let asked = (request.after.cloned(), request.source.to_string(), secret);
-        self.0.polls.lock().unwrap().push(asked);
+        self.0.polls.lock().unwrap().push(Asked {
+            after: request.after.cloned(),
+            source: request.source.to_string(),
+            password: request.secrets.get("password").map(|secret| secret.expose().to_owned()),
+        });
         let mood = self.0.moods.lock().unwrap().pop();
         let first = request.after.and_then(Value::as_u64).unwrap_or(0) + 1;
         let rows = self.0.rows.load(Ordering::SeqCst) as u64;
@@ -194,7 +203,7 @@ fn node(
     keys: &LocalKeys,
     sources: impl FnOnce(EngineBuilder) -> EngineBuilder,
 ) -> Engine {
-    let builder = Engine::builder(store.clone()).clock(clock.clone()).keys(keys.clone());
+    let builder = Engine::builder(store.clone()).clock(*clock).keys(keys.clone());
     sources(builder).build().unwrap()
 }
 
@@ -313,7 +322,7 @@ async fn one_node_reads_and_another_goes_on() {
     running.shutdown(SECOND).await;
     sleep(11 * SECOND).await;
     assert_eq!(stage.rows().await, all(10));
-    assert_eq!(second.0.polls.lock().unwrap()[0].0, Some(json!(5)));
+    assert_eq!(second.0.polls.lock().unwrap()[0].after, Some(json!(5)));
     beside.shutdown(SECOND).await;
 }
 
@@ -451,7 +460,8 @@ async fn secrets_reach_the_source_and_nobody_else() {
     sleep(SECOND).await;
     running.shutdown(SECOND).await;
     let polls = table.0.polls.lock().unwrap();
-    assert_eq!(polls[0], (None, "orders".to_owned(), Some("canary".to_owned())));
+    let (source, password) = ("orders".to_owned(), Some("canary".to_owned()));
+    assert_eq!(polls[0], Asked { after: None, source, password });
 }
 
 #[tokio::test(start_paused = true)]
