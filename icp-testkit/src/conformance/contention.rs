@@ -1,36 +1,17 @@
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use icp_core::delivery::{ClaimedDelivery, DeliveryState, Next, Settle, Settled, Sweep};
 use icp_core::event::{Direct, Ingest, Ingested};
 use icp_core::id::{DeliveryId, EventId, SessionId};
 use icp_core::replay::ReplayClaim;
 use icp_core::resource::{Effect, Expect, Revision};
-use tokio::task::yield_now;
 
 use super::BoxFuture;
-use super::world::{World, at, change, claim, ids, org, race, res, retry, settlement, write};
-
-/// Far more than the slowest store needs; a task that has not ended then never will.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-async fn soon<T>(tasks: impl Future<Output = T>) -> T {
-    let ended = tokio::time::timeout(PATIENCE, tasks).await;
-    ended.unwrap_or_else(|_| panic!("not over after {PATIENCE:?}"))
-}
-
-/// Lets the others go on. Who found nothing waits a moment, or asking again would take the time
-/// of those who are to make something.
-pub(super) async fn breathe(found: bool) {
-    if found {
-        yield_now().await;
-    } else {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
+use super::world::{
+    World, at, breathe, change, claim, ids, org, race, res, retry, settlement, write,
+};
 
 async fn settle(
     world: &World,
@@ -66,7 +47,7 @@ pub(super) async fn claims_race_settles_and_every_delivery_is_taken_once(world: 
             won
         }
     });
-    let mut won = soon(race(workers)).await.concat();
+    let mut won = race(workers).await.concat();
     won.sort();
     made.sort();
     assert_eq!(won, made);
@@ -95,7 +76,7 @@ pub(super) async fn racing_reports_of_one_outcome_are_recorded_once(world: World
             recorded.map(|(id, _)| id).collect::<Vec<_>>()
         }
     });
-    let mut recorded = soon(race(reporters)).await.concat();
+    let mut recorded = race(reporters).await.concat();
     recorded.sort();
     let mut all = ids(&taken);
     all.sort();
@@ -144,7 +125,7 @@ pub(super) async fn racing_publishers_of_many_keys_make_one_event_each(world: Wo
     let world = Arc::new(world);
     let publishers = (0..20).map(|publisher| publish_keys(Arc::clone(&world), publisher));
     let mut by_key: BTreeMap<usize, Vec<Publication>> = BTreeMap::new();
-    for (key, told) in soon(race(publishers)).await.into_iter().flatten() {
+    for (key, told) in race(publishers).await.into_iter().flatten() {
         by_key.entry(key).or_default().push(told);
     }
     assert_eq!(by_key.len(), 200);
@@ -215,7 +196,7 @@ pub(super) async fn followers_of_the_feed_miss_nothing_while_it_grows(world: Wor
         tasks.push(Box::pin(async move { (false, seen.await) }));
     }
     let (made, seen): (Vec<_>, Vec<_>) =
-        soon(race(tasks)).await.into_iter().partition(|(is_writer, _)| *is_writer);
+        race(tasks).await.into_iter().partition(|(is_writer, _)| *is_writer);
     let mut made: Vec<_> = made.into_iter().flat_map(|(_, revisions)| revisions).collect();
     made.sort();
     assert_eq!(made.len(), WRITERS * WRITES * 2);
@@ -257,7 +238,7 @@ pub(super) async fn racing_relays_take_each_outbox_row_once(world: World) {
             }
         }
     });
-    let mut taken = soon(race(relays)).await.concat();
+    let mut taken = race(relays).await.concat();
     taken.sort();
     taken.dedup();
     assert_eq!(taken.len(), 60);
@@ -291,7 +272,7 @@ pub(super) async fn racing_nodes_take_each_replay_once(world: World) {
             won
         }
     });
-    let mut won = soon(race(nodes)).await.concat();
+    let mut won = race(nodes).await.concat();
     won.sort();
     made.sort();
     assert_eq!(won, made.into_iter().map(|id| (id, 1)).collect::<Vec<_>>());
@@ -364,7 +345,7 @@ pub(super) async fn nothing_is_lost_where_everything_happens_at_once(world: Worl
         tasks.push(Box::pin(publish(Arc::clone(&world), Arc::clone(&ended))));
         tasks.push(Box::pin(work(Arc::clone(&world), Arc::clone(&ended), TOTAL)));
     }
-    soon(race(tasks)).await;
+    race(tasks).await;
     let total = u64::try_from(TOTAL).unwrap();
     assert_eq!(world.counts().await.unwrap(), [(DeliveryState::Delivered, total)]);
     for lane in world.lanes(&org("acme")).await.unwrap() {

@@ -1,9 +1,7 @@
 //! Old records are removed while others add to them and end them.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use icp_core::delivery::{Next, Settle, Settled, Sweep};
 use icp_core::event::Ingested;
@@ -16,16 +14,7 @@ use icp_core::store::PageQuery;
 use tokio::task::yield_now;
 
 use super::BoxFuture;
-use super::contention::breathe;
-use super::world::{World, at, org, race, settlement};
-
-/// Far more than the slowest store needs; what has not ended then never will.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-async fn soon<T>(tasks: impl Future<Output = T>) -> T {
-    let ended = tokio::time::timeout(PATIENCE, tasks).await;
-    ended.unwrap_or_else(|_| panic!("not over after {PATIENCE:?}"))
-}
+use super::world::{World, at, breathe, org, race, settlement};
 
 /// Removes once whatever has ended, a few events at a time.
 async fn prune(world: &World) -> Pruned {
@@ -95,7 +84,7 @@ pub(super) async fn a_replay_counts_what_it_made_of_events_that_go(world: World)
             None
         }));
     }
-    let ended = soon(race(tasks)).await.into_iter().flatten().next().unwrap();
+    let ended = race(tasks).await.into_iter().flatten().next().unwrap();
     let made = ended.progress.created;
     let query = ReplayDeliveries { job: job.id, page: PageQuery { after: None, limit: 1_000 } };
     let rows = world.replay_deliveries(&org("acme"), &query).await.unwrap().items;
@@ -167,7 +156,7 @@ pub(super) async fn what_is_under_way_ends_before_it_goes(world: World) {
         }));
     }
     tasks.push(Box::pin(remove(Arc::clone(&world), Arc::clone(&gone), TOTAL)));
-    let events: u64 = soon(race(tasks)).await.into_iter().sum();
+    let events: u64 = race(tasks).await.into_iter().sum();
     assert_eq!((over.load(Ordering::SeqCst), gone.load(Ordering::SeqCst)), (TOTAL, TOTAL));
     assert_eq!(events + prune(&world).await.events, TOTAL);
     assert_eq!(world.counts().await.unwrap(), []);
@@ -226,7 +215,7 @@ pub(super) async fn lanes_of_keys_that_come_and_go_lose_nothing(world: World) {
         }));
         tasks.push(Box::pin(remove_lanes(Arc::clone(&world), Arc::clone(&over), TOTAL)));
     }
-    let lanes: u64 = soon(race(tasks)).await.into_iter().sum();
+    let lanes: u64 = race(tasks).await.into_iter().sum();
     assert!(lanes >= KEYS as u64, "each key's lane goes at least once, {lanes} did");
     prune(&world).await;
     assert_eq!(world.counts().await.unwrap(), [], "what was taken in was delivered and is gone");

@@ -75,6 +75,9 @@ pub(super) fn ids(claimed: &[ClaimedDelivery]) -> Vec<DeliveryId> {
     claimed.iter().map(|claimed| claimed.delivery.id).collect()
 }
 
+/// Far more than the slowest store needs; what has not ended then never will.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Runs the futures on tasks of their own, and gives what they give.
 pub(super) async fn race<T, F>(futures: impl IntoIterator<Item = F>) -> Vec<T>
 where
@@ -85,7 +88,18 @@ where
     futures.into_iter().for_each(|future| {
         tasks.spawn(future);
     });
-    tasks.join_all().await
+    let ended = tokio::time::timeout(PATIENCE, tasks.join_all()).await;
+    ended.unwrap_or_else(|_| panic!("not over after {PATIENCE:?}"))
+}
+
+/// Lets the others go on. Who found nothing waits a moment, or asking again would take the time of
+/// those who are to make something.
+pub(super) async fn breathe(found: bool) {
+    if found {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 impl World {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use icp_core::delivery::{DeliveryState, Next, Settle, Settled};
 
 use super::crew::{Hand, Told};
-use crate::conformance::contention::breathe;
+use crate::conformance::world::breathe;
 use crate::conformance::world::{World, at, ids, org, settlement};
 
 const LANES: usize = 8;

@@ -6,7 +6,7 @@ use icp_core::delivery::{DeliveryState, Next, Settle, Settled};
 
 use super::claims::is_over;
 use super::crew::{Hand, Told};
-use crate::conformance::contention::breathe;
+use crate::conformance::world::breathe;
 use crate::conformance::world::{World, at, claim, retry, settlement};
 
 const KEYS: usize = 6;
