@@ -15,9 +15,7 @@ const QUOTES: usize = 64;
 pub(super) fn of(source: &str, error: &ParserError) -> Option<Position> {
     let offset = match error {
         ParserError::Coded { .. } => return None,
-        ParserError::UnclosedString
-        | ParserError::UnclosedBacktick
-        | ParserError::UnclosedComment => opening(source)?,
+        _ if is_unclosed(error) => opening(source)?,
         _ if is_at_end(error) => source.trim_end().len(),
         ParserError::InvalidEscape(_) | ParserError::InvalidNumber(_) => {
             last_character(source, stumble(source, error))
@@ -25,6 +23,13 @@ pub(super) fn of(source: &str, error: &ParserError) -> Option<Position> {
         _ => token(source, stumble(source, error)),
     };
     Some(Position::of_byte(source, offset))
+}
+
+fn is_unclosed(error: &ParserError) -> bool {
+    matches!(
+        error,
+        ParserError::UnclosedString | ParserError::UnclosedBacktick | ParserError::UnclosedComment
+    )
 }
 
 fn is_at_end(error: &ParserError) -> bool {
@@ -52,12 +57,7 @@ fn opening(source: &str) -> Option<usize> {
     let quotes = source.rmatch_indices(['"', '\'', '`', '/']).map(|(at, _)| at);
     quotes.take(QUOTES).find(|at| {
         let before = parser::parse(source.get(..*at).unwrap_or(source));
-        !matches!(
-            before,
-            Err(ParserError::UnclosedString
-                | ParserError::UnclosedBacktick
-                | ParserError::UnclosedComment)
-        )
+        !before.is_err_and(|error| is_unclosed(&error))
     })
 }
 
