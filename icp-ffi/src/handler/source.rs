@@ -92,12 +92,15 @@ fn asked(request: &PollRequest<'_>, timeout_ms: u64) -> Vec<u8> {
 }
 
 fn read(answer: &[u8], org: &str) -> Result<Polled, String> {
+    let form = || {
+        "use `{\"events\": [{\"id\": .., \"type\": .., \"data\": ..}], \"checkpoint\": ..}`"
+            .to_owned()
+    };
     let answer: Answer = match answer {
         b"" | b"null" => Answer::default(),
-        json => serde_json::from_slice(json).map_err(|_| {
-            "use `{\"events\": [{\"id\": .., \"type\": .., \"data\": ..}], \"checkpoint\": ..}`"
-                .to_owned()
-        })?,
+        // A list would be read as the members in their order.
+        json if !json.trim_ascii_start().starts_with(b"{") => return Err(form()),
+        json => serde_json::from_slice(json).map_err(|_| form())?,
     };
     let events = answer.events.into_iter().enumerate();
     let events = events.map(|(place, members)| {
