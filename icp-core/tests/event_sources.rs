@@ -270,7 +270,8 @@ async fn failures_are_shown_and_nothing_is_lost() {
     sleep(5 * SECOND).await;
     let failing = stage.progress().await.failing.unwrap();
     assert_eq!((failing.code.as_str(), failing.times), ("too_many_events", 5));
-    sleep(11 * SECOND).await;
+    assert_eq!(stage.progress().await.holder, None, "another node may try");
+    sleep(16 * SECOND).await;
     assert_eq!(stage.rows().await, all(3));
     assert_eq!(stage.progress().await.failing, None);
     assert!(stage.engine.metrics().render().contains("icp_source_failures_total 5"));
@@ -375,6 +376,53 @@ async fn a_moved_checkpoint_is_gone_on_from_and_nothing_is_published_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_calls_a_poll_off_and_a_key_of_a_source_is_not_for_others() {
+    let table = Table::of(2);
+    table.feels(&[Mood::Hang]);
+    let stage = Stage::with(&table).await;
+    let running = stage.start().await;
+    stage.put(spec()).await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!((table.polls(), stage.rows().await.len()), (1, 0));
+    let mut other = spec();
+    other["batch"] = json!(1);
+    stage.put(other).await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!((table.polls(), stage.rows().await), (3, all(2)));
+    let event = NewEvent::json("acme", "order.paid", &json!({ "row": 3 })).unwrap();
+    let refused = stage.engine.publish(event.idempotency_key("icp-source:orders:1:3")).await;
+    let refused = refused.unwrap_err();
+    let rule = (refused.list()[0].pointer.as_str(), refused.list()[0].code.as_str());
+    assert_eq!((refused.code(), rule), (Code::EventInvalid, ("/idempotency_key", "reserved")));
+    running.shutdown(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ahead_of_its_unit_waits_for_it_and_keeps_it() {
+    let table = Table::of(2);
+    let stage = Stage::with(&table).await;
+    let running = stage.start().await;
+    let mut of_unit = spec();
+    of_unit["unit"] = json!("eu");
+    stage.put(of_unit).await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!(stage.progress().await.failing.unwrap().code, "unit_unknown");
+    let (resources, host) = (stage.engine.resources(), Actor::host());
+    let acme = ResourceId::new("acme").unwrap();
+    let put = |units: Value| {
+        let draft = Draft { spec: json!({ "units": units }), ..Draft::default() };
+        resources.replace(&stage.org, "organization", &acme, draft, Expect::Any, &host)
+    };
+    put(json!([{ "id": "eu" }])).await.unwrap();
+    sleep(60 * SECOND).await;
+    assert_eq!((stage.rows().await, stage.progress().await.refused), (all(2), 0));
+    let eu = ResourceId::new("eu").unwrap();
+    let kept = resources.remove_unit(&stage.org, &eu, Expect::Any, &host).await.unwrap_err();
+    assert_eq!(kept.code(), Code::UnitInUse);
+    running.shutdown(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_is_changed_off_or_gone_is_treated_so() {
     let table = Table::of(3);
     let stage = Stage::with(&table).await;
@@ -459,6 +507,12 @@ async fn secrets_reach_the_source_and_nobody_else() {
     let running = stage.start().await;
     sleep(SECOND).await;
     running.shutdown(SECOND).await;
+    let progress = format!("{:?}", stage.progress().await);
+    let log = stage.engine.resources().audit_log(&stage.org, &AuditQuery::default()).await;
+    let slot = stage.store.slot("source/acme/orders", stage.engine.now()).await.unwrap().unwrap();
+    for shown in [progress, format!("{log:?}"), slot.value] {
+        assert!(!shown.contains("canary"), "{shown}");
+    }
     let polls = table.0.polls.lock().unwrap();
     let (source, password) = ("orders".to_owned(), Some("canary".to_owned()));
     assert_eq!(polls[0], Asked { after: None, source, password });

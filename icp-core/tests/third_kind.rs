@@ -446,6 +446,7 @@ fn the_kind_describes_itself() {
         [
             "api_key",
             "color",
+            "event_source",
             "event_type",
             "integration",
             "issuer",

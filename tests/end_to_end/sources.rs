@@ -11,29 +11,44 @@ use icp::engine::Running;
 use icp::event::NewEvent;
 use icp::id::ResourceId;
 use icp::source::{EventSource, PollRequest, Polled, SourceError, SourceEvent};
-use icp::{Code, Engine, Error};
+use icp::{Code, Error};
 use icp_testkit::intercept::{Call, Intercept, Intercepted};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::stage::{Backend, Stage, config};
 
 crate::on_every_store! {
     one_of_two_nodes_reads_and_the_other_goes_on,
     every_event_arrives_once_though_calls_fail_and_nodes_die,
+    a_poll_that_has_what_the_store_needs_comes_to_its_end,
 }
 
 const ROWS: u64 = 200;
 
-/// A table with rows of the numbers 1 to [`ROWS`].
-#[derive(Clone, Debug, Default)]
-struct Table(Arc<AtomicU32>);
+/// Leases of which a slow machine misses none, and those that are meant to be missed.
+const LONG: Duration = Duration::from_secs(6);
+const SHORT: Duration = Duration::from_secs(1);
+
+/// A table with rows of the numbers 1 to `rows`.
+#[derive(Clone, Debug)]
+struct Table {
+    rows: u64,
+    polls: Arc<AtomicU32>,
+    /// How long a poll takes, and what it has meanwhile.
+    takes: Duration,
+    writer: Arc<Mutex<()>>,
+}
 
 #[async_trait]
 impl EventSource for Table {
     async fn poll(&self, request: &PollRequest<'_>) -> Result<Polled, SourceError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        let writer = self.writer.lock().await;
+        tokio::time::sleep(self.takes).await;
+        drop(writer);
         let after = request.after.and_then(Value::as_u64).unwrap_or(0);
-        let last = ROWS.min(after + request.limit as u64);
+        let last = self.rows.min(after + request.limit as u64);
         if last == after {
             return Ok(Polled::nothing());
         }
@@ -42,13 +57,17 @@ impl EventSource for Table {
             SourceEvent::new(row.to_string(), event.unwrap())
         };
         let polled = Polled::new((after + 1..=last).map(event).collect(), json!(last));
-        Ok(if last < ROWS { polled.and_more() } else { polled })
+        Ok(if last < self.rows { polled.and_more() } else { polled })
     }
 }
 
 impl Table {
+    fn of(rows: u64) -> Self {
+        Self { rows, polls: Arc::default(), takes: Duration::ZERO, writer: Arc::default() }
+    }
+
     fn polls(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.polls.load(Ordering::Relaxed)
     }
 }
 
@@ -57,6 +76,7 @@ impl Table {
 #[derive(Clone, Debug, Default)]
 struct Trouble {
     calls: Arc<AtomicU64>,
+    writer: Option<Arc<Mutex<()>>>,
     dead: Arc<AtomicBool>,
 }
 
@@ -73,6 +93,10 @@ impl Intercept for Trouble {
         if !["slot", "put_slot", "ingest", "resources_of_all"].contains(&operation) {
             return call.await;
         }
+        if let Some(writer) = self.writer.as_ref().filter(|_| operation == "put_slot") {
+            let _writing = writer.lock().await;
+            return call.await;
+        }
         // Spread, so that no call of a round is always the one that breaks.
         let turn = self.calls.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         match (turn >> 32) % 12 {
@@ -83,11 +107,16 @@ impl Intercept for Trouble {
     }
 }
 
-/// A node whose sessions and sources are taken over within seconds of its death.
-async fn node(backend: &Backend, table: &Table, trouble: Option<&Trouble>) -> (Engine, Running) {
+/// A node whose sources are taken over when it was not heard of for `lease`.
+async fn node(
+    backend: &Backend,
+    table: &Table,
+    trouble: Option<&Trouble>,
+    lease: Duration,
+) -> Running {
     let mut quick = config();
-    quick.beat = Duration::from_millis(200);
-    quick.lease = Duration::from_secs(1);
+    quick.beat = lease / 6;
+    quick.lease = lease;
     let builder = match trouble {
         None => backend.builder(),
         Some(trouble) => {
@@ -95,13 +124,7 @@ async fn node(backend: &Backend, table: &Table, trouble: Option<&Trouble>) -> (E
         }
     };
     let engine = builder.config(quick).event_source("table", table.clone()).build().unwrap();
-    let running = loop {
-        // The first calls may be broken as well.
-        if let Ok(running) = engine.start().await {
-            break running;
-        }
-    };
-    (engine, running)
+    engine.start().await.unwrap()
 }
 
 async fn put(stage: &Stage, batch: u64) {
@@ -139,16 +162,16 @@ async fn all_arrived(stage: &Stage) {
 async fn one_of_two_nodes_reads_and_the_other_goes_on(backend: Backend) {
     let stage = Stage::new(backend).await;
     stage.integration("crm", json!({})).await;
-    let (first, second) = (Table::default(), Table::default());
-    let (_, one) = node(&stage.backend, &first, None).await;
-    put(&stage, ROWS / 2).await;
-    reached(&stage, ROWS).await;
-    let (_, two) = node(&stage.backend, &second, None).await;
+    let (first, second) = (Table::of(ROWS / 2), Table::of(ROWS));
+    let one = node(&stage.backend, &first, None, LONG).await;
+    put(&stage, ROWS / 4).await;
+    reached(&stage, ROWS / 2).await;
+    let two = node(&stage.backend, &second, None, LONG).await;
     let polls = first.polls();
     stage.until(async || (first.polls() > polls + 1).then_some(())).await;
     assert_eq!(second.polls(), 0);
     one.shutdown(Duration::from_secs(5)).await;
-    stage.until(async || (second.polls() > 0).then_some(())).await;
+    reached(&stage, ROWS).await;
     all_arrived(&stage).await;
     two.shutdown(Duration::from_secs(5)).await;
     stage.end().await;
@@ -158,16 +181,30 @@ async fn every_event_arrives_once_though_calls_fail_and_nodes_die(backend: Backe
     let stage = Stage::new(backend).await;
     stage.integration("crm", json!({})).await;
     put(&stage, 20).await;
-    for dies_at in [40, 100] {
+    for rows in [60, 140] {
         let trouble = Trouble::default();
-        let (_, running) = node(&stage.backend, &Table::default(), Some(&trouble)).await;
-        reached(&stage, dies_at).await;
+        let running = node(&stage.backend, &Table::of(rows), Some(&trouble), SHORT).await;
+        reached(&stage, rows).await;
         trouble.dead.store(true, Ordering::Relaxed);
         drop(running);
     }
-    let (_, running) = node(&stage.backend, &Table::default(), Some(&Trouble::default())).await;
+    let trouble = Trouble::default();
+    let running = node(&stage.backend, &Table::of(ROWS), Some(&trouble), SHORT).await;
     reached(&stage, ROWS).await;
     all_arrived(&stage).await;
+    running.shutdown(Duration::from_secs(5)).await;
+    stage.end().await;
+}
+
+async fn a_poll_that_has_what_the_store_needs_comes_to_its_end(backend: Backend) {
+    let stage = Stage::new(backend).await;
+    stage.integration("crm", json!({})).await;
+    // Longer than a hold is good without being renewed.
+    let table = Table { takes: SHORT / 2, ..Table::of(ROWS) };
+    let trouble = Trouble { writer: Some(Arc::clone(&table.writer)), ..Trouble::default() };
+    let running = node(&stage.backend, &table, Some(&trouble), SHORT).await;
+    put(&stage, ROWS).await;
+    reached(&stage, ROWS).await;
     running.shutdown(Duration::from_secs(5)).await;
     stage.end().await;
 }

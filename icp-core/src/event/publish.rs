@@ -72,6 +72,7 @@ pub(crate) async fn publish(core: &Core, events: Vec<NewEvent>) -> Vec<Result<Pu
     answers.into_iter().map(|a| a.unwrap_or_else(lost).map_err(|e| e.during("publish"))).collect()
 }
 
+/// What is told of an event with this id and these deliveries.
 fn published(id: EventId, deliveries: usize, ingested: &Ingested) -> Result<Published> {
     match ingested {
         Ingested::Accepted { .. } => Ok(Published { id, duplicate: false, deliveries }),
@@ -88,8 +89,20 @@ fn published(id: EventId, deliveries: usize, ingested: &Ingested) -> Result<Publ
     }
 }
 
+/// Begins the idempotency keys of events that sources gave, which nobody else can use.
+const OF_SOURCE: &str = "icp-source:";
+
 /// Validates a host's event against the engine's limits and its organization.
 pub(crate) async fn accept(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
+    if event.idempotency_key.as_ref().is_some_and(|key| key.starts_with(OF_SOURCE)) {
+        let message = format!("keys that begin with `{OF_SOURCE}` are the engine's own");
+        let violation = Violation::new("/idempotency_key", "reserved", message);
+        return Err(Error::violations(Code::EventInvalid, vec![violation]));
+    }
+    accept_any(core, event).await
+}
+
+async fn accept_any(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
     let accepted = accept_own(core, event).await?;
     if accepted.0.event_type.is_operational() {
         let message = "event types that begin with `icp.` are the engine's own; use another name";
@@ -146,6 +159,36 @@ pub(crate) async fn submit(core: &Core, event: NewEvent) -> Result<Published> {
 async fn prepare(core: &Core, event: NewEvent) -> Result<IngestItem> {
     let (event, view) = accept(core, event).await?;
     Ok(item(core, &view, event, None))
+}
+
+/// Validates an event that its source knows as `id`, and matches it.
+pub(crate) async fn prepare_of_source(
+    core: &Core,
+    event: NewEvent,
+    id: &str,
+) -> Result<IngestItem> {
+    let key = format!("{OF_SOURCE}{id}");
+    let (event, view) = accept_any(core, event.idempotency_key(key)).await?;
+    Ok(item(core, &view, event, None))
+}
+
+/// Publishes prepared events in one transaction, in their order; one answer for each.
+///
+/// It goes on where the call is dropped: what it hands over at once must be delivered.
+pub(crate) async fn commit_alone(
+    core: &Arc<Core>,
+    items: Vec<IngestItem>,
+) -> Result<Vec<Result<Published>>> {
+    let items: Arc<[IngestItem]> = items.into();
+    let (taker, taken) = (Arc::clone(core), Arc::clone(&items));
+    let commit = core.tasks.spawn(async move { take_in(&taker, taken).await });
+    let answers = commit.await.map_err(|error| {
+        Error::new(Code::Internal, "a transaction of events broke off").caused_by(error)
+    })??;
+    let told = |(item, answer): (&IngestItem, &Ingested)| {
+        published(item.event.id, item.deliveries.len(), answer)
+    };
+    Ok(items.iter().zip(&answers).map(told).collect())
 }
 
 /// The event with the deliveries that follow from matching it now.

@@ -170,14 +170,7 @@ impl Index {
     ///
     /// Those of the store; nothing is skipped.
     pub async fn feed_once(&self, limit: usize) -> Result<usize> {
-        let position = self.lock().position;
-        let Some(position) = position else {
-            // What is read from now on is at least as new as this.
-            let head = self.store.head().await?;
-            let position = *self.lock().position.get_or_insert(head);
-            self.saw(position);
-            return Ok(0);
-        };
+        let position = self.begin().await?;
         let changes = self.store.changes(position, limit).await?;
         self.apply(&changes);
         let reached = changes.last().map_or(position, |last| last.revision);
@@ -186,6 +179,19 @@ impl Index {
         drop(slots);
         self.saw(reached);
         Ok(changes.len())
+    }
+
+    /// Up to where the feed has been read. Where that was nowhere, it is read from now on: what is
+    /// read of the store after this is at least as new.
+    pub(crate) async fn begin(&self) -> Result<Revision> {
+        let known = self.lock().position;
+        match known {
+            Some(position) => Ok(position),
+            None => {
+                let head = self.store.head().await?;
+                Ok(*self.lock().position.get_or_insert(head))
+            }
+        }
     }
 
     /// Waits until an event source was changed since the last call.

@@ -17,6 +17,9 @@ use crate::time::Timestamp;
 /// How long a checkpoint may be, in bytes of JSON.
 pub(crate) const MAX_CHECKPOINT: usize = 64 << 10;
 
+/// How much is kept of what a source says of its failure, in characters.
+const MAX_MESSAGE: usize = 1_024;
+
 /// How many versions of a source are looked through for its deletion.
 const HISTORY: usize = 1_000;
 
@@ -75,7 +78,7 @@ impl SourceProgress {
         let before = self.failing.take();
         self.failing = Some(SourceFailing {
             code: code.to_owned(),
-            message: message.to_owned(),
+            message: message.chars().take(MAX_MESSAGE).collect(),
             since: before.as_ref().map_or(now, |before| before.since),
             times: before.map_or(0, |before| before.times).saturating_add(1),
         });
@@ -104,6 +107,9 @@ struct Kept {
     /// The version of the source that it was read by last: one that was deleted since, and made
     /// again, begins anew.
     version: u64,
+    /// The version that it was read by first.
+    #[serde(default)]
+    began_with: u64,
     #[serde(flatten)]
     progress: SourceProgress,
 }
@@ -111,16 +117,17 @@ struct Kept {
 /// A progress as it was read or written last. Every write asks for the version of the one before,
 /// so of two who write one loses, and knows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct ProgressSlot {
     key: String,
-    /// The version of the source.
-    source: u64,
-    /// The version of the slot; none where there is none.
-    slot: Option<u64>,
+    source_version: u64,
+    /// None where there is no slot.
+    slot_version: Option<u64>,
+    /// The version of the source that began anew last.
+    began_with: u64,
     pub(crate) progress: SourceProgress,
 }
 
-impl Held {
+impl ProgressSlot {
     /// The progress of a source, whose present version is `version`.
     pub(crate) async fn read(
         store: &dyn Store,
@@ -129,18 +136,24 @@ impl Held {
     ) -> Result<Self> {
         let key = progress_key(org, id);
         let slot = store.slot(&key, now).await?;
-        let progress = match slot.as_ref().map(kept).transpose()? {
+        let (began_with, progress) = match slot.as_ref().map(kept).transpose()? {
             Some(kept) if !deleted_since(store, (org, id, version), kept.version).await? => {
-                kept.progress
+                (kept.began_with, kept.progress)
             }
-            _ => SourceProgress::default(),
+            _ => (version, SourceProgress::default()),
         };
-        Ok(Self { key, source: version, slot: slot.map(|slot| slot.version), progress })
+        let slot_version = slot.map(|slot| slot.version);
+        Ok(Self { key, source_version: version, slot_version, began_with, progress })
     }
 
     /// The version of the slot; none where there is none.
-    pub(crate) fn slot(&self) -> Option<u64> {
-        self.slot
+    pub(super) fn slot_version(&self) -> Option<u64> {
+        self.slot_version
+    }
+
+    /// What tells events of this source from those of one that had its id before.
+    pub(super) fn began_with(&self) -> u64 {
+        self.began_with
     }
 
     /// Removes what is kept of a source, whatever it is.
@@ -150,21 +163,25 @@ impl Held {
 
     /// Removes the slot, where nobody wrote it since.
     pub(crate) async fn remove(self, store: &dyn Store) -> Result<()> {
-        store.remove_slot(&self.key, self.slot).await.map(|_| ())
+        store.remove_slot(&self.key, self.slot_version).await.map(|_| ())
     }
 
     /// Writes the progress, where nobody else has since it was read; answers whether it did. After
     /// an error it may be written all the same: the same call, with the same `now`, finds out.
     pub(crate) async fn write(&mut self, store: &dyn Store, now: Timestamp) -> Result<bool> {
-        let kept = Kept { version: self.source, progress: self.progress.clone() };
+        let kept = Kept {
+            version: self.source_version,
+            began_with: self.began_with,
+            progress: self.progress.clone(),
+        };
         let value = serde_json::to_string(&kept).map_err(|error| {
             Error::new(Code::Internal, "a progress has no json form").caused_by(error)
         })?;
         let slot = NewSlot { key: self.key.clone(), value, expires_at: now + KEPT };
-        let expect = self.slot.map_or(SlotExpect::Absent, SlotExpect::Version);
+        let expect = self.slot_version.map_or(SlotExpect::Absent, SlotExpect::Version);
         let written = store.put_slot(slot, expect, now).await?;
         if written {
-            self.slot = Some(NewSlot::version(expect, now));
+            self.slot_version = Some(NewSlot::version(expect, now));
         }
         Ok(written)
     }
@@ -202,9 +219,9 @@ mod tests {
     const EARLIER: Timestamp = Timestamp::from_millis(500);
     const NOW: Timestamp = Timestamp::from_millis(1_000);
 
-    async fn read(store: &MemoryStore) -> Held {
+    async fn read(store: &MemoryStore) -> ProgressSlot {
         let (org, id) = (OrgId::new("acme").unwrap(), ResourceId::new("orders").unwrap());
-        Held::read(store, (&org, &id, 1), NOW).await.unwrap()
+        ProgressSlot::read(store, (&org, &id, 1), NOW).await.unwrap()
     }
 
     #[tokio::test]
@@ -228,8 +245,9 @@ mod tests {
     fn failures_are_counted_from_the_first() {
         let mut progress = SourceProgress::default();
         progress.failed("timeout", "too late", EARLIER);
-        progress.failed("refused", "no", NOW);
+        progress.failed("refused", &"no".repeat(MAX_MESSAGE), NOW);
         let failing = progress.failing.unwrap();
+        assert_eq!(failing.message.len(), MAX_MESSAGE);
         assert_eq!((failing.code.as_str(), failing.since, failing.times), ("refused", EARLIER, 2));
     }
 

@@ -10,26 +10,24 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{Held, check_checkpoint};
+use super::hold::{FIRST_PAUSE, Hold, Left};
+use super::progress::check_checkpoint;
 use super::{
     CompiledSource, EventSource, PollRequest, Polled, SOURCE_TIMEOUT, SourceError, SourceEvent,
     SourceSpec,
 };
 use crate::engine::core::Core;
 use crate::engine::duty::pause;
-use crate::error::{Code, Error, ErrorKind, Result};
-use crate::event::Published;
-use crate::event::publish::publish;
+use crate::error::{Code, Error, Result};
+use crate::event::{Published, publish};
 use crate::id::{OrgId, ResourceId};
 use crate::resource::{Actor, Note, Spec};
 use crate::telemetry::panic_words;
 
-/// How long it is waited after a first failure; each further one doubles it.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often a source that this process cannot poll now is looked at again.
-const UNREADY: Duration = Duration::from_secs(1);
+/// After how many failures in a row another node may try.
+const GIVE_UP: u32 = 5;
 
 /// How long the id of an event may be within its source.
 const MAX_ID: usize = 128;
@@ -48,24 +46,9 @@ pub(crate) struct Pump {
     pub(crate) version: u64,
     pub(crate) spec: Arc<CompiledSource>,
     pub(crate) source: Arc<dyn EventSource>,
+    /// How this run of the engine is called as the holder of sources.
+    pub(crate) reader: Arc<str>,
     pub(crate) stop: CancellationToken,
-}
-
-/// The right to read the source, as long as it is renewed.
-struct Hold {
-    held: Held,
-    /// When it is to be written again, by this process's own clock.
-    renew_at: Duration,
-}
-
-/// Why a hold is left.
-enum Left {
-    /// Another node has it, or the checkpoint was moved: look again.
-    Lost,
-    /// The source cannot be polled here now.
-    Unready,
-    /// The pump ends.
-    Stopped,
 }
 
 /// What became of the events of one poll.
@@ -81,82 +64,23 @@ impl Pump {
     pub(crate) async fn run(self) {
         while let Some(mut hold) = self.acquire().await {
             let left = self.follow(&mut hold).await;
-            if !matches!(left, Left::Lost) {
-                self.release(hold.held).await;
+            if left == Left::Lost {
+                continue;
             }
-            if matches!(left, Left::Stopped) {
+            self.release(hold.slot).await;
+            if left == Left::Stopped {
+                return;
+            }
+            // Who waits for it looks once in this time.
+            if left == Left::Failing && !pause(&self.stop, self.look() * 2).await {
                 return;
             }
         }
     }
 
-    /// Waits until this node may read the source: nobody does, or whoever did was not heard of for
-    /// a lease, by this process's own clock.
-    async fn acquire(&self) -> Option<Hold> {
-        let mut watched = None;
-        loop {
-            let wait = match self.source.is_ready(&self.spec.name) {
-                false => UNREADY,
-                true => match self.try_acquire(&mut watched).await {
-                    Ok(Some(hold)) => return Some(hold),
-                    Ok(None) => self.core.config.lease / 6,
-                    Err(error) => {
-                        self.store_failed(&error);
-                        FIRST_PAUSE
-                    }
-                },
-            };
-            if !pause(&self.stop, wait).await {
-                return None;
-            }
-        }
-    }
-
-    /// `watched` is the version that was found last, and when it was found first.
-    async fn try_acquire(&self, watched: &mut Option<(u64, Duration)>) -> Result<Option<Hold>> {
-        let core = &self.core;
-        let source = (&self.org, &self.id, self.version);
-        let mut held = Held::read(&*core.store, source, core.clock.now()).await?;
-        let (now, own) = (core.clock.monotonic(), core.session.id().to_string());
-        let others = held.progress.holder.as_ref().is_some_and(|holder| *holder != own);
-        if let Some(version) = held.slot().filter(|_| others) {
-            let since = match *watched {
-                Some((known, since)) if known == version => since,
-                _ => watched.insert((version, now)).1,
-            };
-            if now.saturating_sub(since) < core.config.lease {
-                return Ok(None);
-            }
-        }
-        held.progress.holder = Some(own);
-        let taken = held.write(&*core.store, core.clock.now()).await?;
-        Ok(taken.then(|| Hold { held, renew_at: now + self.term() }))
-    }
-
-    /// How long a hold is kept before it is renewed.
-    fn term(&self) -> Duration {
-        self.core.config.lease / 3
-    }
-
-    /// Lets another node read the source at once, and leaves nothing of one that was deleted.
-    async fn release(&self, held: Held) {
-        if let Err(error) = self.try_release(held).await {
-            self.store_failed(&error);
-        }
-    }
-
-    async fn try_release(&self, mut held: Held) -> Result<()> {
-        let store = &*self.core.store;
-        if store.resource(&self.org, SourceSpec::KIND, &self.id).await?.is_none() {
-            return held.remove(store).await;
-        }
-        held.progress.holder = None;
-        held.write(store, self.core.clock.now()).await.map(|_| ())
-    }
-
     async fn follow(&self, hold: &mut Hold) -> Left {
         loop {
-            if !self.source.is_ready(&self.spec.name) {
+            if !self.is_ready() {
                 return Left::Unready;
             }
             let wait = match self.turn(hold).await {
@@ -165,57 +89,37 @@ impl Pump {
                 Ok(Ok(false)) => self.spec.pause,
                 Ok(Err(error)) => {
                     self.note_failure(hold, &error);
-                    backoff(hold.held.progress.failures())
+                    let failures = hold.slot.progress.failures();
+                    if failures.is_multiple_of(GIVE_UP) {
+                        return Left::Failing;
+                    }
+                    backoff(failures)
                 }
             };
-            if let Err(left) = self.while_held(hold, sleep(wait)).await {
+            let waited = self.while_held(hold, self.unless_stopped(sleep(wait))).await;
+            if let Err(left) = waited.and_then(|waited| waited) {
                 return left;
-            }
-        }
-    }
-
-    /// Does `work` while the hold is renewed.
-    async fn while_held<T>(
-        &self,
-        hold: &mut Hold,
-        work: impl Future<Output = T>,
-    ) -> Result<T, Left> {
-        let mut work = std::pin::pin!(work);
-        loop {
-            let due = hold.renew_at.saturating_sub(self.core.clock.monotonic());
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Err(Left::Stopped),
-                done = &mut work, if !due.is_zero() => return Ok(done),
-                () = sleep(due) => {}
-            }
-            let now = self.core.clock.monotonic();
-            match hold.held.write(&*self.core.store, self.core.clock.now()).await {
-                Ok(true) => hold.renew_at = now + self.term(),
-                Ok(false) => return Err(Left::Lost),
-                Err(error) => {
-                    self.store_failed(&error);
-                    hold.renew_at = now + FIRST_PAUSE;
-                }
             }
         }
     }
 
     /// Polls once and takes in what is answered; says whether there is more.
     async fn turn(&self, hold: &mut Hold) -> Result<Result<bool, SourceError>, Left> {
-        let after = hold.held.progress.checkpoint.clone();
-        let polled = self.while_held(hold, self.poll(after.as_ref())).await?;
-        let Polled { events, checkpoint, more } = match polled {
+        let after = hold.slot.progress.checkpoint.clone();
+        let poll = self.unless_stopped(self.poll(after.as_ref()));
+        let Polled { events, checkpoint, more } = match self.while_held(hold, poll).await?? {
             Ok(polled) => polled,
             Err(error) => return Ok(Err(error)),
         };
-        if events.is_empty() && checkpoint.is_none() {
-            if hold.held.progress.failing.take().is_some() {
+        if events.is_empty() && (checkpoint.is_none() || checkpoint == after) {
+            if hold.slot.progress.failing.take().is_some() {
                 hold.renew_at = Duration::ZERO;
             }
             return Ok(Ok(false));
         }
-        let taken = match self.while_held(hold, self.take(events)).await? {
+        let began_with = hold.slot.began_with();
+        // To its end, as the checkpoint is to be kept of what is published.
+        let taken = match self.while_held(hold, self.take(events, began_with)).await? {
             Ok(taken) => taken,
             Err(error) => {
                 return Ok(Err(SourceError::new(error.code().as_str(), error.to_string())));
@@ -223,11 +127,10 @@ impl Pump {
         };
         let further = checkpoint != after || taken.published > 0;
         self.advance(hold, taken, checkpoint).await?;
-        let reached = hold.held.progress.checkpoint.clone();
+        let reached = hold.slot.progress.checkpoint.clone();
         let request = self.request(reached.as_ref());
-        let told = timeout(SOURCE_TIMEOUT, self.source.acknowledge(&request));
-        let told = self.while_held(hold, AssertUnwindSafe(told).catch_unwind()).await?;
-        if let Err(error) = self.in_time(told) {
+        let told = self.asked(async { self.source.acknowledge(&request).await });
+        if let Err(error) = self.while_held(hold, self.unless_stopped(told)).await?? {
             self.warn(&error, "an event source could not be told what was taken in");
         }
         // One that says so for ever without getting further is not polled without a pause.
@@ -248,8 +151,8 @@ impl Pump {
 
     async fn poll(&self, after: Option<&Value>) -> Result<Polled, SourceError> {
         let request = self.request(after);
-        let polled = timeout(SOURCE_TIMEOUT, self.source.poll(&request));
-        let polled = self.in_time(AssertUnwindSafe(polled).catch_unwind().await)?;
+        let mut polled = self.asked(async { self.source.poll(&request).await }).await?;
+        polled.checkpoint = polled.checkpoint.filter(|checkpoint| !checkpoint.is_null());
         let (found, most) = (polled.events.len(), self.spec.batch);
         if found > most {
             let message = format!("{found} events were answered, where at most {most} are taken");
@@ -268,9 +171,12 @@ impl Pump {
         }
     }
 
-    /// The answer of a call of the source, which may come late or not at all.
-    fn in_time<T>(&self, answered: Answered<T>) -> Result<T, SourceError> {
-        match answered {
+    /// The answer of a call of the source, which may come late, or panic.
+    async fn asked<T>(
+        &self,
+        call: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        match AssertUnwindSafe(timeout(SOURCE_TIMEOUT, call)).catch_unwind().await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
                 let most = SOURCE_TIMEOUT.as_secs();
@@ -289,28 +195,46 @@ impl Pump {
         }
     }
 
-    /// Publishes events. What can never be published is told to the audit log; where anything else
-    /// fails, all are to be published again.
-    async fn take(&self, events: Vec<SourceEvent>) -> Result<Taken> {
+    /// Publishes events in their order. What can never be published is told to the audit log; where
+    /// anything else fails, all are to be published again.
+    async fn take(&self, events: Vec<SourceEvent>, began_with: u64) -> Result<Taken> {
         let mut taken = Taken::default();
-        let (mut ids, mut ready) = (Vec::new(), Vec::new());
+        let (mut ids, mut items) = (Vec::new(), Vec::new());
         for SourceEvent { id, mut event } in events {
-            if let Err(error) = self.check(&id, event.org()) {
-                taken.refused.push((id, error));
-                continue;
-            }
             if let Some(unit) = self.spec.unit.as_ref().filter(|_| event.unit_named().is_none()) {
                 event = event.unit(unit.as_str());
             }
-            ready.push(event.idempotency_key(format!("source:{}:{id}", self.id)));
-            ids.push(id);
-        }
-        for (id, answer) in ids.into_iter().zip(publish(&self.core, ready).await) {
-            match answer {
-                Ok(Published { duplicate: false, .. }) => taken.published += 1,
-                Ok(_) => taken.duplicates += 1,
-                Err(error) if is_final(&error) => taken.refused.push((id, error)),
+            let prepared = match self.check(&id, event.org()) {
+                Err(error) => Err(error),
+                Ok(()) => {
+                    let within = format!("{}:{began_with}:{id}", self.id);
+                    publish::prepare_of_source(&self.core, event, &within).await
+                }
+            };
+            match prepared {
+                Ok(item) => {
+                    ids.push(id);
+                    items.push(item);
+                }
+                Err(error) if is_final(error.code()) => taken.refused.push((id, error)),
                 Err(error) => return Err(error),
+            }
+        }
+        let mut ids = ids.into_iter();
+        while !items.is_empty() {
+            // Each chunk is one transaction, and none is begun before the one before has ended.
+            let rest = items.split_off(items.len().min(self.core.config.publish_batch));
+            let chunk = std::mem::replace(&mut items, rest);
+            let answers = publish::commit_alone(&self.core, chunk).await?;
+            for (answer, id) in answers.into_iter().zip(&mut ids) {
+                match answer {
+                    Ok(Published { duplicate: false, .. }) => taken.published += 1,
+                    Ok(_) => taken.duplicates += 1,
+                    Err(error) if error.code() == Code::IdempotencyConflict => {
+                        taken.refused.push((id, error));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         if !taken.refused.is_empty() {
@@ -336,7 +260,7 @@ impl Pump {
         let count = refused.len();
         let mut text = format!("{count} refused: ");
         for (place, (id, error)) in refused.iter().take(NAMED).enumerate() {
-            let said = format!("{id:?} ({}: {})", error.code(), error.message());
+            let said = format!("{id:?} ({}: {})", error.code(), error.message().escape_debug());
             text.push_str(if place == 0 { "" } else { "; " });
             text.extend(said.chars().take(WORDS));
         }
@@ -369,7 +293,7 @@ impl Pump {
     ) -> Result<(), Left> {
         let now = self.core.clock.now();
         let refused = taken.refused.len() as u64;
-        let progress = &mut hold.held.progress;
+        let progress = &mut hold.slot.progress;
         progress.checkpoint = checkpoint;
         progress.events += taken.published;
         progress.duplicates += taken.duplicates;
@@ -381,7 +305,7 @@ impl Pump {
         metrics.source_refused.inc_by(refused);
         loop {
             let began = self.core.clock.monotonic();
-            match hold.held.write(&*self.core.store, now).await {
+            match hold.slot.write(&*self.core.store, now).await {
                 Ok(true) => {
                     hold.renew_at = began + self.term();
                     return Ok(());
@@ -397,11 +321,11 @@ impl Pump {
 
     /// Notes a failure; a first one is shown at once, later ones when the hold is renewed.
     fn note_failure(&self, hold: &mut Hold, error: &SourceError) {
-        if hold.held.progress.failing.is_none() {
+        if hold.slot.progress.failing.is_none() {
             hold.renew_at = Duration::ZERO;
         }
-        hold.held.progress.failed(error.code, &error.message, self.core.clock.now());
-        self.warn(error, "an event source could not be polled");
+        hold.slot.progress.failed(error.code, &error.message, self.core.clock.now());
+        self.warn(error, "an event source gets no further");
     }
 
     fn warn(&self, error: &SourceError, what: &'static str) {
@@ -414,7 +338,7 @@ impl Pump {
         );
     }
 
-    fn store_failed(&self, error: &Error) {
+    pub(super) fn store_failed(&self, error: &Error) {
         self.core.metrics.store_errors.inc();
         tracing::warn!(
             icp.org = %self.org,
@@ -425,18 +349,38 @@ impl Pump {
     }
 }
 
-/// How a call of a source ended: by an answer, by its time, or by a panic.
-type Answered<T> = Result<
-    Result<Result<T, SourceError>, tokio::time::error::Elapsed>,
-    Box<dyn std::any::Any + Send>,
->;
-
-/// Whether an event can never be published as it is.
-fn is_final(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::TooLarge)
-        || error.code() == Code::IdempotencyConflict
+/// Whether an event that is refused for this can never be published as it is. One whose unit is not
+/// known may be ahead of its unit, so it is tried again.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BodyTooLarge
+            | Code::EventInvalid
+            | Code::EventSchemaMismatch
+            | Code::EventTypeInvalid
+            | Code::EventTypeReserved
+    )
 }
 
 fn backoff(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let seconds = [1, 2, 3, 6, 7, 8, u32::MAX].map(|failures| backoff(failures).as_secs());
+        assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn what_may_go_well_later_is_not_final() {
+        for later in [Code::UnitUnknown, Code::OrganizationSuspended, Code::StoreFull] {
+            assert!(!is_final(later), "{later}");
+        }
+        assert!(is_final(Code::EventSchemaMismatch));
+    }
 }

@@ -24,7 +24,7 @@ pub const SOURCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// For each of these, one node of all that share the store polls; what it is answered is published,
 /// then the new checkpoint is kept, then the source is told. So what a poll answers is taken in at
 /// least once, and an event that is answered again, after a crash say, is published once: its id is
-/// part of its idempotency key.
+/// part of its idempotency key, which is kept for the engine's window.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -68,12 +68,12 @@ pub trait EventSource: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`SourceError`]: it is polled again from the same checkpoint, after 1 s at first and up to
-    /// 60 s later on.
+    /// [`SourceError`], which everybody sees who may look at the source: it is polled again from the
+    /// same checkpoint, after 1 s at first and up to 60 s later on.
     async fn poll(&self, request: &PollRequest<'_>) -> Result<Polled, SourceError>;
 
-    /// Takes notice that everything up to the checkpoint `request.after` is in the store: a broker
-    /// may forget it now. By default nothing.
+    /// Takes notice that everything up to the checkpoint `request.after` is dealt with, published or
+    /// refused for good: a broker may forget it now. By default nothing.
     ///
     /// It is not called again after an error or a crash; the next poll from a later checkpoint says
     /// the same.
@@ -104,7 +104,8 @@ pub trait EventSource: fmt::Debug + Send + Sync + 'static {
 /// What is polled.
 #[derive(Clone, Copy, Debug)]
 pub struct PollRequest<'a> {
-    /// The organization that the events are for.
+    /// The organization that the events are for. Whoever configures its sources says `config`, so an
+    /// implementor gives nothing of another organization, whatever that says.
     pub org: &'a OrgId,
     /// The id of the source.
     pub source: &'a ResourceId,
@@ -114,7 +115,7 @@ pub struct PollRequest<'a> {
     pub config: Option<&'a Value>,
     /// Its secrets, opened.
     pub secrets: &'a BTreeMap<String, SecretString>,
-    /// The last checkpoint that was kept: everything up to it is in the store. `None` where there
+    /// The last checkpoint that was kept: everything up to it is dealt with. `None` where there
     /// is none yet, and the source begins where it likes.
     pub after: Option<&'a Value>,
     /// The most events that are taken at once.
@@ -126,8 +127,8 @@ pub struct PollRequest<'a> {
 pub struct Polled {
     /// The events.
     pub events: Vec<SourceEvent>,
-    /// From where the next poll goes on; any JSON of up to 64 KiB, which only the source reads.
-    /// Where there are events there must be one; without events it may skip what is of no interest.
+    /// From where the next poll goes on; JSON of up to 64 KiB other than `null`, with integers of up
+    /// to 64 bits, which only the source reads. Where there are events there must be one; without events it may skip what is of no interest.
     pub checkpoint: Option<Value>,
     /// Whether more is there already, so that the next poll follows at once.
     pub more: bool,

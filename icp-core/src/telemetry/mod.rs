@@ -130,11 +130,11 @@ impl Metrics {
                 .counter("dead_letters_retried", "Deliveries made by automatic rounds"),
             letters_abandoned: r.counter("dead_letters_abandoned", "Dead letters given up"),
             erased: r.counter("events_erased", "Events whose content was erased"),
-            source_events: r.counter("source_events", "Events that event sources gave"),
+            source_events: r.counter("source_events", "Events of sources that were published"),
             source_refused: r
                 .counter("source_events_refused", "Events of sources that can never be published"),
             source_failures: r
-                .counter("source_failures", "Calls of event sources that did not go well"),
+                .counter("source_failures", "Rounds of event sources that did not go well"),
             pruned: r.family(
                 "rows_pruned",
                 "Records removed because of their age, by kind",

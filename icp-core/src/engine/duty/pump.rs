@@ -20,10 +20,14 @@ const LOOK: Duration = Duration::from_secs(60);
 
 const PAGE: usize = 500;
 
+/// How long it is waited for more changes after a first one, so that many are read at once.
+const TOGETHER: Duration = Duration::from_millis(100);
+
 /// A source that is followed.
 struct Followed {
     revision: Revision,
-    stop: DropGuard,
+    /// Stops it when this is dropped.
+    _stop: DropGuard,
     task: JoinHandle<()>,
 }
 
@@ -31,9 +35,10 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     if core.resources.services().sources.is_empty() {
         return stop.cancelled().await;
     }
+    let reader: Arc<str> = core.session.id().to_string().into();
     let mut followed = HashMap::new();
     while !stop.is_cancelled() {
-        if let Err(error) = once(&core, &stop, &mut followed).await {
+        if let Err(error) = once(&core, &stop, &reader, &mut followed).await {
             core.metrics.store_errors.inc();
             tracing::warn!(
                 icp.error = error.code().as_str(),
@@ -42,7 +47,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = core.index.sources_changed() => {}
+            () = core.index.sources_changed() => tokio::time::sleep(TOGETHER).await,
             () = tokio::time::sleep(LOOK) => {}
         }
     }
@@ -51,8 +56,11 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
 async fn once(
     core: &Arc<Core>,
     stop: &CancellationToken,
+    reader: &Arc<str>,
     followed: &mut HashMap<(OrgId, ResourceId), Followed>,
 ) -> Result<()> {
+    // A change that is not read below is told of.
+    core.index.begin().await?;
     let mut present = HashMap::new();
     let mut after = None;
     loop {
@@ -72,16 +80,19 @@ async fn once(
             now != Some(one.revision) || one.task.is_finished()
         })
         .collect();
-    for (_, Followed { stop, task, .. }) in ended {
-        drop(stop);
-        // It ends by itself; one that panicked has said so.
+    let tasks: Vec<_> = ended.into_iter().map(|(_, Followed { task, .. })| task).collect();
+    for task in tasks {
+        // It was told to stop; one that panicked has said so.
         let _ = task.await;
     }
     for (key, record) in present {
+        if stop.is_cancelled() {
+            break;
+        }
         if followed.contains_key(&key) {
             continue;
         }
-        if let Some(one) = follow(core, stop, &record) {
+        if let Some(one) = follow(core, stop, reader, &record) {
             followed.insert(key, one);
         }
     }
@@ -90,7 +101,12 @@ async fn once(
 }
 
 /// Follows a source; none that is switched off, cannot be used, or is not known here.
-fn follow(core: &Arc<Core>, stop: &CancellationToken, record: &Record) -> Option<Followed> {
+fn follow(
+    core: &Arc<Core>,
+    stop: &CancellationToken,
+    reader: &Arc<str>,
+    record: &Record,
+) -> Option<Followed> {
     let spec = match core.index.compiled::<CompiledSource>(record) {
         Ok(spec) => spec,
         Err(error) => {
@@ -112,8 +128,9 @@ fn follow(core: &Arc<Core>, stop: &CancellationToken, record: &Record) -> Option
         version: record.version,
         spec,
         source,
+        reader: Arc::clone(reader),
         stop: stop.clone(),
     };
     let task = core.pumps.spawn(pump.run());
-    Some(Followed { revision: record.revision, stop: stop.drop_guard(), task })
+    Some(Followed { revision: record.revision, _stop: stop.drop_guard(), task })
 }

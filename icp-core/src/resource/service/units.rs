@@ -6,6 +6,7 @@ use crate::error::{Code, Error, Result, Violation};
 use crate::id::{OrgId, ResourceId};
 use crate::integration::{CompiledIntegration, IntegrationSpec};
 use crate::resource::{Actor, OrgEntry, Resource, Revision};
+use crate::source::{CompiledSource, SourceSpec};
 
 /// How often a change is made anew because the organization was changed meanwhile.
 const MAX_ROUNDS: usize = 5;
@@ -186,9 +187,14 @@ fn user(id: &ResourceId, units: &[Unit], within: &OrgEntry) -> Option<String> {
         };
         all.find(|(_, one)| one.as_ref().is_ok_and(|one| names(one)))
     };
+    let source = || {
+        let mut all = within.compiled::<CompiledSource>(SourceSpec::KIND);
+        all.find(|(_, one)| one.as_ref().is_ok_and(|one| one.unit.as_ref() == Some(id)))
+    };
     let holder = || grants_in_units(within).find(|(_, grant)| grant.unit.as_ref() == Some(id));
     part.map(|unit| format!("unit `{}`", unit.id))
         .or_else(|| integration().map(|(id, _)| format!("{} `{id}`", IntegrationSpec::KIND)))
+        .or_else(|| source().map(|(id, _)| format!("{} `{id}`", SourceSpec::KIND)))
         .or_else(|| holder().map(|(holder, _)| holder))
 }
 
