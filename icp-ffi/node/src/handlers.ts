@@ -124,16 +124,17 @@ function context(asked: Document, signal: AbortSignal): RequestContext {
 }
 
 function polled(asked: Document, signal: AbortSignal): SourceContext {
-  return {
+  const context: Omit<SourceContext, 'secrets'> = {
     handler: asked['handler'],
     org: asked['org'],
     source: asked['source'],
     limit: asked['limit'],
     timeoutMs: asked['timeout_ms'],
     config: asked['config'],
-    secrets: asked['secrets'],
     signal
   }
+  // Not shown where the context is logged.
+  return Object.defineProperty(context, 'secrets', { value: asked['secrets'] }) as SourceContext
 }
 
 function answer(kind: HandlerKind, made: unknown): unknown {

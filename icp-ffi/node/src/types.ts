@@ -153,7 +153,7 @@ export interface SourceContext {
   /** How long the engine waits for the answer. */
   timeoutMs: number
   config: any
-  /** The secrets of the source, opened. */
+  /** The secrets of the source, opened; not among what is logged of the context. */
   secrets: Record<string, string>
   /** Aborted when nobody waits for the answer any more. */
   signal: AbortSignal
@@ -165,7 +165,7 @@ export interface SourceBatch {
    * What is published, as `publish` takes it, each with an `id` that names it within the source
    * and without `org` and `idempotency_key`.
    */
-  events: Document[]
+  events?: Document[]
   /** From where the next poll goes on: anything that has a JSON form. */
   checkpoint?: unknown
   /** Whether more is there already, so that the next poll follows at once. */
@@ -174,7 +174,7 @@ export interface SourceBatch {
 
 /**
  * Returns what follows the checkpoint, `null` at first, or nothing where there is nothing new.
- * Everything up to the checkpoint is stored. What it throws is polled again, a little later.
+ * Everything up to the checkpoint is dealt with. What it throws is polled again, a little later.
  */
 export type Source = (
   checkpoint: any,

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { inspect } from 'node:util'
 
 import {
   DeliveryFailed,
@@ -218,6 +219,7 @@ test('event sources are pulled from their checkpoints', async () => {
     [after, org, source, config, limit, secrets],
     [null, 'acme', 'orders', { table: 'paid' }, 2, { password: 'canary' }]
   )
+  assert.ok(!inspect(asked[0]![1]).includes('canary'))
   assert.deepEqual(asked.slice(2, 5).map(([checkpoint]) => checkpoint), [null, 2, 4])
 })
 

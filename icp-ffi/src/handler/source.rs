@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use icp::source::{EventSource, PollRequest, Polled, SourceError, SourceEvent};
+use icp::source::{EventSource, PollRequest, Polled, SOURCE_TIMEOUT, SourceError, SourceEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -30,7 +30,7 @@ struct Asked<'a> {
     config: Option<&'a Value>,
     /// The secrets of the source, opened.
     secrets: BTreeMap<&'a str, &'a str>,
-    /// Everything up to it is in the store.
+    /// Everything up to it is dealt with.
     checkpoint: Option<&'a Value>,
     /// The most events that are taken at once.
     limit: usize,
@@ -85,7 +85,7 @@ fn asked(request: &PollRequest<'_>, timeout_ms: u64) -> Vec<u8> {
         secrets: secrets.collect(),
         checkpoint: request.after,
         limit: request.limit,
-        timeout_ms,
+        timeout_ms: timeout_ms.min(u64::try_from(SOURCE_TIMEOUT.as_millis()).unwrap_or(u64::MAX)),
     };
     // Texts and documents always have a JSON form.
     serde_json::to_vec(&asked).unwrap_or_default()

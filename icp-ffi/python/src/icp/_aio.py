@@ -357,8 +357,8 @@ class AsyncEngine:
         """Makes a function the one that event sources of the ``type`` ``name`` are pulled from.
 
         It takes the last checkpoint, ``None`` at first, and a :class:`SourceContext`, and returns
-        a :class:`SourceBatch`, or ``None`` where there is nothing new. What it is asked with is
-        stored up to the checkpoint; what it raises is polled again from there, a little later.
+        a :class:`SourceBatch`, or ``None`` where there is nothing new. What is up to the checkpoint
+        is dealt with; what it raises is polled again from there, a little later.
         """
         return self._handler("event_source", name, timeout, concurrency)
 
