@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-boundary bench-micro bench-servers features fuzz setup services payloads advisories bless
+.PHONY: help run test check bench bench-boundary bench-micro bench-servers features fuzz miri setup services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
@@ -39,6 +39,9 @@ features: ## lint each set of features by itself
 
 fuzz: ## run the fuzz targets; ARGS="300 mapping::mappings" for 300 seconds of one
 	scripts/fuzz $(ARGS)
+
+miri: ## run what can be run of the C ABI under Miri; needs a nightly toolchain
+	scripts/miri
 
 setup: ## install what the tests need
 	scripts/setup

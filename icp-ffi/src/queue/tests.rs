@@ -94,7 +94,7 @@ fn events_and_lines_are_bounded_and_what_is_lost_is_counted() {
 
 #[test]
 fn nothing_is_lost_or_doubled_between_threads() {
-    const EACH: u64 = 2_000;
+    const EACH: u64 = if cfg!(miri) { 20 } else { 2_000 };
     let queue = Queue::new().unwrap();
     let mut seen: Vec<u64> = thread::scope(|scope| {
         let queue = &queue;
