@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-boundary bench-micro bench-servers features fuzz miri setup services payloads advisories bless
+.PHONY: help run test check bench bench-boundary bench-micro bench-servers features fuzz miri setup tsan services payloads advisories bless
 
 PAYLOADS := target/payloads
 ARGS ?=
@@ -42,6 +42,9 @@ fuzz: ## run the fuzz targets; ARGS="300 mapping::mappings" for 300 seconds of o
 
 miri: ## run what can be run of the C ABI under Miri; needs a nightly toolchain
 	scripts/miri
+
+tsan: ## run the tests of the C ABI under ThreadSanitizer; needs a nightly toolchain
+	scripts/tsan
 
 setup: ## install what the tests need
 	scripts/setup
