@@ -27,7 +27,11 @@ impl Engine {
     ///
     /// [`Code::ResourceNotFound`], [`Code::ResourceInvalid`] where the checkpoint has more than
     /// 64 KiB, [`Code::RevisionConflict`] where it is being written all the time, and those of the
-    /// store.
+    /// store: then it may have been moved all the same.
+    ///
+    /// # Cancellation
+    ///
+    /// A call that is dropped may move it, and leave no audit row.
     pub async fn move_source(
         &self,
         org: &OrgId,

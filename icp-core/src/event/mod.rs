@@ -114,7 +114,8 @@ impl NewEvent {
 
     /// Makes publishing repeatable: within the engine's window the same key and body give the
     /// first event's id, the same key with another body is refused. 1 to 256 printable ASCII
-    /// characters, unique per organization.
+    /// characters, unique per organization; keys that begin with `icp-source:` are refused, as they
+    /// are those of [event sources](crate::source).
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
         self

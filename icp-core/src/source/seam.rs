@@ -73,7 +73,8 @@ pub trait EventSource: fmt::Debug + Send + Sync + 'static {
     async fn poll(&self, request: &PollRequest<'_>) -> Result<Polled, SourceError>;
 
     /// Takes notice that everything up to the checkpoint `request.after` is dealt with, published or
-    /// refused for good: a broker may forget it now. By default nothing.
+    /// refused for good: a broker may forget it now. It has [`SOURCE_TIMEOUT`] as
+    /// well. By default nothing.
     ///
     /// It is not called again after an error or a crash; the next poll from a later checkpoint says
     /// the same.
@@ -118,14 +119,15 @@ pub struct PollRequest<'a> {
     /// The last checkpoint that was kept: everything up to it is dealt with. `None` where there
     /// is none yet, and the source begins where it likes.
     pub after: Option<&'a Value>,
-    /// The most events that are taken at once.
+    /// The most events that are taken at once: 1 to 1,000. An answer with more is refused whole.
     pub limit: usize,
 }
 
 /// What a poll answers.
 #[derive(Clone, Debug, Default)]
 pub struct Polled {
-    /// The events.
+    /// The events, up to the `limit` of the request. One that can never be published, as for its
+    /// type or for a body beyond the engine's limit, is passed over and named in the audit log.
     pub events: Vec<SourceEvent>,
     /// From where the next poll goes on; JSON of up to 64 KiB other than `null`, with integers of up
     /// to 64 bits, which only the source reads. Where there are events there must be one; without events it may skip what is of no interest.

@@ -54,7 +54,8 @@ pub struct SourceSpec {
     /// What the source is told that nobody else may see, up to 32 texts by their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Secret>,
-    /// The unit that the source belongs to, and with it its events that name none.
+    /// The unit that the source belongs to, and with it its events that name none. It may be made
+    /// later; until then nothing is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<ResourceId>,
     /// How long it is waited after a poll that found nothing more, in seconds: 1 to 86,400.
