@@ -1,6 +1,8 @@
 //! Erasure: an event is marked and loses its content by one write; what its deliveries tell goes
 //! after that, and then the mark.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use icp_core::delivery::{Delivery, EndReason};
@@ -14,6 +16,10 @@ use super::error::{Failure, told};
 use super::row::{self, Fields, bins, blob, count, ms};
 use super::store::{DELIVERY, EVENT, MongoStore, OUTBOX};
 use super::{batch, cancel, finish, outbox};
+
+/// How long ago an erasure began that the duty takes up, as nobody is at it any more. Before that,
+/// what the duty did would be missing from what the erasure counts.
+const BROKEN_OFF: Duration = Duration::from_secs(60);
 
 #[async_trait]
 impl ErasureStore for MongoStore {
@@ -138,7 +144,8 @@ async fn scrub(store: &MongoStore, rows: &[&Document]) -> Result<u64, Failure> {
 }
 
 async fn finish_some(store: &MongoStore, limit: usize, now: Timestamp) -> Result<u64, Failure> {
-    let marked = store.all(EVENT, doc! { "erasing": true }, doc! { "_id": 1 }).await?;
+    let broken_off = doc! { "erasing": true, "erased_at": { "$lte": ms(now - BROKEN_OFF) } };
+    let marked = store.all(EVENT, broken_off, doc! { "_id": 1 }).await?;
     let marked: Vec<Bson> = marked.into_iter().filter_map(|mut row| row.remove("_id")).collect();
     if !marked.is_empty() {
         erase_deliveries(store, marked, now, &mut Erased::default()).await?;

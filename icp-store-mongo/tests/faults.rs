@@ -10,6 +10,7 @@ use fixture::{
 };
 use icp_core::Code;
 use icp_core::delivery::*;
+use icp_core::erasure::ErasureStore;
 use icp_core::event::*;
 use icp_core::id::*;
 use icp_core::store::{PageQuery, Store};
@@ -372,6 +373,22 @@ async fn what_was_left_undone_is_done_at_the_next_start() {
     assert_eq!(again.claim(claim(9)).await.unwrap().deliveries.len(), 5);
     assert!(again.audit().await.unwrap().is_clean());
     db.drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_erasure_that_was_broken_off_is_finished_after_a_minute() {
+    let store = store(url()).await;
+    store.ingest(batch(0..1)).await.unwrap();
+    // As if the process had been killed right after the event had lost its content.
+    let marked = doc! { "$set": { "erased_at": NOW.as_millis(), "erasing": true } };
+    let events = store.database().collection::<Document>("icp_event");
+    events.update_one(doc! { "_id": bytes(event(0).id.to_bytes()) }, marked).await.unwrap();
+    for (seconds, state) in [(59, DeliveryState::Ready), (60, DeliveryState::Cancelled)] {
+        store.finish_erasures(10, NOW + Duration::from_secs(seconds)).await.unwrap();
+        assert_eq!(store.counts().await.unwrap(), [(state, 1)], "after {seconds} s");
+    }
+    assert!(store.audit().await.unwrap().is_clean());
+    store.database().drop().await.unwrap();
 }
 
 fn bytes(id: [u8; 16]) -> Binary {

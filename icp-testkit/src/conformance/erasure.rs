@@ -141,6 +141,23 @@ pub(super) async fn what_is_under_way_is_erased_once_it_ends(world: World) {
     world.assert_clean().await;
 }
 
+pub(super) async fn one_under_way_is_finished_by_nobody_else(world: World) {
+    let finish = async || {
+        for _ in 0..5 {
+            world.finish_erasures(10, at(40)).await.unwrap();
+        }
+    };
+    for _ in 0..20 {
+        let event = about(&world, "ann");
+        take_in(&world, &event).await;
+        let erase = of(&[event.id]);
+        let (erased, (), ()) = tokio::join!(world.erase(&erase), finish(), finish());
+        let erased = erased.unwrap();
+        assert_eq!((erased.events, erased.cancelled), (1, 1), "it counts what it did");
+    }
+    world.assert_clean().await;
+}
+
 pub(super) async fn a_subject_is_erased_batch_by_batch(world: World) {
     let subject: Arc<str> = "ann".into();
     for name in ["ann", "ann", "bob", "ann"] {
