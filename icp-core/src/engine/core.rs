@@ -21,7 +21,7 @@ use crate::delivery::settle::Outcome;
 use crate::delivery::suspect::Suspects;
 use crate::egress::{AddressPolicy, Transport};
 use crate::error::Result;
-use crate::event::publish::{self, Accepted, Incoming};
+use crate::event::{IngestItem, Ingested, publish};
 use crate::id::{DeliveryId, IdSource, OrgId, ResourceId};
 use crate::integration::{CompiledIntegration, IntegrationSpec, MatchIndex};
 use crate::live::Hub;
@@ -64,7 +64,7 @@ pub(crate) struct Core {
     pub(crate) access: Access,
     pub(crate) tests: Gate,
     pub(crate) dry_runs: Gate,
-    pub(crate) publisher: Batcher<Incoming, Accepted>,
+    pub(crate) publisher: Batcher<IngestItem, Ingested>,
     pub(crate) settler: Batcher<Outcome, ()>,
     /// Room for attempts on this node.
     pub(crate) rooms: Arc<Rooms>,

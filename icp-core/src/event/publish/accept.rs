@@ -1,0 +1,83 @@
+//! What an event has to be before it is taken in.
+
+use std::sync::Arc;
+
+use super::{IngestItem, item};
+use crate::engine::core::{Core, OrgView};
+use crate::error::{Code, Error, Result, Violation};
+use crate::event::{Event, NewEvent};
+use crate::event_type;
+use crate::id::{EventId, OrgId};
+
+/// Begins the idempotency keys of events that sources gave, which nobody else can use.
+const OF_SOURCE: &str = "icp-source:";
+
+/// Validates a host's event against the engine's limits and its organization.
+pub(crate) async fn accept(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
+    if event.idempotency_key.as_ref().is_some_and(|key| key.starts_with(OF_SOURCE)) {
+        let message = format!("keys that begin with `{OF_SOURCE}` are the engine's own");
+        let violation = Violation::new("/idempotency_key", "reserved", message);
+        return Err(Error::violations(Code::EventInvalid, vec![violation]));
+    }
+    accept_any(core, event).await
+}
+
+async fn accept_any(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
+    let accepted = accept_own(core, event).await?;
+    if accepted.0.event_type.is_operational() {
+        let message = "event types that begin with `icp.` are the engine's own; use another name";
+        return Err(Error::new(Code::EventTypeReserved, message));
+    }
+    let (event, view) = &accepted;
+    let differs = event_type::check(&view.entry, event)?;
+    if let Some(first) = differs.first() {
+        core.metrics.schema_mismatches.inc();
+        tracing::warn!(
+            icp.org = %event.org,
+            icp.event.type = %event.event_type,
+            differences = differs.len(),
+            pointer = first.pointer,
+            rule = first.code,
+            "an event does not fit the schema of its type"
+        );
+    }
+    Ok(accepted)
+}
+
+/// As [`accept`], for operational events too.
+pub(crate) async fn accept_own(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
+    let view = core.org(&OrgId::new(event.org())?).await?;
+    if !view.organization.active {
+        let message = "the organization is suspended; activate it before publishing";
+        return Err(Error::new(Code::OrganizationSuspended, message));
+    }
+    let id = EventId::generate(core.ids.as_ref());
+    let revision = view.entry.revision();
+    let event = event.accept(id, core.clock.now(), revision, &core.config.events)?;
+    if let Some(unit) = &event.unit
+        && !view.matching.has_unit(unit)
+    {
+        let message = format!("the organization has no unit `{unit}`");
+        return Err(Error::violations(
+            Code::UnitUnknown,
+            vec![Violation::new("/unit", Code::UnitUnknown.as_str(), message)],
+        ));
+    }
+    Ok((event, view))
+}
+
+pub(super) async fn prepare(core: &Core, event: NewEvent) -> Result<IngestItem> {
+    let (event, view) = accept(core, event).await?;
+    Ok(item(core, &view, event, None))
+}
+
+/// Validates an event that its source knows as `id`, and matches it.
+pub(crate) async fn prepare_of_source(
+    core: &Core,
+    event: NewEvent,
+    id: &str,
+) -> Result<IngestItem> {
+    let key = format!("{OF_SOURCE}{id}");
+    let (event, view) = accept_any(core, event.idempotency_key(key)).await?;
+    Ok(item(core, &view, event, None))
+}
