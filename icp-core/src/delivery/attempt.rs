@@ -1,4 +1,7 @@
 //! One attempt: transform, sign, send, judge.
+//!
+//! Thousands are under way at once, and each is moved several times until it runs. So what seldom
+//! happens in one is boxed, and does not make the others larger.
 
 use std::sync::{Arc, OnceLock};
 
@@ -238,11 +241,11 @@ async fn judged(
         },
         Judgement::Failed(failure) => {
             if failure.hint == Hint::Gone
-                && let Err(error) = switch_off(core, work, view, bound).await
+                && let Err(error) = Box::pin(switch_off(core, work, view, bound)).await
             {
                 report(work, &error);
             }
-            failed(core, work, bound, failure, Some(&sent), started, now).await
+            Box::pin(failed(core, work, bound, failure, Some(&sent), started, now)).await
         }
     }
 }

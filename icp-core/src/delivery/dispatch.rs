@@ -90,30 +90,32 @@ async fn outcome(core: &Core, work: &Work) -> Settlement {
     if let (Some(parent), Some(context)) = (&core.span_parent, &work.event.trace) {
         parent.set(&span, context);
     }
-    let run = attempt::run(core, work, &progress).instrument(span.clone());
+    let run = Box::pin(attempt::run(core, work, &progress)).instrument(span.clone());
     let attempt = AssertUnwindSafe(run).catch_unwind();
     let attempt = tokio::time::timeout(core.config.attempt_deadline, attempt);
-    let ending = tokio::select! {
+    let made = tokio::select! {
         biased;
-        ending = attempt => match ending {
-            Ok(Ok(ending)) => ending,
-            Ok(Err(panic)) => {
-                panicked(core, work, &*panic, "an attempt panicked");
-                let failure = failure("panic", "the attempt broke off; see the log");
-                attempt::broken(core, work, failure, &progress).await
-            }
-            Err(_) => {
-                let failure = failure("timeout_attempt", "the attempt took too long");
-                attempt::broken(core, work, failure, &progress).await
-            }
-        },
-        () = core.abort.cancelled() => Ending::released(core.clock.now()),
+        made = attempt => Some(made),
+        () = core.abort.cancelled() => None,
+    };
+    let ending = match made {
+        Some(Ok(Ok(ending))) => ending,
+        Some(Ok(Err(panic))) => {
+            panicked(core, work, &*panic, "an attempt panicked");
+            let failure = failure("panic", "the attempt broke off; see the log");
+            Box::pin(attempt::broken(core, work, failure, &progress)).await
+        }
+        Some(Err(_)) => {
+            let failure = failure("timeout_attempt", "the attempt took too long");
+            Box::pin(attempt::broken(core, work, failure, &progress)).await
+        }
+        None => Ending::released(core.clock.now()),
     };
     if let Some(attempt) = &ending.attempt {
         span.record("icp.attempt.outcome", attempt.outcome.name());
     }
     let notice = match &ending.next {
-        Next::Dead { reason } => notice::dead(core, work, reason).await,
+        Next::Dead { reason } => Box::pin(notice::dead(core, work, reason)).await,
         _ => None,
     };
     settlement(work, ending, notice)
@@ -156,4 +158,22 @@ fn settlement(work: &Work, ending: Ending, notice: Option<Arc<Event>>) -> Settle
 
 fn failure(class: &str, message: &str) -> Failure {
     Failure { class: class.to_owned(), message: message.to_owned(), hint: Hint::Retry }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_delivery_under_way_is_small() {
+        let task = size::<&'static Core, &'static Work, Room, _>(work_on);
+        assert!(task <= 1_280, "{task} bytes");
+        let inner = size::<&'static Core, &'static Work, &'static attempt::Progress, _>;
+        let run = inner(attempt::run);
+        assert!(run <= 1_280, "{run} bytes");
+    }
 }

@@ -23,6 +23,22 @@ pub(super) async fn body(
     now: Timestamp,
     told: &mut Option<Transcript>,
 ) -> Result<Bytes, Box<Ending>> {
+    let integration = &bound.integration;
+    if integration.deferred.is_none() && integration.plan.is_none() {
+        return Ok(work.event.body.clone());
+    }
+    Box::pin(programmed(core, work, view, bound, now, told)).await
+}
+
+/// As [`body`], where a program judges or makes it.
+async fn programmed(
+    core: &Core,
+    work: &Work,
+    view: &OrgView,
+    bound: &Bound,
+    now: Timestamp,
+    told: &mut Option<Transcript>,
+) -> Result<Bytes, Box<Ending>> {
     let (event, integration) = (&work.event, &bound.integration);
     if let Some(filter) = &integration.deferred {
         match condition::judge(core, view, filter, event, work.delivery.tries).await {

@@ -33,9 +33,12 @@ struct Shared<I, O> {
 }
 
 struct Queue<I, O> {
-    waiting: VecDeque<(I, Option<oneshot::Sender<Result<O>>>)>,
+    waiting: VecDeque<Waiting<I, O>>,
     flushing: bool,
 }
+
+/// An item, and who waits for its answer.
+type Waiting<I, O> = (I, Option<oneshot::Sender<Result<O>>>);
 
 type Flush<I, O> = Box<dyn Fn(Vec<I>) -> BoxFuture<'static, Result<Vec<O>>> + Send + Sync>;
 
@@ -77,29 +80,32 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     ///
     /// Items are all taken or all refused. Dropping the call does not call them back.
     pub(crate) async fn submit(&self, items: Vec<I>) -> Result<Vec<Result<O>>> {
-        let (items, receivers): (Vec<_>, Vec<_>) = items
-            .into_iter()
-            .map(|item| {
-                let (sender, receiver) = oneshot::channel();
-                ((item, Some(sender)), receiver)
-            })
-            .unzip();
+        let (items, receivers): (Vec<_>, Vec<_>) = items.into_iter().map(awaited).unzip();
         self.enqueue(items)?;
         let mut answers = Vec::with_capacity(receivers.len());
         for receiver in receivers {
-            answers.push(receiver.await.unwrap_or_else(|_| {
-                Err(Error::new(Code::Internal, "the batch ended without an answer"))
-            }));
+            answers.push(answer(receiver).await);
         }
         Ok(answers)
     }
 
-    /// Hands an item in and does not wait; what becomes of it is the flush's to tell.
-    pub(crate) fn push(&self, item: I) -> Result<()> {
-        self.enqueue(vec![(item, None)])
+    /// Hands one item in and waits for its answer. Dropping the call does not call it back.
+    pub(crate) async fn submit_one(&self, item: I) -> Result<O> {
+        let (item, receiver) = awaited(item);
+        self.enqueue([item])?;
+        answer(receiver).await
     }
 
-    fn enqueue(&self, items: Vec<(I, Option<oneshot::Sender<Result<O>>>)>) -> Result<()> {
+    /// Hands an item in and does not wait; what becomes of it is the flush's to tell.
+    pub(crate) fn push(&self, item: I) -> Result<()> {
+        self.enqueue([(item, None)])
+    }
+
+    fn enqueue<T>(&self, items: T) -> Result<()>
+    where
+        T: IntoIterator<Item = Waiting<I, O>, IntoIter: ExactSizeIterator>,
+    {
+        let items = items.into_iter();
         let start = {
             let mut queue = self.shared.lock();
             if items.len() > self.shared.limits.queue.saturating_sub(queue.waiting.len()) {
@@ -118,6 +124,16 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         }
         Ok(())
     }
+}
+
+fn awaited<I, O>(item: I) -> (Waiting<I, O>, oneshot::Receiver<Result<O>>) {
+    let (sender, receiver) = oneshot::channel();
+    ((item, Some(sender)), receiver)
+}
+
+async fn answer<O>(receiver: oneshot::Receiver<Result<O>>) -> Result<O> {
+    let lost = |_| Err(Error::new(Code::Internal, "the batch ended without an answer"));
+    receiver.await.unwrap_or_else(lost)
 }
 
 impl<I: Send + 'static, O: Send + 'static> Shared<I, O> {

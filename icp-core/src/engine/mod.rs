@@ -104,8 +104,8 @@ impl Engine {
     ///
     /// A call that is dropped may still publish.
     pub async fn publish(&self, event: NewEvent) -> Result<Published> {
-        let lost = || Err(Error::new(Code::Internal, "the event got no answer"));
-        self.publish_batch(vec![event]).await.pop().unwrap_or_else(lost)
+        let published = event::publish::publish_one(&self.core, event).await;
+        published.map_err(|error| error.during("publish"))
     }
 
     /// Publishes events together; one answer for each, in order. One event that is refused does

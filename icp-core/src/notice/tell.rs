@@ -12,7 +12,7 @@ use crate::delivery::dispatch::Work;
 use crate::delivery::{Delivery, EndReason};
 use crate::engine::core::Core;
 use crate::error::{Code, Result};
-use crate::event::publish::{accept_own, submit};
+use crate::event::publish::{accept_own, publish_own};
 use crate::event::{Event, EventType, NewEvent};
 use crate::id::{DeliveryId, OrgId, ResourceId};
 
@@ -131,7 +131,7 @@ async fn publish(
     body: &impl Serialize,
 ) -> Result<()> {
     let event = NewEvent::json(org.as_str(), event_type, body)?.idempotency_key(key);
-    match submit(core, event).await {
+    match publish_own(core, event).await {
         // Told before, with other words.
         Err(error) if error.code() == Code::IdempotencyConflict => Ok(()),
         other => other.map(drop),

@@ -14,22 +14,60 @@ const OF_SOURCE: &str = "icp-source:";
 
 /// Validates a host's event against the engine's limits and its organization.
 pub(crate) async fn accept(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
+    let view = host(core, &event).await?;
+    Ok((foreign(core, &view, event)?, view))
+}
+
+/// The organization of a host's event, which cannot pass for one of a source.
+pub(super) async fn host(core: &Core, event: &NewEvent) -> Result<Arc<OrgView>> {
     if event.idempotency_key.as_ref().is_some_and(|key| key.starts_with(OF_SOURCE)) {
         let message = format!("keys that begin with `{OF_SOURCE}` are the engine's own");
         let violation = Violation::new("/idempotency_key", "reserved", message);
         return Err(Error::violations(Code::EventInvalid, vec![violation]));
     }
-    accept_any(core, event).await
+    publishing(core, event).await
 }
 
-async fn accept_any(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
-    let accepted = accept_own(core, event).await?;
-    if accepted.0.event_type.is_operational() {
+/// As [`accept`], for operational events too.
+pub(crate) async fn accept_own(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
+    let view = publishing(core, &event).await?;
+    Ok((any(core, &view, event)?, view))
+}
+
+/// Validates an event that is not the engine's own, and matches it.
+pub(super) fn prepare(core: &Core, view: &OrgView, event: NewEvent) -> Result<IngestItem> {
+    Ok(item(core, view, foreign(core, view, event)?, None))
+}
+
+/// Validates an event that its source knows as `id`, and matches it.
+pub(crate) async fn prepare_of_source(
+    core: &Core,
+    event: NewEvent,
+    id: &str,
+) -> Result<IngestItem> {
+    let event = event.idempotency_key(format!("{OF_SOURCE}{id}"));
+    let view = publishing(core, &event).await?;
+    prepare(core, &view, event)
+}
+
+/// The organization of an event, which has to be active.
+async fn publishing(core: &Core, event: &NewEvent) -> Result<Arc<OrgView>> {
+    let view = core.org(&OrgId::new(event.org())?).await?;
+    if !view.organization.active {
+        let message = "the organization is suspended; activate it before publishing";
+        return Err(Error::new(Code::OrganizationSuspended, message));
+    }
+    Ok(view)
+}
+
+/// An event that is not the engine's own, judged by the schema of its type.
+fn foreign(core: &Core, view: &OrgView, event: NewEvent) -> Result<Event> {
+    let event = any(core, view, event)?;
+    if event.event_type.is_operational() {
         let message = "event types that begin with `icp.` are the engine's own; use another name";
         return Err(Error::new(Code::EventTypeReserved, message));
     }
-    let (event, view) = &accepted;
-    let differs = event_type::check(&view.entry, event)?;
+    let differs = event_type::check(&view.entry, &event)?;
     if let Some(first) = differs.first() {
         core.metrics.schema_mismatches.inc();
         tracing::warn!(
@@ -41,16 +79,10 @@ async fn accept_any(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>
             "an event does not fit the schema of its type"
         );
     }
-    Ok(accepted)
+    Ok(event)
 }
 
-/// As [`accept`], for operational events too.
-pub(crate) async fn accept_own(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
-    let view = core.org(&OrgId::new(event.org())?).await?;
-    if !view.organization.active {
-        let message = "the organization is suspended; activate it before publishing";
-        return Err(Error::new(Code::OrganizationSuspended, message));
-    }
+fn any(core: &Core, view: &OrgView, event: NewEvent) -> Result<Event> {
     let id = EventId::generate(core.ids.as_ref());
     let revision = view.entry.revision();
     let event = event.accept(id, core.clock.now(), revision, &core.config.events)?;
@@ -63,21 +95,5 @@ pub(crate) async fn accept_own(core: &Core, event: NewEvent) -> Result<(Event, A
             vec![Violation::new("/unit", Code::UnitUnknown.as_str(), message)],
         ));
     }
-    Ok((event, view))
-}
-
-pub(super) async fn prepare(core: &Core, event: NewEvent) -> Result<IngestItem> {
-    let (event, view) = accept(core, event).await?;
-    Ok(item(core, &view, event, None))
-}
-
-/// Validates an event that its source knows as `id`, and matches it.
-pub(crate) async fn prepare_of_source(
-    core: &Core,
-    event: NewEvent,
-    id: &str,
-) -> Result<IngestItem> {
-    let key = format!("{OF_SOURCE}{id}");
-    let (event, view) = accept_any(core, event.idempotency_key(key)).await?;
-    Ok(item(core, &view, event, None))
+    Ok(event)
 }

@@ -35,7 +35,8 @@ pub(crate) async fn publish(core: &Core, events: Vec<NewEvent>) -> Vec<Result<Pu
     let mut incoming = Vec::with_capacity(events.len());
     let mut places = Vec::with_capacity(events.len());
     for (place, event) in events.into_iter().enumerate() {
-        match accept::prepare(core, event).await {
+        let view = accept::host(core, &event).await;
+        match view.and_then(|view| accept::prepare(core, &view, event)) {
             Ok(item) => {
                 places.push((place, item.event.id, item.deliveries.len()));
                 incoming.push(item);
@@ -77,12 +78,21 @@ fn published(id: EventId, deliveries: usize, ingested: &Ingested) -> Result<Publ
     }
 }
 
+/// Publishes an event of a host.
+pub(crate) async fn publish_one(core: &Core, event: NewEvent) -> Result<Published> {
+    let view = accept::host(core, &event).await?;
+    let item = accept::prepare(core, &view, event)?;
+    commit_one(core, item).await
+}
+
 /// Publishes one operational event.
-pub(crate) async fn submit(core: &Core, event: NewEvent) -> Result<Published> {
+pub(crate) async fn publish_own(core: &Core, event: NewEvent) -> Result<Published> {
     let (event, view) = accept_own(core, event).await?;
     let item = item(core, &view, event, None);
+    commit_one(core, item).await
+}
+
+async fn commit_one(core: &Core, item: IngestItem) -> Result<Published> {
     let (id, deliveries) = (item.event.id, item.deliveries.len());
-    let mut answers = core.publisher.submit(vec![item]).await?;
-    let lost = || Err(Error::new(Code::Internal, "an event got no answer"));
-    published(id, deliveries, &answers.pop().unwrap_or_else(lost)?)
+    published(id, deliveries, &core.publisher.submit_one(item).await?)
 }
