@@ -5,6 +5,7 @@ mod document;
 mod entry;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod handlers;
 mod index;
 mod kind;
 mod note;
@@ -24,6 +25,7 @@ pub use audit::{
 };
 pub use document::{Document, Draft};
 pub use entry::{Entry, OrgEntry};
+pub use handlers::Handlers;
 pub use index::Index;
 pub use kind::{Admitted, Compiled, Kind, KindRegistry, Resource, Services, Spec, SpecContext};
 pub use note::{Note, NoteStore};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +10,7 @@ use serde_json::Value;
 use crate::error::Violation;
 use crate::event::NewEvent;
 use crate::id::{OrgId, ResourceId};
+use crate::resource::Handlers;
 use crate::secret::SecretString;
 
 /// How long one poll may take, however long it would take by itself: 60 seconds.
@@ -199,36 +199,4 @@ impl fmt::Display for SourceError {
 impl std::error::Error for SourceError {}
 
 /// The event sources of an engine, by name.
-#[derive(Clone, Debug, Default)]
-pub struct EventSources {
-    named: BTreeMap<String, Arc<dyn EventSource>>,
-    others: Option<Arc<dyn EventSource>>,
-}
-
-impl EventSources {
-    /// Adds a source; one of the same name is replaced.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<String>, source: Arc<dyn EventSource>) -> Self {
-        self.named.insert(name.into(), source);
-        self
-    }
-
-    /// Has this source polled for every name that no other is known by.
-    #[must_use]
-    pub fn with_others(mut self, source: Arc<dyn EventSource>) -> Self {
-        self.others = Some(source);
-        self
-    }
-
-    /// The source of this name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn EventSource>> {
-        self.named.get(name).or(self.others.as_ref())
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.named.is_empty() && self.others.is_none()
-    }
-}
+pub type EventSources = Handlers<dyn EventSource>;

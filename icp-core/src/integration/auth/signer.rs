@@ -1,6 +1,5 @@
 //! Requests that the program signs which the engine is embedded in.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::rules::{header_name, header_text_fault};
 use super::{Auth, Part, Traces};
 use crate::egress::EgressRequest;
 use crate::integration::Outgoing;
+use crate::resource::Handlers;
 use crate::secret::SecretString;
 
 /// How long a signer has, however long it would take by itself: 30 seconds.
@@ -121,33 +121,7 @@ impl fmt::Display for SignerError {
 impl std::error::Error for SignerError {}
 
 /// The signers of an engine, by name.
-#[derive(Clone, Debug, Default)]
-pub struct RequestSigners {
-    named: BTreeMap<String, Arc<dyn RequestSigner>>,
-    others: Option<Arc<dyn RequestSigner>>,
-}
-
-impl RequestSigners {
-    /// Adds a signer; one of the same name is replaced.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<String>, signer: Arc<dyn RequestSigner>) -> Self {
-        self.named.insert(name.into(), signer);
-        self
-    }
-
-    /// Has this signer asked for every name that no other is known by.
-    #[must_use]
-    pub fn with_others(mut self, signer: Arc<dyn RequestSigner>) -> Self {
-        self.others = Some(signer);
-        self
-    }
-
-    /// The signer of this name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn RequestSigner>> {
-        self.named.get(name).or(self.others.as_ref())
-    }
-}
+pub type RequestSigners = Handlers<dyn RequestSigner>;
 
 /// The signer that an `auth` names.
 #[derive(Clone, Debug)]
