@@ -1,7 +1,5 @@
-//! Erasure: an event is marked and loses its content by one write; what its deliveries tell goes
-//! after that, and then the mark.
-
-use std::time::Duration;
+//! Erasure: an event is marked and loses its body by one write; what its deliveries tell goes after
+//! that, and then the mark, with the subject, by which the next call finds what broke off.
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -17,9 +15,9 @@ use super::row::{self, Fields, bins, blob, count, ms};
 use super::store::{DELIVERY, EVENT, MongoStore, OUTBOX};
 use super::{batch, cancel, finish, outbox};
 
-/// How long ago an erasure began that the duty takes up, as nobody is at it any more. Before that,
-/// what the duty did would be missing from what the erasure counts.
-const BROKEN_OFF: Duration = Duration::from_secs(60);
+/// How long ago events were marked that the duty takes up, in milliseconds by the server's clock.
+/// Before that their erasure is at them, and what the duty did would be missing from what it counts.
+const BROKEN_OFF: i64 = 60_000;
 
 #[async_trait]
 impl ErasureStore for MongoStore {
@@ -33,7 +31,9 @@ impl ErasureStore for MongoStore {
 }
 
 async fn erase_some(store: &MongoStore, erase: &Erase) -> Result<Erased, Failure> {
-    let mut wanted = doc! { "org": erase.org.as_str(), "erased_at": { "$exists": false } };
+    let whole = doc! { "erased_at": { "$exists": false } };
+    let broken_off = doc! { "erasing": { "$exists": true } };
+    let mut wanted = doc! { "org": erase.org.as_str(), "$or": [whole, broken_off] };
     match &erase.target {
         Target::Events(ids) => {
             let ids = bins(ids.iter().copied(), EventId::to_bytes);
@@ -57,12 +57,17 @@ async fn erase_some(store: &MongoStore, erase: &Erase) -> Result<Erased, Failure
     if ids.is_empty() {
         return Ok(erased);
     }
+    let mark = doc! { "erasing": true };
     let whole = doc! { "_id": { "$in": ids.clone() }, "erased_at": { "$exists": false } };
     let empty = doc! {
-        "$set": { "body": blob(Vec::new()), "erased_at": ms(erase.now), "erasing": true },
-        "$unset": { "subject": "" },
+        "$set": { "body": blob(Vec::new()), "erased_at": ms(erase.now) },
+        "$currentDate": mark.clone(),
     };
     erased.events = store.lasting(EVENT).update_many(whole, empty).await?.modified_count;
+    if erased.events < ids.len() as u64 {
+        let marked = doc! { "_id": { "$in": ids.clone() }, "erasing": { "$exists": true } };
+        store.light(EVENT).update_many(marked, doc! { "$currentDate": mark }).await?;
+    }
     erase_deliveries(store, ids, erase.now, &mut erased).await?;
     Ok(erased)
 }
@@ -90,14 +95,15 @@ async fn erase_deliveries(
     let of_events = doc! { "event": { "$in": events.clone() } };
     let under_way = doc! { "event": { "$in": events.clone() }, "state": "leased" };
     let mark = doc! { "$set": { "erasing": true } };
-    erased.under_way += store.light(DELIVERY).update_many(under_way, mark).await?.modified_count;
+    erased.under_way += store.light(DELIVERY).update_many(under_way, mark).await?.matched_count;
     let rows = store.all(DELIVERY, of_events, told_fields()).await?;
     erased.cancelled += call_off(store, &rows, now).await?;
     let ended: Vec<&Document> =
         rows.iter().filter(|row| row.maybe_text("state") != Some("leased")).collect();
     erased.attempts += scrub(store, &ended).await?;
-    let done = doc! { "$unset": { "erasing": "" } };
-    store.light(EVENT).update_many(doc! { "_id": { "$in": events } }, done).await?;
+    let done = doc! { "$unset": { "erasing": "", "subject": "" } };
+    let marked = doc! { "_id": { "$in": events }, "erasing": { "$exists": true } };
+    store.light(EVENT).update_many(marked, done).await?;
     Ok(())
 }
 
@@ -144,7 +150,11 @@ async fn scrub(store: &MongoStore, rows: &[&Document]) -> Result<u64, Failure> {
 }
 
 async fn finish_some(store: &MongoStore, limit: usize, now: Timestamp) -> Result<u64, Failure> {
-    let broken_off = doc! { "erasing": true, "erased_at": { "$lte": ms(now - BROKEN_OFF) } };
+    let latest = doc! { "$subtract": ["$$NOW", BROKEN_OFF] };
+    let broken_off = doc! {
+        "erasing": { "$exists": true },
+        "$expr": { "$lte": ["$erasing", latest] },
+    };
     let marked = store.all(EVENT, broken_off, doc! { "_id": 1 }).await?;
     let marked: Vec<Bson> = marked.into_iter().filter_map(|mut row| row.remove("_id")).collect();
     if !marked.is_empty() {

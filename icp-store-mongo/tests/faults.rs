@@ -10,7 +10,7 @@ use fixture::{
 };
 use icp_core::Code;
 use icp_core::delivery::*;
-use icp_core::erasure::ErasureStore;
+use icp_core::erasure::{Erase, Erased, ErasureStore, Target};
 use icp_core::event::*;
 use icp_core::id::*;
 use icp_core::store::{PageQuery, Store};
@@ -375,20 +375,75 @@ async fn what_was_left_undone_is_done_at_the_next_start() {
     db.drop().await.unwrap();
 }
 
-#[tokio::test]
-async fn an_erasure_that_was_broken_off_is_finished_after_a_minute() {
-    let store = store(url()).await;
+/// An event as a process leaves it that is killed right after the write that erases it, `ago`
+/// seconds ago, with one delivery that waits and one that ended after a captured attempt.
+async fn broken_off(store: &MongoStore, ago: u64) {
     store.ingest(batch(0..1)).await.unwrap();
-    // As if the process had been killed right after the event had lost its content.
-    let marked = doc! { "$set": { "erased_at": NOW.as_millis(), "erasing": true } };
+    let held = store.claim(claim(1)).await.unwrap().deliveries;
+    let mut ended = delivered(&held);
+    let settlements: &mut [Settlement] = std::sync::Arc::get_mut(&mut ended.settlements).unwrap();
+    let attempt = settlements[0].attempt.as_mut().unwrap();
+    attempt.exchange = Some(Exchange::default().into());
+    attempt.message = Some("ann is not known".into());
+    store.settle(ended).await.unwrap();
+    let mut other = item(0).deliveries.remove(0);
+    other.id = DeliveryId::from_bytes(id(77));
+    let deliveries = store.database().collection::<Document>("icp_delivery");
+    let ended = doc! { "_id": bytes(id(0)) };
+    let mut waiting = deliveries.find_one(ended).await.unwrap().unwrap();
+    waiting.insert("_id", bytes(other.id.to_bytes()));
+    waiting.insert("state", "ready");
+    waiting.remove("attempts");
+    deliveries.insert_one(waiting).await.unwrap();
+    let mark = DateTime::from_system_time(std::time::SystemTime::now() - Duration::from_secs(ago));
+    let erased = doc! { "$set": {
+        "body": Binary { subtype: BinarySubtype::Generic, bytes: Vec::new() },
+        "erased_at": NOW.as_millis(), "erasing": mark, "subject": "ann",
+    } };
     let events = store.database().collection::<Document>("icp_event");
-    events.update_one(doc! { "_id": bytes(event(0).id.to_bytes()) }, marked).await.unwrap();
-    for (seconds, state) in [(59, DeliveryState::Ready), (60, DeliveryState::Cancelled)] {
-        store.finish_erasures(10, NOW + Duration::from_secs(seconds)).await.unwrap();
-        assert_eq!(store.counts().await.unwrap(), [(state, 1)], "after {seconds} s");
+    events.update_one(doc! { "_id": bytes(event(0).id.to_bytes()) }, erased).await.unwrap();
+}
+
+/// Whether nothing is left to erase of what [`broken_off`] made.
+async fn is_erased(store: &MongoStore) -> bool {
+    let events = store.database().collection::<Document>("icp_event");
+    let event = events.find_one(doc! {}).await.unwrap().unwrap();
+    let marked = event.contains_key("erasing");
+    assert_eq!(event.contains_key("subject"), marked, "the subject goes with the mark");
+    let org = OrgId::new("org-0").unwrap();
+    let attempts = store.attempts(&org, DeliveryId::from_bytes(id(0))).await.unwrap();
+    let bare = attempts.iter().all(|attempt| attempt.exchange.is_none());
+    assert_eq!((attempts.len(), bare), (1, !marked), "the mark goes last");
+    !marked
+}
+
+#[tokio::test]
+async fn an_erasure_that_broke_off_is_finished_by_the_duty_after_a_minute() {
+    for (ago, done) in [(5, false), (65, true)] {
+        let store = store(url()).await;
+        broken_off(&store, ago).await;
+        store.finish_erasures(10, NOW).await.unwrap();
+        assert_eq!(is_erased(&store).await, done, "after {ago} s");
+        let other = if done { DeliveryState::Cancelled } else { DeliveryState::Ready };
+        let counts = store.counts().await.unwrap();
+        assert!(counts.contains(&(other, 1)), "{counts:?} after {ago} s");
+        store.database().drop().await.unwrap();
     }
-    assert!(store.audit().await.unwrap().is_clean());
-    store.database().drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_erasure_that_broke_off_is_finished_by_asking_again() {
+    let org = OrgId::new("org-0").unwrap();
+    for target in [Target::Events(vec![event(0).id]), Target::Subject("ann".into())] {
+        let store = store(url()).await;
+        broken_off(&store, 5).await;
+        let again = Erase { org: org.clone(), target, limit: 10, now: NOW };
+        let erased = store.erase(&again).await.unwrap();
+        assert_eq!((erased.events, erased.cancelled, erased.attempts), (0, 1, 1));
+        assert!(is_erased(&store).await);
+        assert_eq!(store.erase(&again).await.unwrap(), Erased::default());
+        store.database().drop().await.unwrap();
+    }
 }
 
 fn bytes(id: [u8; 16]) -> Binary {

@@ -115,7 +115,7 @@ impl Engine {
     ) -> Result<Erasure> {
         self.keep(org, &receipt, Expect::Absent, "erase", actor).await?;
         for target in targets {
-            let erase = Erase { org: org.clone(), target, limit: BATCH, now: self.now() };
+            let mut erase = Erase { org: org.clone(), target, limit: BATCH, now: self.now() };
             loop {
                 let erased = self.core().store.erase(&erase).await?;
                 receipt.events += erased.events;
@@ -126,6 +126,7 @@ impl Engine {
                 if !erased.more || matches!(erase.target, Target::Events(_)) {
                     break;
                 }
+                erase.now = self.now();
             }
         }
         self.core().metrics.erased.inc_by(receipt.events);

@@ -22,6 +22,9 @@ pub trait ErasureStore: Debug + Send + Sync + 'static {
 
     /// Erases the same of deliveries that were leased and no longer are; one that is ready again
     /// is called off. Looks at up to `limit` of them and answers how many it was done with.
+    ///
+    /// A store that erases in several writes finishes here what broke off too. It leaves what an
+    /// [`erase`](Self::erase) under way is at, which counts what it does.
     async fn finish_erasures(&self, limit: usize, now: Timestamp) -> Result<u64>;
 }
 

@@ -141,10 +141,10 @@ pub(super) async fn what_is_under_way_is_erased_once_it_ends(world: World) {
     world.assert_clean().await;
 }
 
-pub(super) async fn one_under_way_is_finished_by_nobody_else(world: World) {
+pub(super) async fn the_duty_leaves_one_under_way_alone(world: World) {
     let finish = async || {
         for _ in 0..5 {
-            world.finish_erasures(10, at(40)).await.unwrap();
+            world.finish_erasures(10, at(45)).await.unwrap();
         }
     };
     for _ in 0..20 {

@@ -195,7 +195,7 @@ registry! {
         what_waits_is_called_off_and_its_lane_goes_on,
         attempts_and_letters_lose_what_they_tell,
         what_is_under_way_is_erased_once_it_ends,
-        one_under_way_is_finished_by_nobody_else,
+        the_duty_leaves_one_under_way_alone,
         a_subject_is_erased_batch_by_batch,
         an_outbox_row_is_erased_before_it_is_relayed,
     }
