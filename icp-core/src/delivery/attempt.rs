@@ -1,7 +1,6 @@
 //! One attempt: transform, sign, send, judge.
 //!
-//! Thousands are under way at once, and each is moved several times until it runs. So what seldom
-//! happens in one is boxed, and does not make the others larger.
+//! What fails is boxed, as in [`dispatch`](super::dispatch).
 
 use std::sync::{Arc, OnceLock};
 

@@ -30,7 +30,7 @@ pub(super) async fn body(
     Box::pin(programmed(core, work, view, bound, now, told)).await
 }
 
-/// As [`body`], where a program judges or makes it.
+/// As [`body`], where a program judges the event or makes the body.
 async fn programmed(
     core: &Core,
     work: &Work,

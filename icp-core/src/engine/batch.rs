@@ -213,7 +213,7 @@ mod tests {
         let batcher = doubling(1000, &flushes);
         let calls = (100..164).map(|i| {
             let batcher = Arc::clone(&batcher);
-            async move { (i, batcher.submit(vec![i]).await.unwrap().remove(0).unwrap()) }
+            async move { (i, batcher.submit_one(i).await.unwrap()) }
         });
         for (i, answer) in futures_util::future::join_all(calls).await {
             assert_eq!(answer, i * 2);
@@ -225,7 +225,7 @@ mod tests {
     async fn a_dropped_caller_takes_nothing_with_it() {
         let flushes = Arc::new(AtomicUsize::new(0));
         let batcher = doubling(1000, &flushes);
-        let dropped = tokio::time::timeout(Duration::ZERO, batcher.submit(vec![1])).await;
+        let dropped = tokio::time::timeout(Duration::ZERO, batcher.submit_one(1)).await;
         assert!(dropped.is_err());
         assert_eq!(batcher.submit(vec![2]).await.unwrap().remove(0).unwrap(), 4);
     }
@@ -235,13 +235,14 @@ mod tests {
         let batcher = doubling(3, &Arc::new(AtomicUsize::new(0)));
         let answers = batcher.submit(vec![1, 13]).await.unwrap();
         assert!(answers.iter().all(|a| a.as_ref().unwrap_err().code() == Code::StoreFull));
+        assert_eq!(batcher.submit_one(13).await.unwrap_err().code(), Code::StoreFull);
         assert_eq!(batcher.submit(vec![0; 4]).await.unwrap_err().code(), Code::Overloaded);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_fails_its_batch_and_no_other() {
         let batcher = doubling(10, &Arc::new(AtomicUsize::new(0)));
-        let broken = batcher.submit(vec![99]).await.unwrap().remove(0).unwrap_err();
+        let broken = batcher.submit_one(99).await.unwrap_err();
         assert_eq!(broken.code(), Code::Internal);
         assert_eq!(batcher.submit(vec![2]).await.unwrap().remove(0).unwrap(), 4);
     }

@@ -14,29 +14,30 @@ const OF_SOURCE: &str = "icp-source:";
 
 /// Validates a host's event against the engine's limits and its organization.
 pub(crate) async fn accept(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
-    let view = host(core, &event).await?;
-    Ok((foreign(core, &view, event)?, view))
+    let view = org_of_host(core, &event).await?;
+    Ok((not_own(core, &view, event)?, view))
 }
 
-/// The organization of a host's event, which cannot pass for one of a source.
-pub(super) async fn host(core: &Core, event: &NewEvent) -> Result<Arc<OrgView>> {
+/// The organization of a host's event, whose idempotency key is not of those of sources.
+async fn org_of_host(core: &Core, event: &NewEvent) -> Result<Arc<OrgView>> {
     if event.idempotency_key.as_ref().is_some_and(|key| key.starts_with(OF_SOURCE)) {
         let message = format!("keys that begin with `{OF_SOURCE}` are the engine's own");
         let violation = Violation::new("/idempotency_key", "reserved", message);
         return Err(Error::violations(Code::EventInvalid, vec![violation]));
     }
-    publishing(core, event).await
+    active_org(core, event).await
 }
 
 /// As [`accept`], for operational events too.
 pub(crate) async fn accept_own(core: &Core, event: NewEvent) -> Result<(Event, Arc<OrgView>)> {
-    let view = publishing(core, &event).await?;
-    Ok((any(core, &view, event)?, view))
+    let view = active_org(core, &event).await?;
+    Ok((own_or_not(core, &view, event)?, view))
 }
 
-/// Validates an event that is not the engine's own, and matches it.
-pub(super) fn prepare(core: &Core, view: &OrgView, event: NewEvent) -> Result<IngestItem> {
-    Ok(item(core, view, foreign(core, view, event)?, None))
+/// Validates a host's event, and matches it.
+pub(super) async fn prepare_of_host(core: &Core, event: NewEvent) -> Result<IngestItem> {
+    let view = org_of_host(core, &event).await?;
+    prepare(core, &view, event)
 }
 
 /// Validates an event that its source knows as `id`, and matches it.
@@ -46,12 +47,17 @@ pub(crate) async fn prepare_of_source(
     id: &str,
 ) -> Result<IngestItem> {
     let event = event.idempotency_key(format!("{OF_SOURCE}{id}"));
-    let view = publishing(core, &event).await?;
+    let view = active_org(core, &event).await?;
     prepare(core, &view, event)
 }
 
+/// `view` is of the event's organization.
+fn prepare(core: &Core, view: &OrgView, event: NewEvent) -> Result<IngestItem> {
+    Ok(item(core, view, not_own(core, view, event)?, None))
+}
+
 /// The organization of an event, which has to be active.
-async fn publishing(core: &Core, event: &NewEvent) -> Result<Arc<OrgView>> {
+async fn active_org(core: &Core, event: &NewEvent) -> Result<Arc<OrgView>> {
     let view = core.org(&OrgId::new(event.org())?).await?;
     if !view.organization.active {
         let message = "the organization is suspended; activate it before publishing";
@@ -61,8 +67,8 @@ async fn publishing(core: &Core, event: &NewEvent) -> Result<Arc<OrgView>> {
 }
 
 /// An event that is not the engine's own, judged by the schema of its type.
-fn foreign(core: &Core, view: &OrgView, event: NewEvent) -> Result<Event> {
-    let event = any(core, view, event)?;
+fn not_own(core: &Core, view: &OrgView, event: NewEvent) -> Result<Event> {
+    let event = own_or_not(core, view, event)?;
     if event.event_type.is_operational() {
         let message = "event types that begin with `icp.` are the engine's own; use another name";
         return Err(Error::new(Code::EventTypeReserved, message));
@@ -82,7 +88,7 @@ fn foreign(core: &Core, view: &OrgView, event: NewEvent) -> Result<Event> {
     Ok(event)
 }
 
-fn any(core: &Core, view: &OrgView, event: NewEvent) -> Result<Event> {
+fn own_or_not(core: &Core, view: &OrgView, event: NewEvent) -> Result<Event> {
     let id = EventId::generate(core.ids.as_ref());
     let revision = view.entry.revision();
     let event = event.accept(id, core.clock.now(), revision, &core.config.events)?;

@@ -24,6 +24,25 @@ pub(crate) async fn commit(core: Weak<Core>, items: Vec<IngestItem>) -> Result<V
     take_in(&core, items.into()).instrument(span).await
 }
 
+/// Publishes prepared events in one transaction, in their order; one answer for each.
+///
+/// It goes on where the call is dropped: what it hands over at once must be delivered.
+pub(crate) async fn commit_alone(
+    core: &Arc<Core>,
+    items: Vec<IngestItem>,
+) -> Result<Vec<Result<Published>>> {
+    let items: Arc<[IngestItem]> = items.into();
+    let (taker, taken) = (Arc::clone(core), Arc::clone(&items));
+    let commit = core.tasks.spawn(async move { take_in(&taker, taken).await });
+    let answers = commit.await.map_err(|error| {
+        Error::new(Code::Internal, "a transaction of events broke off").caused_by(error)
+    })??;
+    let told = |(item, answer): (&IngestItem, &Ingested)| {
+        published(item.event.id, item.deliveries.len(), answer)
+    };
+    Ok(items.iter().zip(&answers).map(told).collect())
+}
+
 pub(crate) async fn take_in(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Result<Vec<Ingested>> {
     let now = core.clock.now();
     let started = core.clock.monotonic();
@@ -151,23 +170,4 @@ fn give_back(core: &Arc<Core>, items: &[IngestItem], now: Timestamp) {
         // The queue has no bound, so nothing is refused.
         let _ = core.settler.push(Outcome { settlement, target: None, room: None, waited: false });
     }
-}
-
-/// Publishes prepared events in one transaction, in their order; one answer for each.
-///
-/// It goes on where the call is dropped: what it hands over at once must be delivered.
-pub(crate) async fn commit_alone(
-    core: &Arc<Core>,
-    items: Vec<IngestItem>,
-) -> Result<Vec<Result<Published>>> {
-    let items: Arc<[IngestItem]> = items.into();
-    let (taker, taken) = (Arc::clone(core), Arc::clone(&items));
-    let commit = core.tasks.spawn(async move { take_in(&taker, taken).await });
-    let answers = commit.await.map_err(|error| {
-        Error::new(Code::Internal, "a transaction of events broke off").caused_by(error)
-    })??;
-    let told = |(item, answer): (&IngestItem, &Ingested)| {
-        published(item.event.id, item.deliveries.len(), answer)
-    };
-    Ok(items.iter().zip(&answers).map(told).collect())
 }

@@ -35,8 +35,7 @@ pub(crate) async fn publish(core: &Core, events: Vec<NewEvent>) -> Vec<Result<Pu
     let mut incoming = Vec::with_capacity(events.len());
     let mut places = Vec::with_capacity(events.len());
     for (place, event) in events.into_iter().enumerate() {
-        let view = accept::host(core, &event).await;
-        match view.and_then(|view| accept::prepare(core, &view, event)) {
+        match accept::prepare_of_host(core, event).await {
             Ok(item) => {
                 places.push((place, item.event.id, item.deliveries.len()));
                 incoming.push(item);
@@ -61,6 +60,26 @@ pub(crate) async fn publish(core: &Core, events: Vec<NewEvent>) -> Vec<Result<Pu
     answers.into_iter().map(|a| a.unwrap_or_else(lost).map_err(|e| e.during("publish"))).collect()
 }
 
+/// Publishes an event of a host.
+pub(crate) async fn publish_one(core: &Core, event: NewEvent) -> Result<Published> {
+    let item = accept::prepare_of_host(core, event).await?;
+    commit_one(core, item).await
+}
+
+/// Publishes one operational event.
+pub(crate) async fn publish_own(core: &Core, event: NewEvent) -> Result<Published> {
+    let item = {
+        let (event, view) = accept_own(core, event).await?;
+        item(core, &view, event, None)
+    };
+    commit_one(core, item).await
+}
+
+async fn commit_one(core: &Core, item: IngestItem) -> Result<Published> {
+    let (id, deliveries) = (item.event.id, item.deliveries.len());
+    published(id, deliveries, &core.publisher.submit_one(item).await?)
+}
+
 /// What is told of an event with this id and these deliveries.
 fn published(id: EventId, deliveries: usize, ingested: &Ingested) -> Result<Published> {
     match ingested {
@@ -78,21 +97,17 @@ fn published(id: EventId, deliveries: usize, ingested: &Ingested) -> Result<Publ
     }
 }
 
-/// Publishes an event of a host.
-pub(crate) async fn publish_one(core: &Core, event: NewEvent) -> Result<Published> {
-    let view = accept::host(core, &event).await?;
-    let item = accept::prepare(core, &view, event)?;
-    commit_one(core, item).await
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Publishes one operational event.
-pub(crate) async fn publish_own(core: &Core, event: NewEvent) -> Result<Published> {
-    let (event, view) = accept_own(core, event).await?;
-    let item = item(core, &view, event, None);
-    commit_one(core, item).await
-}
+    fn size<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
 
-async fn commit_one(core: &Core, item: IngestItem) -> Result<Published> {
-    let (id, deliveries) = (item.event.id, item.deliveries.len());
-    published(id, deliveries, &core.publisher.submit_one(item).await?)
+    #[test]
+    fn a_call_that_publishes_is_small() {
+        let bytes = size::<&'static Core, NewEvent, _>(publish_one);
+        assert!(bytes <= 2_048, "{bytes} bytes: box what a call seldom needs");
+    }
 }
