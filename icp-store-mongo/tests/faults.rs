@@ -377,7 +377,7 @@ async fn what_was_left_undone_is_done_at_the_next_start() {
 
 /// An event as a process leaves it that is killed right after the write that erases it, `ago`
 /// seconds ago, with one delivery that waits and one that ended after a captured attempt.
-async fn broken_off(store: &MongoStore, ago: u64) {
+async fn broken_off(store: &MongoStore, ago: i64) {
     store.ingest(batch(0..1)).await.unwrap();
     let held = store.claim(claim(1)).await.unwrap().deliveries;
     let mut ended = delivered(&held);
@@ -395,7 +395,7 @@ async fn broken_off(store: &MongoStore, ago: u64) {
     waiting.insert("state", "ready");
     waiting.remove("attempts");
     deliveries.insert_one(waiting).await.unwrap();
-    let mark = DateTime::from_system_time(std::time::SystemTime::now() - Duration::from_secs(ago));
+    let mark = DateTime::from_millis(DateTime::now().timestamp_millis() - ago * 1_000);
     let erased = doc! { "$set": {
         "body": Binary { subtype: BinarySubtype::Generic, bytes: Vec::new() },
         "erased_at": NOW.as_millis(), "erasing": mark, "subject": "ann",
