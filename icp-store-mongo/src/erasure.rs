@@ -42,7 +42,6 @@ async fn erase_some(store: &MongoStore, erase: &Erase) -> Result<Erased, Failure
         Target::Subject(subject) => drop(wanted.insert("subject", &**subject)),
     }
     take_waiting(store, &wanted).await?;
-    finish::events(store, finish::Which::All, usize::MAX).await?;
     let found: Vec<Document> = store
         .light(EVENT)
         .find(wanted)
@@ -92,15 +91,31 @@ async fn erase_deliveries(
     now: Timestamp,
     erased: &mut Erased,
 ) -> Result<(), Failure> {
+    // Those whose publisher has not made them yet.
+    finish::these(store, events.clone()).await?;
     let of_events = doc! { "event": { "$in": events.clone() } };
-    let under_way = doc! { "event": { "$in": events.clone() }, "state": "leased" };
+    let mut unmarked = of_events.clone();
+    unmarked.extend(doc! { "state": "leased", "erasing": { "$exists": false } });
     let mark = doc! { "$set": { "erasing": true } };
-    erased.under_way += store.light(DELIVERY).update_many(under_way, mark).await?.matched_count;
-    let rows = store.all(DELIVERY, of_events, told_fields()).await?;
-    erased.cancelled += call_off(store, &rows, now).await?;
-    let ended: Vec<&Document> =
-        rows.iter().filter(|row| row.maybe_text("state") != Some("leased")).collect();
-    erased.attempts += scrub(store, &ended).await?;
+    loop {
+        store.light(DELIVERY).update_many(unmarked.clone(), mark.clone()).await?;
+        let rows = store.all(DELIVERY, of_events.clone(), told_fields()).await?;
+        let is =
+            |state: &'static str| move |row: &&Document| row.maybe_text("state") == Some(state);
+        let (leased, others): (Vec<&Document>, Vec<&Document>) =
+            rows.iter().partition(is("leased"));
+        let ready: Vec<&Document> = others.iter().copied().filter(is("ready")).collect();
+        let called_off = call_off(store, &ready, now).await?;
+        erased.cancelled += called_off;
+        erased.attempts += scrub(store, &others).await?;
+        // One that was claimed since it was read, or before that and after the marking, is marked by
+        // the next turn.
+        let marked = leased.iter().all(|row| row.contains_key("erasing"));
+        if marked && called_off == ready.len() as u64 {
+            erased.under_way += leased.len() as u64;
+            break;
+        }
+    }
     let done = doc! { "$unset": { "erasing": "", "subject": "" } };
     let marked = doc! { "_id": { "$in": events }, "erasing": { "$exists": true } };
     store.light(EVENT).update_many(marked, done).await?;
@@ -111,9 +126,8 @@ fn told_fields() -> Document {
     doc! { "notices": 0, "owed": 0, "notes": 0 }
 }
 
-async fn call_off(store: &MongoStore, rows: &[Document], now: Timestamp) -> Result<u64, Failure> {
-    let ready = rows.iter().filter(|row| row.maybe_text("state") == Some("ready"));
-    let ready = ready.map(row::delivery).collect::<Result<Vec<Delivery>>>()?;
+async fn call_off(store: &MongoStore, ready: &[&Document], now: Timestamp) -> Result<u64, Failure> {
+    let ready = ready.iter().copied().map(row::delivery).collect::<Result<Vec<Delivery>>>()?;
     let ready: Vec<&Delivery> = ready.iter().collect();
     cancel::call_off(store, &ready, &EndReason::new("erased", ""), now).await
 }
@@ -150,6 +164,7 @@ async fn scrub(store: &MongoStore, rows: &[&Document]) -> Result<u64, Failure> {
 }
 
 async fn finish_some(store: &MongoStore, limit: usize, now: Timestamp) -> Result<u64, Failure> {
+    // A mark of a build that kept no date there counts as old.
     let latest = doc! { "$subtract": ["$$NOW", BROKEN_OFF] };
     let broken_off = doc! {
         "erasing": { "$exists": true },
@@ -171,7 +186,8 @@ async fn finish_some(store: &MongoStore, limit: usize, now: Timestamp) -> Result
     if found.is_empty() {
         return Ok(0);
     }
-    call_off(store, &found, now).await?;
+    let ready = found.iter().filter(|row| row.maybe_text("state") == Some("ready"));
+    call_off(store, &ready.collect::<Vec<_>>(), now).await?;
     scrub(store, &found.iter().collect::<Vec<_>>()).await?;
     let ids = found.iter().map(|row| row.id("_id").map(DeliveryId::from_bytes));
     let ids = bins(ids.collect::<Result<Vec<_>>>()?, DeliveryId::to_bytes);

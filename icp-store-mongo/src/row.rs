@@ -256,8 +256,9 @@ pub(crate) fn event(found: &Document) -> Result<Event> {
         trace,
         Revision(found.int("config_revision")?.cast_unsigned()),
     );
-    event.subject = found.shared("subject");
     event.erased_at = found.maybe_time("erased_at");
+    // An erasure that broke off is found again by it, but nobody is shown it.
+    event.subject = found.shared("subject").filter(|_| event.erased_at.is_none());
     Ok(event)
 }
 

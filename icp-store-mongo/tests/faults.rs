@@ -16,7 +16,7 @@ use icp_core::id::*;
 use icp_core::store::{PageQuery, Store};
 use icp_store_mongo::mongodb::IndexModel;
 use icp_store_mongo::mongodb::bson::spec::BinarySubtype;
-use icp_store_mongo::mongodb::bson::{Binary, DateTime, Document, doc};
+use icp_store_mongo::mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 use icp_store_mongo::mongodb::options::IndexOptions;
 use icp_store_mongo::{MongoStore, PlannedMigration};
 
@@ -375,75 +375,110 @@ async fn what_was_left_undone_is_done_at_the_next_start() {
     db.drop().await.unwrap();
 }
 
-/// An event as a process leaves it that is killed right after the write that erases it, `ago`
-/// seconds ago, with one delivery that waits and one that ended after a captured attempt.
-async fn broken_off(store: &MongoStore, ago: i64) {
+/// Erases an event of the subject `ann` with a delivery that ended after a captured attempt, and
+/// one that waits and cannot be read meanwhile, so that the erasure breaks off.
+async fn broken_off(store: &MongoStore) {
+    let events = store.database().collection::<Document>("icp_event");
+    let deliveries = store.database().collection::<Document>("icp_delivery");
     store.ingest(batch(0..1)).await.unwrap();
+    let subject = doc! { "$set": { "subject": "ann" } };
+    events.update_one(doc! {}, subject).await.unwrap();
     let held = store.claim(claim(1)).await.unwrap().deliveries;
     let mut ended = delivered(&held);
-    let settlements: &mut [Settlement] = std::sync::Arc::get_mut(&mut ended.settlements).unwrap();
+    let settlements = std::sync::Arc::get_mut(&mut ended.settlements).unwrap();
     let attempt = settlements[0].attempt.as_mut().unwrap();
     attempt.exchange = Some(Exchange::default().into());
     attempt.message = Some("ann is not known".into());
     store.settle(ended).await.unwrap();
-    let mut other = item(0).deliveries.remove(0);
-    other.id = DeliveryId::from_bytes(id(77));
-    let deliveries = store.database().collection::<Document>("icp_delivery");
-    let ended = doc! { "_id": bytes(id(0)) };
-    let mut waiting = deliveries.find_one(ended).await.unwrap().unwrap();
-    waiting.insert("_id", bytes(other.id.to_bytes()));
-    waiting.insert("state", "ready");
+    let mut waiting = deliveries.find_one(doc! {}).await.unwrap().unwrap();
     waiting.remove("attempts");
+    let lane = waiting.remove("lane").unwrap();
+    waiting.extend(doc! { "_id": bytes(id(77)), "state": "ready" });
     deliveries.insert_one(waiting).await.unwrap();
-    let mark = DateTime::from_millis(DateTime::now().timestamp_millis() - ago * 1_000);
-    let erased = doc! { "$set": {
-        "body": Binary { subtype: BinarySubtype::Generic, bytes: Vec::new() },
-        "erased_at": NOW.as_millis(), "erasing": mark, "subject": "ann",
-    } };
-    let events = store.database().collection::<Document>("icp_event");
-    events.update_one(doc! { "_id": bytes(event(0).id.to_bytes()) }, erased).await.unwrap();
+    let error = store.erase(&of_ann()).await.unwrap_err();
+    assert_eq!(error.code(), Code::StoreCorrupt);
+    let mended = doc! { "$set": { "lane": lane } };
+    deliveries.update_one(doc! { "_id": bytes(id(77)) }, mended).await.unwrap();
+    let event = events.find_one(doc! {}).await.unwrap().unwrap();
+    assert!(event.get_datetime("erasing").is_ok() && event.contains_key("subject"));
+    assert_shown_erased(store).await;
+}
+
+fn of_ann() -> Erase {
+    let org = OrgId::new("org-0").unwrap();
+    Erase { org, target: Target::Subject("ann".into()), limit: 10, now: NOW }
+}
+
+async fn assert_shown_erased(store: &MongoStore) {
+    let event = store.event(&of_ann().org, event(0).id).await.unwrap().unwrap();
+    assert_eq!((event.erased_at, event.subject, event.body.len()), (Some(NOW), None, 0));
 }
 
 /// Whether nothing is left to erase of what [`broken_off`] made.
 async fn is_erased(store: &MongoStore) -> bool {
+    assert_shown_erased(store).await;
     let events = store.database().collection::<Document>("icp_event");
     let event = events.find_one(doc! {}).await.unwrap().unwrap();
     let marked = event.contains_key("erasing");
     assert_eq!(event.contains_key("subject"), marked, "the subject goes with the mark");
-    let org = OrgId::new("org-0").unwrap();
-    let attempts = store.attempts(&org, DeliveryId::from_bytes(id(0))).await.unwrap();
-    let bare = attempts.iter().all(|attempt| attempt.exchange.is_none());
-    assert_eq!((attempts.len(), bare), (1, !marked), "the mark goes last");
+    let attempts = store.attempts(&of_ann().org, DeliveryId::from_bytes(id(0))).await.unwrap();
+    let [attempt] = &attempts[..] else { panic!("{attempts:?}") };
+    assert_eq!(attempt.exchange.is_none(), !marked, "the mark goes last");
+    assert_eq!(attempt.message.is_none(), !marked);
     !marked
+}
+
+/// Marks the event as a build of this age did, or as one that kept no moment.
+async fn mark(store: &MongoStore, ago: Option<i64>) {
+    let events = store.database().collection::<Document>("icp_event");
+    let moment = ago.map(|ago| DateTime::now().timestamp_millis() - ago * 1_000);
+    let mark = moment.map_or(true.into(), |moment| Bson::from(DateTime::from_millis(moment)));
+    events.update_one(doc! {}, doc! { "$set": { "erasing": mark } }).await.unwrap();
 }
 
 #[tokio::test]
 async fn an_erasure_that_broke_off_is_finished_by_the_duty_after_a_minute() {
-    for (ago, done) in [(5, false), (65, true)] {
+    for (ago, done) in [(Some(1), false), (Some(3_600), true), (None, true)] {
         let store = store(url()).await;
-        broken_off(&store, ago).await;
+        broken_off(&store).await;
+        mark(&store, ago).await;
         store.finish_erasures(10, NOW).await.unwrap();
-        assert_eq!(is_erased(&store).await, done, "after {ago} s");
+        assert_eq!(is_erased(&store).await, done, "after {ago:?} s");
         let other = if done { DeliveryState::Cancelled } else { DeliveryState::Ready };
         let counts = store.counts().await.unwrap();
-        assert!(counts.contains(&(other, 1)), "{counts:?} after {ago} s");
+        assert!(counts.contains(&(other, 1)), "{counts:?} after {ago:?} s");
         store.database().drop().await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn an_erasure_that_broke_off_is_finished_by_asking_again() {
-    let org = OrgId::new("org-0").unwrap();
-    for target in [Target::Events(vec![event(0).id]), Target::Subject("ann".into())] {
+    let named = Erase { target: Target::Events(vec![event(0).id]), ..of_ann() };
+    for again in [named, of_ann()] {
         let store = store(url()).await;
-        broken_off(&store, 5).await;
-        let again = Erase { org: org.clone(), target, limit: 10, now: NOW };
+        broken_off(&store).await;
         let erased = store.erase(&again).await.unwrap();
         assert_eq!((erased.events, erased.cancelled, erased.attempts), (0, 1, 1));
         assert!(is_erased(&store).await);
         assert_eq!(store.erase(&again).await.unwrap(), Erased::default());
         store.database().drop().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn asking_again_keeps_the_duty_away() {
+    let store = store(url()).await;
+    broken_off(&store).await;
+    mark(&store, Some(3_600)).await;
+    let deliveries = store.database().collection::<Document>("icp_delivery");
+    let waiting = doc! { "_id": bytes(id(77)) };
+    let unreadable = doc! { "$rename": { "lane": "was" } };
+    deliveries.update_one(waiting.clone(), unreadable).await.unwrap();
+    store.erase(&of_ann()).await.unwrap_err();
+    deliveries.update_one(waiting, doc! { "$rename": { "was": "lane" } }).await.unwrap();
+    store.finish_erasures(10, NOW).await.unwrap();
+    assert!(!is_erased(&store).await);
+    store.database().drop().await.unwrap();
 }
 
 fn bytes(id: [u8; 16]) -> Binary {

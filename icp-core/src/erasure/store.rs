@@ -10,7 +10,9 @@ use crate::time::Timestamp;
 /// Erases what events carried.
 #[async_trait]
 pub trait ErasureStore: Debug + Send + Sync + 'static {
-    /// Erases up to `limit` matching events that were not erased before, in one transaction.
+    /// Erases up to `limit` matching events that were not erased before, in one transaction. A
+    /// store that takes several writes goes on with those where it broke off, which
+    /// [`Erased::events`] counted before.
     ///
     /// Of each event the body and the subject go; the row stays, with `erased_at`. An event that
     /// still lies in the outbox leaves it and is kept the same way, without deliveries. Of its
@@ -23,8 +25,8 @@ pub trait ErasureStore: Debug + Send + Sync + 'static {
     /// Erases the same of deliveries that were leased and no longer are; one that is ready again
     /// is called off. Looks at up to `limit` of them and answers how many it was done with.
     ///
-    /// A store that erases in several writes finishes here what broke off too. It leaves what an
-    /// [`erase`](Self::erase) under way is at, which counts what it does.
+    /// A store that erases in several writes finishes here what broke off too, a minute after it
+    /// began: until then an [`erase`](Self::erase) may be at it, which counts what it does.
     async fn finish_erasures(&self, limit: usize, now: Timestamp) -> Result<u64>;
 }
 
