@@ -4,13 +4,15 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release -p icp-server
+# Without what a debugger would read, which is four fifths of the program.
+RUN CARGO_PROFILE_RELEASE_DEBUG=false cargo build --locked --release -p icp-server
 
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /data --create-home icp
+    && useradd --system --uid 10001 --home-dir /data --no-create-home icp \
+    && install --directory --owner icp --group icp /data
 COPY --from=build /src/target/release/icp-server /usr/local/bin/icp-server
 USER icp
 WORKDIR /data
