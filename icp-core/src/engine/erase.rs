@@ -11,7 +11,7 @@ use crate::resource::{Actor, Change, Expect, ListQuery, Record, Revision, Write}
 use crate::store::{Page, PageQuery};
 use crate::time::Timestamp;
 
-/// How many events one transaction erases.
+/// How many events one call of the store erases: a transaction, but on MongoDB.
 const BATCH: usize = 50;
 
 impl Engine {
