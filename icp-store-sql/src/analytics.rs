@@ -215,7 +215,7 @@ async fn failures(
     limit: usize,
 ) -> Result<Vec<FailureCount>, Failure> {
     let mut asked = asked(failures_sql(conn.dialect()), org, query);
-    asked.push(" GROUP BY integration, class ORDER BY 3 DESC, integration, class LIMIT ");
+    asked.push(" GROUP BY integration, class ORDER BY 3 DESC, integration, class LIMIT +");
     asked.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
     let failure = |found: &Row| {
         let count: i64 = found.try_get(2)?;
@@ -227,7 +227,7 @@ async fn failures(
 }
 
 pub(crate) const OLD: &str = "SELECT begins FROM icp_rollup \
-     WHERE org = ? AND grain = ? AND begins < ? ORDER BY begins LIMIT ?";
+     WHERE org = ? AND grain = ? AND begins < ? ORDER BY begins LIMIT +?";
 /// The failures first: a row of sums is what tells that there may be some.
 pub(crate) const FORGET: [&str; 2] = [
     "DELETE FROM icp_rollup_failure WHERE org = ? AND grain = ? AND begins <= ?",

@@ -181,7 +181,7 @@ pub(crate) fn ready_sql() -> String {
     format!(
         "SELECT d.id, d.due_at, {TAKES} FROM icp_delivery d INDEXED BY icp_delivery_ready \
          WHERE d.state = 0 AND d.lane = ?5 AND (d.due_at, d.id) > (?6, ?7) \
-         ORDER BY d.due_at, d.id LIMIT ?8"
+         ORDER BY d.due_at, d.id LIMIT +?8"
     )
 }
 

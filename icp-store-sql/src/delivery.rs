@@ -261,7 +261,7 @@ pub(crate) fn list_sql(dialect: Dialect, query: &DeliveryQuery) -> String {
         Some(_) => filter.push_str(" AND d.state = ?3"),
         None => {}
     }
-    let tail = "ORDER BY d.id DESC LIMIT ?6";
+    let tail = "ORDER BY d.id DESC LIMIT +?6";
     let from = if query.event.is_some() {
         filter.push_str(" AND d.event = ?4");
         if query.integration.is_some() {
@@ -363,7 +363,7 @@ async fn attempts(
 pub(crate) fn lanes_sql() -> String {
     format!(
         "SELECT {LANE} FROM icp_lane l INDEXED BY icp_lane_list \
-         WHERE l.org = ? AND l.id > ? ORDER BY l.id LIMIT ?"
+         WHERE l.org = ? AND l.id > ? ORDER BY l.id LIMIT +?"
     )
 }
 

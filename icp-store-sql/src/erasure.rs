@@ -68,7 +68,7 @@ pub(crate) const TAKE_OUT: &str = "INSERT INTO icp_event (id, org, unit, event_t
      due_at, expires_at, traceparent, tracestate, config_revision, 0, subject, body \
      FROM icp_outbox v WHERE v.org = ?1";
 pub(crate) const OF_SUBJECT: &str =
-    "SELECT id FROM icp_event WHERE org = ? AND subject = ? ORDER BY id LIMIT ?";
+    "SELECT id FROM icp_event WHERE org = ? AND subject = ? ORDER BY id LIMIT +?";
 pub(crate) const EVENT: &str = "UPDATE icp_event SET body = x'', subject = NULL, erased_at = ? \
      WHERE org = ? AND id = ? AND erased_at IS NULL";
 
@@ -192,7 +192,7 @@ async fn scrub(conn: &mut Conn<'_>, id: [u8; 16]) -> Result<u64, Failure> {
 }
 
 pub(crate) const ENDED: &str = "SELECT v.delivery, d.state, d.lane FROM icp_erasing v \
-     LEFT JOIN icp_delivery d ON d.id = v.delivery WHERE d.state IS DISTINCT FROM 1 LIMIT ?";
+     LEFT JOIN icp_delivery d ON d.id = v.delivery WHERE d.state IS DISTINCT FROM 1 LIMIT +?";
 pub(crate) const DONE: &str = "DELETE FROM icp_erasing WHERE delivery = ?";
 
 async fn ended(conn: &mut Conn<'_>, limit: usize) -> Result<Vec<Row>, Failure> {

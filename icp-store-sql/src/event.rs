@@ -95,7 +95,7 @@ pub(crate) fn list_sql(org: &OrgId, query: &EventQuery) -> Statement {
     if let Some(until) = query.until {
         sql.push(" AND received_at < ").push_bind(until.as_millis());
     }
-    sql.push(" ORDER BY id DESC LIMIT ").push_bind(row::more_than(query.page.limit));
+    sql.push(" ORDER BY id DESC LIMIT +").push_bind(row::more_than(query.page.limit));
     sql
 }
 

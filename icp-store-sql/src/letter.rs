@@ -156,7 +156,7 @@ pub(crate) fn groups_sql(of_integration: bool) -> String {
             CASE WHEN d.reason_code = 'poison' THEN NULL ELSE {CLASS} END AS class, \
             CASE WHEN d.letter = {ABANDONED} THEN 1 ELSE 0 END AS given_up, d.updated_at AS at, \
             hex(d.id) AS id \
-            FROM {from} ORDER BY d.id DESC LIMIT ?2) \
+            FROM {from} ORDER BY d.id DESC LIMIT +?2) \
          SELECT v.integration, v.code, coalesce(v.class, v.code), count(*), \
             count(CASE WHEN v.given_up = 1 THEN 1 END), \
             min(v.at), max(v.at), max(v.id) FROM v GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3"
@@ -309,7 +309,7 @@ pub(crate) fn due_sql(fresh: bool) -> String {
         "SELECT {DELIVERY}, d.letter_due, (SELECT {LANE} FROM icp_lane l WHERE l.id = d.lane), \
          {CARRIED_ON} \
          FROM icp_delivery d INDEXED BY icp_delivery_letter \
-         WHERE d.state = 3 AND d.letter = 0 AND {which} ORDER BY d.letter_due LIMIT ?2"
+         WHERE d.state = 3 AND d.letter = 0 AND {which} ORDER BY d.letter_due LIMIT +?2"
     )
 }
 

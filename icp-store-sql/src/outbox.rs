@@ -86,7 +86,7 @@ pub(crate) fn list_sql(without: usize) -> String {
         0 => String::new(),
         count => format!(" WHERE e.org NOT IN (?{})", ", ?".repeat(count - 1)),
     };
-    format!("SELECT {event}, e.body FROM icp_outbox e{passed} ORDER BY e.seq LIMIT ?")
+    format!("SELECT {event}, e.body FROM icp_outbox e{passed} ORDER BY e.seq LIMIT +?")
 }
 
 pub(crate) async fn list(

@@ -157,7 +157,7 @@ pub(crate) fn list_sql(query: &ReplayQuery) -> String {
     }
     format!(
         "SELECT job FROM icp_replay INDEXED BY icp_replay_org WHERE org = ?1 {filter} \
-         ORDER BY id DESC LIMIT ?4"
+         ORDER BY id DESC LIMIT +?4"
     )
 }
 
@@ -250,7 +250,7 @@ const RANGE: &str = "FROM icp_event e WHERE e.org = ? AND e.id > ? AND e.id < ? 
      AND e.received_at >= ? AND e.received_at < ?";
 
 pub(crate) fn scan_sql() -> String {
-    format!("SELECT {EVENT}, e.body {RANGE} ORDER BY e.id LIMIT ?")
+    format!("SELECT {EVENT}, e.body {RANGE} ORDER BY e.id LIMIT +?")
 }
 
 /// How many events are read at once: few, as a scan stops by the size of their bodies.
@@ -335,7 +335,7 @@ pub(crate) async fn standings(
 }
 
 pub(crate) fn count_sql() -> String {
-    format!("SELECT count(*) FROM (SELECT 1 {RANGE} LIMIT ?) v")
+    format!("SELECT count(*) FROM (SELECT 1 {RANGE} LIMIT +?) v")
 }
 
 async fn count(conn: &mut Conn<'_>, range: &EventRange, most: u64) -> Result<u64, Failure> {
@@ -357,7 +357,7 @@ pub(crate) fn made_sql(query: &ReplayDeliveries) -> String {
     format!(
         "SELECT {DELIVERY} FROM icp_replay_delivery r CROSS JOIN icp_delivery d \
          ON d.id = r.delivery AND d.org = ?1 WHERE r.job = ?2 {after} \
-         ORDER BY r.delivery DESC LIMIT ?4"
+         ORDER BY r.delivery DESC LIMIT +?4"
     )
 }
 

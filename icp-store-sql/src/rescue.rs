@@ -11,7 +11,7 @@ use crate::statement::{Script, exact, statement};
 
 pub(crate) const FORGET: &str = "DELETE FROM icp_session WHERE id = ?";
 pub(crate) const OWNED: &str =
-    "SELECT id, lane, rescues, org, epoch FROM icp_delivery WHERE state = 1 AND owner = ? LIMIT ?";
+    "SELECT id, lane, rescues, org, epoch FROM icp_delivery WHERE state = 1 AND owner = ? LIMIT +?";
 /// Goes from owner to owner through the index of leases, so live sessions' leases cost nothing.
 pub(crate) const ORPHANS: &str = "WITH RECURSIVE o (owner) AS (\
         SELECT (SELECT owner FROM icp_delivery WHERE state = 1 AND owner > x'' ORDER BY owner LIMIT 1) \
@@ -20,7 +20,7 @@ pub(crate) const ORPHANS: &str = "WITH RECURSIVE o (owner) AS (\
         FROM o WHERE o.owner IS NOT NULL) \
      SELECT d.id, d.lane, d.rescues, d.org, d.epoch FROM o CROSS JOIN icp_delivery d \
      ON d.state = 1 AND d.owner = o.owner WHERE d.lease_until < ? \
-     AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = o.owner) LIMIT ?";
+     AND NOT EXISTS (SELECT 1 FROM icp_session s WHERE s.id = o.owner) LIMIT +?";
 
 fn limit(rescue: &Rescue) -> i64 {
     i64::try_from(rescue.limit).unwrap_or(i64::MAX)
@@ -132,7 +132,7 @@ pub(crate) const ASLEEP: &str = "l.runnable = 0 AND CASE WHEN l.fifo = 1 \
      <= MIN(?, coalesce(l.next_due, 9223372036854775807) - 1)";
 
 pub(crate) const OVER: &str = "SELECT id, lane, fifo FROM icp_delivery \
-     WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?";
+     WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT +?";
 pub(crate) const EXPIRE: (&str, &str) =
     ("UPDATE icp_delivery SET state = 6, updated_at = ? WHERE state = 0 AND id IN (VALUES ", ")");
 
@@ -146,7 +146,7 @@ pub(crate) const WAITING: &str = "WITH RECURSIVE o (lane) AS (\
 pub(crate) fn asleep_sql() -> String {
     format!(
         "{WAITING} \
-         SELECT l.id FROM o CROSS JOIN icp_lane l ON l.id = o.lane WHERE {ASLEEP} LIMIT ?"
+         SELECT l.id FROM o CROSS JOIN icp_lane l ON l.id = o.lane WHERE {ASLEEP} LIMIT +?"
     )
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn list_sql(dialect: Dialect, org: &OrgId, kind: &str, query: &ListQu
         });
         sql.push_bind(value.clone()).push(")");
     }
-    sql.push(" ORDER BY r.id LIMIT ").push_bind(more_than(query.page.limit));
+    sql.push(" ORDER BY r.id LIMIT +").push_bind(more_than(query.page.limit));
     sql
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn of_all_sql(
         sql.push(" AND (r.org, r.id) > (").push_bind(org.as_str().to_owned());
         sql.push(", ").push_bind(id.as_str().to_owned()).push(")");
     }
-    sql.push(" ORDER BY r.org, r.id LIMIT ").push_bind(more_than(limit) - 1);
+    sql.push(" ORDER BY r.org, r.id LIMIT +").push_bind(more_than(limit) - 1);
     sql
 }
 
@@ -138,14 +138,14 @@ pub(crate) fn history_sql(
     if let Some(before) = before {
         sql.push(" AND h.revision < ").push_bind(before.0.cast_signed());
     }
-    sql.push(" ORDER BY h.revision DESC LIMIT ").push_bind(more_than(limit) - 1);
+    sql.push(" ORDER BY h.revision DESC LIMIT +").push_bind(more_than(limit) - 1);
     sql
 }
 
 pub(crate) fn changes_sql(after: Revision, limit: usize) -> Statement {
     let mut sql = select("icp_history h WHERE h.revision > ");
     sql.push_bind(after.0.cast_signed());
-    sql.push(" ORDER BY h.revision LIMIT ").push_bind(more_than(limit) - 1);
+    sql.push(" ORDER BY h.revision LIMIT +").push_bind(more_than(limit) - 1);
     sql
 }
 
@@ -394,7 +394,7 @@ async fn audit_log(
         let after = after.min(i64::MAX.unsigned_abs());
         sql.push(" AND revision < ").push_bind(after.cast_signed());
     }
-    sql.push(" ORDER BY revision DESC LIMIT ").push_bind(more_than(query.page.limit));
+    sql.push(" ORDER BY revision DESC LIMIT +").push_bind(more_than(query.page.limit));
     let rows = sql.fetch_all(conn).await?;
     let items = rows.iter().map(entry).collect::<Result<_, _>>()?;
     Ok(Page::cut(items, query.page.limit))

@@ -67,7 +67,7 @@ pub(crate) fn limit(prune: &Prune) -> i64 {
 }
 
 pub(crate) const OLDEST: &str = "SELECT id, received_at FROM icp_event \
-     WHERE org = ? AND id > ? ORDER BY id LIMIT ?";
+     WHERE org = ? AND id > ? ORDER BY id LIMIT +?";
 
 async fn records(conn: &mut Conn<'_>, prune: &Prune, cutoffs: &Cutoffs) -> Result<Pruned, Failure> {
     let after = match &prune.after {
@@ -106,7 +106,7 @@ pub(crate) const DELIVERIES: (&str, &str) = (
     "SELECT d.id, d.event, d.state, CASE WHEN d.replay_of IS NULL THEN 1 ELSE 0 END \
      FROM icp_delivery d INDEXED BY icp_delivery_event WHERE d.event IN (VALUES ",
     ") AND d.org = ? AND d.state > 1 AND d.updated_at < CASE WHEN d.state = 3 THEN ? ELSE ? END \
-     LIMIT ?",
+     LIMIT +?",
 );
 
 /// Answers whether there may be more.
@@ -209,7 +209,7 @@ async fn events(
 }
 
 pub(crate) const KEYS: &str = "SELECT key, expires_at <= ? FROM icp_idempotency \
-     WHERE org = ? AND key > ? ORDER BY key LIMIT ?";
+     WHERE org = ? AND key > ? ORDER BY key LIMIT +?";
 pub(crate) const FORGET_KEY: &str = "DELETE FROM icp_idempotency WHERE org = ? AND key = ?";
 
 async fn keys(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure> {
@@ -238,7 +238,7 @@ async fn keys(conn: &mut Conn<'_>, prune: &Prune) -> Result<Pruned, Failure> {
 
 /// The oldest rows only: they are in the order of their moments.
 pub(crate) const AUDIT: &str =
-    "SELECT revision, number, chain, at FROM icp_audit WHERE org = ? ORDER BY revision LIMIT ?";
+    "SELECT revision, number, chain, at FROM icp_audit WHERE org = ? ORDER BY revision LIMIT +?";
 pub(crate) const FORGET_AUDIT: &str = "DELETE FROM icp_audit WHERE revision IN (VALUES ";
 
 async fn audit(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<Pruned, Failure> {
@@ -275,7 +275,7 @@ pub(crate) const VERSIONS: &str = "SELECT h.kind, h.id, h.revision, \
      CASE WHEN (SELECT n.updated_at FROM icp_history n WHERE n.org = h.org AND n.kind = h.kind \
         AND n.id = h.id AND n.revision > h.revision ORDER BY n.revision LIMIT 1) < ? THEN 1 ELSE 0 END \
      FROM icp_history h WHERE h.org = ? AND (h.kind, h.id, h.revision) > (?, ?, ?) \
-     ORDER BY h.kind, h.id, h.revision LIMIT ?";
+     ORDER BY h.kind, h.id, h.revision LIMIT +?";
 pub(crate) const FORGET_VERSION: &str = "DELETE FROM icp_history WHERE revision = ?";
 
 async fn history(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Result<Pruned, Failure> {
@@ -306,9 +306,9 @@ async fn history(conn: &mut Conn<'_>, prune: &Prune, before: Timestamp) -> Resul
 }
 
 pub(crate) const REPLAYS: &str =
-    "SELECT id FROM icp_replay WHERE org = ? AND ended_at < ? ORDER BY ended_at LIMIT ?";
+    "SELECT id FROM icp_replay WHERE org = ? AND ended_at < ? ORDER BY ended_at LIMIT +?";
 pub(crate) const LINKS: &str =
-    "SELECT delivery FROM icp_replay_delivery WHERE job = ? ORDER BY delivery LIMIT ?";
+    "SELECT delivery FROM icp_replay_delivery WHERE job = ? ORDER BY delivery LIMIT +?";
 pub(crate) const FORGET_LINKS: &str =
     "DELETE FROM icp_replay_delivery WHERE job = ? AND delivery <= ?";
 pub(crate) const FORGET_REPLAY: &str = "DELETE FROM icp_replay WHERE id = ?";

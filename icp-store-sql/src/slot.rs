@@ -93,7 +93,7 @@ async fn remove(conn: &mut Conn<'_>, key: &str, expect: Option<u64>) -> Result<b
 }
 
 pub(crate) const OVER: &str =
-    "SELECT name FROM icp_slot WHERE expires_at <= ? ORDER BY expires_at LIMIT ?";
+    "SELECT name FROM icp_slot WHERE expires_at <= ? ORDER BY expires_at LIMIT +?";
 pub(crate) const SWEEP: (&str, &str) =
     ("DELETE FROM icp_slot WHERE name IN (VALUES ", ") AND expires_at <= ?");
 

@@ -81,7 +81,7 @@ pub(crate) fn eligible_sql(but: &str) -> String {
     format!(
         "WITH p AS MATERIALIZED (SELECT id, org, pass FROM icp_lane \
             INDEXED BY icp_lane_eligible WHERE {ELIGIBLE}{but} \
-            ORDER BY pass, id LIMIT ?), \
+            ORDER BY pass, id LIMIT +?), \
          o (org, busy) AS MATERIALIZED (SELECT org, (SELECT count(*) FROM icp_lane r \
             WHERE r.org = p.org AND r.runnable = 1 AND r.paused = 0 \
             AND r.blocked_until IS NULL) FROM p GROUP BY org) \

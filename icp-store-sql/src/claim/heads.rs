@@ -30,7 +30,7 @@ pub(crate) fn heads_sql((only, order): (&str, &str)) -> String {
     format!(
         ") SELECT v.id, (SELECT json_group_array(json_array(hex(h.id), h.due_at)) FROM (\
            SELECT q.id, q.due_at FROM icp_delivery q WHERE q.lane = v.id AND q.state = 0 {only} \
-           ORDER BY {order} LIMIT ?) h) FROM (SELECT DISTINCT id FROM v) AS v"
+           ORDER BY {order} LIMIT +?) h) FROM (SELECT DISTINCT id FROM v) AS v"
     )
 }
 

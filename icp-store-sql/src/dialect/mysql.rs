@@ -98,6 +98,8 @@ impl<'a> Writer<'a> {
         } else if self.reads(at, &["INDEXED", "BY"]) {
             let index = self.text(at + 2);
             self.replace(3, &format!("FORCE INDEX ({index})"));
+        } else if self.reads(at, &["LIMIT", "+"]) {
+            self.replace(2, "LIMIT ");
         } else if self.reads(at, &["AS", "MATERIALIZED"]) {
             self.replace(2, "AS");
         } else if self.reads(at, &["FOR", "NO", "KEY", "UPDATE"]) {
@@ -336,6 +338,7 @@ mod tests {
             ("WHERE due IS NOT DISTINCT FROM ?", "WHERE due <=> ?"),
             ("WHERE d.state IS NOT 1 LIMIT ?", "WHERE NOT d.state <=> 1 LIMIT ?"),
             ("WHERE a IS NULL AND b IS NOT NULL", "WHERE a IS NULL AND b IS NOT NULL"),
+            ("WHERE a = ? LIMIT +?2", "WHERE a = ? LIMIT ?"),
         ] {
             assert_eq!(said(sqlite, Conflict::Skip).sql, mysql);
         }

@@ -12,6 +12,7 @@ const NAMES: &[(&str, &str)] = &[
     ("MIN(", "least("),
     (" CROSS JOIN ", " JOIN "),
     ("x''", "''::bytea"),
+    ("LIMIT +?", "LIMIT ?"),
     ("json_extract(a.outcome, '$.failed')", "(a.outcome::json ->> 'failed')"),
     ("CAST(group_concat(e.body, '') AS BLOB)", "string_agg(e.body, ''::bytea)"),
 ];
@@ -92,6 +93,7 @@ mod tests {
             ("hex(d.id), hex(d.owner)", "encode(d.id, 'hex'), encode(d.owner, 'hex')"),
             ("json_array(MAX(a, min(b)))", "json_build_array(greatest(a, min(b)))"),
             ("v CROSS JOIN t ON true", "v JOIN t ON true"),
+            ("a = ? LIMIT +?", "a = $1 LIMIT $2"),
         ] {
             assert_eq!(say(sql), said);
         }

@@ -38,7 +38,7 @@ fn idle(dialect: Dialect) -> String {
 pub(crate) fn idle_sql(dialect: Dialect) -> String {
     format!(
         "SELECT l.id, CASE WHEN {} THEN 1 ELSE 0 END FROM icp_lane l INDEXED BY icp_lane_list \
-         WHERE l.org = ? AND l.id > ? ORDER BY l.id LIMIT ?",
+         WHERE l.org = ? AND l.id > ? ORDER BY l.id LIMIT +?",
         idle(dialect)
     )
 }
