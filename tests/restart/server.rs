@@ -27,6 +27,19 @@ impl Kind {
         }
     }
 
+    /// A port that no client is given for its end of a connection: while the server is down, one
+    /// that connects again and again would get it sooner or later, and then hold it.
+    fn free_port(self) -> u16 {
+        let first = match self {
+            Self::Postgres => 20_000,
+            Self::MariaDb => 22_000,
+            Self::Mongo => 24_000,
+        };
+        let begin = u16::try_from(std::process::id() % 1_000).unwrap();
+        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        (begin..begin + 500).map(|offset| first + offset).find(is_free).unwrap()
+    }
+
     /// What `scripts/services` calls it.
     pub(crate) fn service(self) -> &'static str {
         match self {
@@ -52,8 +65,7 @@ impl Server {
         // The servers run as users of their own, who have to get in.
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { kind, url: String::new(), port, folder };
+        let mut server = Self { kind, url: String::new(), port: kind.free_port(), folder };
         server.run("up").await;
         let exports = server.run("env").await;
         let url = exports.lines().find(|line| line.contains("_URL='")).unwrap();
