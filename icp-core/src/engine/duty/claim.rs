@@ -1,6 +1,7 @@
 //! Takes due deliveries, as many as there is room for. When told that some are due, when the
 //! next gets due, and every `poll`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::dispatch::{self, Work};
-use crate::delivery::{Claim, suspect};
+use crate::delivery::{Claim, LaneId, suspect};
 use crate::engine::core::Core;
 use crate::error::{Code, Error, Result};
 use crate::time::Timestamp;
@@ -17,12 +18,43 @@ use crate::time::Timestamp;
 /// The shortest time between two claims that bring less than was asked for.
 const BREATH: Duration = Duration::from_millis(2);
 
+/// Into how many shares a claim is divided at the most.
+const SHARES: usize = 4;
+
+/// The lanes among which a claim is divided: those that gave something to the last two.
+///
+/// Lanes that wait take turns by their passes, whatever one claim takes of each. With a share for
+/// each of four, a lane that waits alone would give a quarter of each claim, at the cost of a whole.
+#[derive(Debug, Default)]
+struct Shares {
+    last: HashSet<LaneId>,
+    before: HashSet<LaneId>,
+}
+
+impl Shares {
+    /// How many deliveries of one lane a claim of `limit` takes.
+    fn per_lane(&self, limit: usize) -> usize {
+        let lanes = match self.last.union(&self.before).count() {
+            0 => SHARES,
+            lanes => lanes.min(SHARES),
+        };
+        limit.div_ceil(lanes).max(1)
+    }
+
+    fn learn(&mut self, lanes: impl Iterator<Item = LaneId>) {
+        std::mem::swap(&mut self.last, &mut self.before);
+        self.last.clear();
+        self.last.extend(lanes);
+    }
+}
+
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let mut shares = Shares::default();
     loop {
         let wait = match room(&core, &stop).await {
             None => return,
             Some(_) if !dispatch::may_claim(&core) => core.config.beat,
-            Some(room) => match once(&core, room).await {
+            Some(room) => match once(&core, room, &mut shares).await {
                 Ok(wait) => wait,
                 Err(error) => {
                     core.metrics.store_errors.inc();
@@ -77,7 +109,11 @@ async fn room(core: &Arc<Core>, stop: &CancellationToken) -> Option<OwnedSemapho
 }
 
 /// Claims once; answers how long to wait before the next claim.
-pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Result<Duration> {
+async fn once(
+    core: &Arc<Core>,
+    mut room: OwnedSemaphorePermit,
+    shares: &mut Shares,
+) -> Result<Duration> {
     let started = core.clock.monotonic();
     let now = core.clock.now();
     let limit = room.num_permits();
@@ -87,7 +123,7 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
         now,
         lease_until: now + core.config.lease,
         limit,
-        per_lane: limit.div_ceil(4).max(1),
+        per_lane: shares.per_lane(limit),
         without: core.rooms.served(limit),
     };
     let claimed = core.store.claim(claim).await?;
@@ -97,6 +133,7 @@ pub(crate) async fn once(core: &Arc<Core>, mut room: OwnedSemaphorePermit) -> Re
     core.metrics.probes.inc_by(claimed.probes);
     core.metrics.throttled.inc_by(claimed.throttled);
     core.metrics.unreadable.inc_by(claimed.unreadable);
+    shares.learn(claimed.deliveries.iter().map(|claimed| claimed.delivery.lane));
     let mut suspects = Vec::new();
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };
@@ -127,4 +164,35 @@ fn until(core: &Core, now: Timestamp, next_due: Option<Timestamp>, count: usize)
     }
     let poll = core.config.poll;
     next_due.map_or(poll, |due| due.since(now).clamp(BREATH, poll))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(names: &str) -> impl Iterator<Item = LaneId> {
+        names.bytes().map(|name| LaneId::from_bytes([name; 16]))
+    }
+
+    #[test]
+    fn a_claim_is_divided_among_the_lanes_that_gave_something_of_late() {
+        let mut shares = Shares::default();
+        assert_eq!(shares.per_lane(100), 25, "who waits is not known yet");
+        for (given, per_lane) in [
+            ("aaa", 100),
+            ("aaa", 100),
+            ("ab", 50),
+            ("c", 34),
+            ("cd", 50),
+            ("abcdef", 25),
+            ("a", 25),
+            ("a", 100),
+            ("", 100),
+            ("", 25),
+        ] {
+            shares.learn(lanes(given));
+            assert_eq!(shares.per_lane(100), per_lane, "after {given:?}");
+        }
+        assert_eq!(shares.per_lane(1), 1);
+    }
 }
