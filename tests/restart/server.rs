@@ -27,8 +27,8 @@ impl Kind {
         }
     }
 
-    /// A port that no client is given for its end of a connection: while the server is down, one
-    /// that connects again and again would get it sooner or later, and then hold it.
+    /// A port below those that systems give to clients for their end of a connection: while the
+    /// server is down, one that connects again and again would get it sooner or later, and hold it.
     fn free_port(self) -> u16 {
         let first = match self {
             Self::Postgres => 20_000,

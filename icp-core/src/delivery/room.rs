@@ -38,6 +38,12 @@ impl Rooms {
         self.all.div_ceil(4)
     }
 
+    /// Whether more than three quarters are taken, so that one organization could hold more than
+    /// its share.
+    pub(crate) fn are_nearly_full(&self) -> bool {
+        self.free.available_permits() < self.handful()
+    }
+
     /// Takes room that is free now, up to `wanted`; nothing where there is none.
     pub(crate) fn take(&self, wanted: usize) -> Option<OwnedSemaphorePermit> {
         let count = wanted.min(self.free.available_permits()).min(self.handful());
@@ -169,7 +175,9 @@ mod tests {
     #[test]
     fn one_alone_leaves_a_quarter_and_others_get_theirs() {
         let rooms = Rooms::new(1_000);
+        assert!(!rooms.are_nearly_full());
         let first = fill(&rooms, "first");
+        assert!(rooms.are_nearly_full());
         assert!((750..=757).contains(&first.len()), "{}", first.len());
         assert!(!rooms.has_share_for(&org("first")));
         assert!(rooms.has_share_for(&org("second")));

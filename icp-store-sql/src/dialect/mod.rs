@@ -7,7 +7,7 @@
 //! Two habits make that possible: the greater of two values is `MAX` and the lesser `MIN`, while
 //! aggregates are `max` and `min`; and a truth is compared with 1 or 0, as it is kept. A third is for
 //! SQLite: a bound limit is `LIMIT +?`, as without the plus the statement would be planned anew
-//! whenever another is bound.
+//! each time it is run.
 
 pub(crate) mod mysql;
 mod postgres;

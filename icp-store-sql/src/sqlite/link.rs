@@ -98,7 +98,7 @@ fn statement(
     script: Script,
 ) -> Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>, sqlx::Error> {
     let (sql, values) = script.into_parts();
-    debug_assert!(!sql.contains("LIMIT ?"), "planned anew for each limit: {sql}");
+    debug_assert!(!sql.contains("LIMIT ?"), "planned anew each time: {sql}");
     Ok(sqlx::query_with(AssertSqlSafe(sql), arguments(values)?))
 }
 

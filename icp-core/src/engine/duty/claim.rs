@@ -23,8 +23,8 @@ const SHARES: usize = 4;
 
 /// The lanes among which a claim is divided: those that gave something to the last two.
 ///
-/// Lanes that wait take turns by their passes, whatever one claim takes of each. With a share for
-/// each of four, a lane that waits alone would give a quarter of each claim, at the cost of a whole.
+/// In the long run lanes take turns by their passes, whatever one claim takes of each. With a share
+/// for each of four, a lane that waits alone gives a quarter of each claim, at the cost of a whole.
 #[derive(Debug, Default)]
 struct Shares {
     last: HashSet<LaneId>,
@@ -32,16 +32,21 @@ struct Shares {
 }
 
 impl Shares {
-    /// How many deliveries of one lane a claim of `limit` takes.
-    fn per_lane(&self, limit: usize) -> usize {
+    /// How many deliveries of one lane a claim of `limit` takes. Where the node is nearly `full`
+    /// few, so that no organization gets far beyond its share.
+    fn per_lane(&self, limit: usize, full: bool) -> usize {
         let lanes = match self.last.union(&self.before).count() {
             0 => SHARES,
             lanes => lanes.min(SHARES),
         };
-        limit.div_ceil(lanes).max(1)
+        limit.div_ceil(if full { SHARES } else { lanes }).max(1)
     }
 
-    fn learn(&mut self, lanes: impl Iterator<Item = LaneId>) {
+    /// Notes which lanes gave something to a claim of `limit`. A small one tells little.
+    fn learn(&mut self, limit: usize, lanes: impl Iterator<Item = LaneId>) {
+        if limit < SHARES {
+            return;
+        }
         std::mem::swap(&mut self.last, &mut self.before);
         self.last.clear();
         self.last.extend(lanes);
@@ -123,7 +128,7 @@ async fn once(
         now,
         lease_until: now + core.config.lease,
         limit,
-        per_lane: shares.per_lane(limit),
+        per_lane: shares.per_lane(limit, core.rooms.are_nearly_full()),
         without: core.rooms.served(limit),
     };
     let claimed = core.store.claim(claim).await?;
@@ -133,7 +138,7 @@ async fn once(
     core.metrics.probes.inc_by(claimed.probes);
     core.metrics.throttled.inc_by(claimed.throttled);
     core.metrics.unreadable.inc_by(claimed.unreadable);
-    shares.learn(claimed.deliveries.iter().map(|claimed| claimed.delivery.lane));
+    shares.learn(limit, claimed.deliveries.iter().map(|claimed| claimed.delivery.lane));
     let mut suspects = Vec::new();
     for claimed in claimed.deliveries {
         let Some(permit) = room.split(1) else { break };
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn a_claim_is_divided_among_the_lanes_that_gave_something_of_late() {
         let mut shares = Shares::default();
-        assert_eq!(shares.per_lane(100), 25, "who waits is not known yet");
+        assert_eq!(shares.per_lane(100, false), 25, "who waits is not known yet");
         for (given, per_lane) in [
             ("aaa", 100),
             ("aaa", 100),
@@ -190,9 +195,20 @@ mod tests {
             ("", 100),
             ("", 25),
         ] {
-            shares.learn(lanes(given));
-            assert_eq!(shares.per_lane(100), per_lane, "after {given:?}");
+            shares.learn(100, lanes(given));
+            assert_eq!(shares.per_lane(100, false), per_lane, "after {given:?}");
+            assert_eq!(shares.per_lane(100, true), 25, "after {given:?}");
         }
-        assert_eq!(shares.per_lane(1), 1);
+        assert_eq!(shares.per_lane(1, false), 1);
+    }
+
+    #[test]
+    fn a_small_claim_teaches_nothing() {
+        let mut shares = Shares::default();
+        shares.learn(100, lanes("abcd"));
+        for _ in 0..2 {
+            shares.learn(1, lanes("a"));
+        }
+        assert_eq!(shares.per_lane(100, false), 25);
     }
 }
