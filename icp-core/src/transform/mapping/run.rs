@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::budget::{Budget, Exceeded};
+use super::budget::{Budget, Exceeded, MAX_NODES};
 use super::compile::{Mapping, Rule, Source};
 use super::{Base, Cast, Lookup};
 use crate::document::template::{Template, TooLong};
@@ -30,9 +30,9 @@ impl Mapping {
         warnings: &mut Vec<String>,
     ) -> Result<Value, TransformError> {
         let mut result = if self.rules.is_empty() {
-            self.base.of(Cow::Owned(payload))
+            self.base.of(Cow::Owned(payload), 0)
         } else {
-            let mut result = self.base.of(Cow::Borrowed(&payload));
+            let mut result = self.base.of(Cow::Borrowed(&payload), self.rules.len());
             let mut run = Run { budget: Budget::new(), lookups, warnings };
             run.rules(&self.rules, &payload, &mut result, 0)?;
             result
@@ -45,10 +45,11 @@ impl Mapping {
 }
 
 impl Base {
-    fn of(self, payload: Cow<'_, Value>) -> Value {
+    /// What the rules write into, with room for so many members.
+    fn of(self, payload: Cow<'_, Value>, members: usize) -> Value {
         match self {
             Self::Copy => payload.into_owned(),
-            Self::Empty => Value::Object(Map::new()),
+            Self::Empty => Value::Object(Map::with_capacity(members)),
         }
     }
 }
@@ -131,10 +132,10 @@ impl<'a> Run<'a> {
     ) -> Result<Value, TransformError> {
         let fail = |exceeded: Exceeded| exceeded.at(&rule.at);
         self.budget.take_nodes(1).map_err(fail)?;
-        let mut made = Vec::new();
+        let mut made = Vec::with_capacity(items.len().min(MAX_NODES));
         for item in items {
             self.budget.take_nodes(1).map_err(fail)?;
-            let mut result = Value::Object(Map::new());
+            let mut result = Value::Object(Map::with_capacity(rules.len()));
             self.rules(rules, item, &mut result, depth + 1)?;
             made.push(result);
         }
