@@ -6,7 +6,7 @@ use icp_core::event::EventType;
 use icp_core::id::{EventId, OrgId, ResourceId};
 use icp_core::time::Timestamp;
 use icp_core::transform::{
-    Limits, Origin, Outcome, Report, TransformContext, TransformError, Vars,
+    Limits, Origin, Outcome, Plan, Report, Step, TransformContext, TransformError, Vars,
 };
 use serde::{Deserialize, Serialize};
 
@@ -185,8 +185,9 @@ impl Notes {
     }
 }
 
-/// The end of a plan as a host takes it.
+/// The end of `plan` as a host takes it.
 pub(crate) fn done(
+    plan: &Plan,
     dropped: Option<String>,
     notes: Notes,
     body: Vec<u8>,
@@ -196,7 +197,10 @@ pub(crate) fn done(
     let outcome = match dropped {
         Some(reason) => Outcome::Dropped { reason: short(reason, EXCERPT) },
         None => {
-            payload::judge(&body, limits)?;
+            payload::judge(&body, limits).map_err(|error| match plan.steps().last() {
+                Some(Step::Program(program)) => error.at_pointer(program.pointer()),
+                _ => error,
+            })?;
             Outcome::Value(body.into())
         }
     };

@@ -177,7 +177,9 @@ impl parts::Programs for InProcess {
         let ask = Ask::Run { number: 0, slot: 0, scene: Scene::of(cx) };
         let service = Service::new(plan, cx, &self.limits);
         match self.ask(plan, ask, input.into(), Some(service)).await? {
-            (Answer::Done { dropped, notes, .. }, body) => done(dropped, notes, body, &self.limits),
+            (Answer::Done { dropped, notes, .. }, body) => {
+                done(plan, dropped, notes, body, &self.limits)
+            }
             (Answer::Failed { failure, .. }, _) => Err(failure.received(&self.limits)),
             _ => Err(nonsense()),
         }

@@ -15,9 +15,17 @@ const SAFE: u64 = (1 << 53) - 1;
 #[derive(Debug)]
 pub(crate) enum Payload {
     /// JSON text that was found valid.
-    Text(Vec<u8>),
+    Text(Text),
     /// A value.
     Value(Value),
+}
+
+/// Valid JSON.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) json: Vec<u8>,
+    /// Integers that a double cannot tell from their neighbours, where they were counted.
+    unsafe_integers: Option<usize>,
 }
 
 /// What a payload holds, as far as it matters to programs.
@@ -25,8 +33,10 @@ pub(crate) enum Payload {
 struct Measure {
     depth: usize,
     deepest: usize,
-    names: HashSet<Box<str>>,
-    /// Integers that a double cannot tell from their neighbours.
+    /// Names of members, the same ones again included.
+    members: usize,
+    /// The different ones, where they are told apart.
+    names: Option<HashSet<Box<str>>>,
     unsafe_integers: usize,
 }
 
@@ -42,10 +52,48 @@ enum Unreadable {
 }
 
 impl Payload {
+    /// What an organization published, as text.
+    pub(crate) fn of_text(input: Vec<u8>, limits: &Limits) -> Result<Self, TransformError> {
+        let unsafe_integers = Some(admit(&input, limits)?);
+        Ok(Self::Text(Text { json: input, unsafe_integers }))
+    }
+
+    /// What an organization published, as a value.
+    pub(crate) fn of_value(input: &[u8], limits: &Limits) -> Result<Self, TransformError> {
+        let read: serde_json::Result<Value> = serde_json::from_slice(input);
+        let fits = |value: &Value| {
+            let mut measure = Measure::default();
+            let most = Most::of(limits);
+            let visited = Seed { measure: &mut measure, most }.deserialize(value);
+            visited.is_ok() && measure.members <= limits.names as usize
+        };
+        match read {
+            Ok(value) if fits(&value) => Ok(Self::Value(value)),
+            // What is wrong is told of the text; what is not, such as a name that stands twice in
+            // an object, is as good as its value.
+            read => {
+                admit(input, limits)?;
+                read.map(Self::Value)
+                    .map_err(|error| TransformError::input_invalid(error.line(), error.column()))
+            }
+        }
+    }
+
+    /// What a program wrote, which is valid.
+    pub(crate) fn written(json: Vec<u8>) -> Self {
+        Self::Text(Text { json, unsafe_integers: None })
+    }
+
+    /// What a program wrote, which is valid if it is allowed.
+    pub(crate) fn judged(json: Vec<u8>, limits: &Limits) -> Result<Self, TransformError> {
+        let unsafe_integers = Some(judge(&json, limits)?);
+        Ok(Self::Text(Text { json, unsafe_integers }))
+    }
+
     /// The payload as text.
     pub(crate) fn into_text(self, limits: &Limits) -> Result<Vec<u8>, TransformError> {
         match self {
-            Self::Text(text) => Ok(text),
+            Self::Text(text) => Ok(text.json),
             Self::Value(value) => write(&value, limits),
         }
     }
@@ -54,9 +102,24 @@ impl Payload {
     pub(crate) fn into_value(self) -> Result<Value, TransformError> {
         match self {
             Self::Value(value) => Ok(value),
-            Self::Text(text) => serde_json::from_slice(&text)
+            Self::Text(text) => serde_json::from_slice(&text.json)
                 .map_err(|error| TransformError::input_invalid(error.line(), error.column())),
         }
+    }
+
+    /// How many integers a double cannot tell from their neighbours.
+    pub(crate) fn unsafe_integers(&self) -> usize {
+        let mut measure = Measure::default();
+        let seed = Seed { measure: &mut measure, most: Most { depth: usize::MAX, names: None } };
+        // What cannot be read was refused before, or is by the program itself.
+        let _ = match self {
+            Self::Text(Text { unsafe_integers: Some(counted), .. }) => return *counted,
+            Self::Text(text) => {
+                seed.deserialize(&mut serde_json::Deserializer::from_slice(&text.json))
+            }
+            Self::Value(value) => seed.deserialize(value),
+        };
+        measure.unsafe_integers
     }
 }
 
@@ -70,34 +133,51 @@ pub(crate) fn admit_size(input: &[u8], limits: &Limits) -> Result<(), TransformE
     Err(TransformError::new("input_too_large", message))
 }
 
-/// Reads what an organization published, and keeps nothing of it.
-pub(crate) fn admit(input: &[u8], limits: &Limits) -> Result<(), TransformError> {
-    let depth = limits.depth;
-    match measure(input, limits, true) {
-        Ok(()) => Ok(()),
-        Err(Unreadable::Malformed { line, column }) => {
-            Err(TransformError::input_invalid(line, column))
-        }
-        Err(Unreadable::Deep) => Err(TransformError::new(
-            "input_too_deep",
-            format!("the payload has more than {depth} levels; publish a shallower one"),
-        )),
-        Err(Unreadable::Names) => Err(TransformError::new(
-            "input_too_many_names",
-            format!("the payload has more than {} different names of members", limits.names),
-        )),
+/// Reads what an organization published, and keeps nothing of it. Gives how many integers a double
+/// cannot tell from their neighbours.
+fn admit(input: &[u8], limits: &Limits) -> Result<usize, TransformError> {
+    let mut most = Most::of(limits);
+    let mut measured = measure(input, most);
+    if measured.as_ref().is_ok_and(|measure| measure.members > limits.names as usize) {
+        most.names = Some(limits.names as usize);
+        measured = measure(input, most);
     }
+    let error = match measured {
+        Ok(measure) => return Ok(measure.unsafe_integers),
+        Err(error) => error,
+    };
+    Err(match error {
+        Unreadable::Malformed { line, column } => TransformError::input_invalid(line, column),
+        Unreadable::Deep => {
+            let depth = limits.depth;
+            let message =
+                format!("the payload has more than {depth} levels; publish a shallower one");
+            TransformError::new("input_too_deep", message)
+        }
+        Unreadable::Names => {
+            let names = limits.names;
+            let message = format!("the payload has more than {names} different names of members");
+            TransformError::new("input_too_many_names", message)
+        }
+    })
 }
 
-/// Reads what programs made: it must be JSON that everything after can read.
-pub(crate) fn judge(output: &[u8], limits: &Limits) -> Result<(), TransformError> {
+/// Refuses a result that is longer than programs may give.
+pub(crate) fn judge_size(output: &[u8], limits: &Limits) -> Result<(), TransformError> {
     let (length, most) = (output.len(), limits.output_bytes as usize);
-    if length > most {
-        let message = format!("the result has {length} bytes; keep it within {most}");
-        return Err(TransformError::new("output_too_large", message));
+    if length <= most {
+        return Ok(());
     }
-    match measure(output, limits, false) {
-        Ok(()) => Ok(()),
+    let message = format!("the result has {length} bytes; keep it within {most}");
+    Err(TransformError::new("output_too_large", message))
+}
+
+/// Reads what programs made: it must be JSON that everything after can read. Gives how many
+/// integers a double cannot tell from their neighbours.
+pub(crate) fn judge(output: &[u8], limits: &Limits) -> Result<usize, TransformError> {
+    judge_size(output, limits)?;
+    match measure(output, Most::of(limits)) {
+        Ok(measure) => Ok(measure.unsafe_integers),
         Err(Unreadable::Deep) => Err(TransformError::new(
             "output_too_deep",
             format!("the result has more than {} levels; return a shallower one", limits.depth),
@@ -107,19 +187,6 @@ pub(crate) fn judge(output: &[u8], limits: &Limits) -> Result<(), TransformError
             "the result is not json, as with half of a surrogate pair in a string",
         )),
     }
-}
-
-/// How many integers of a payload a double cannot tell from their neighbours.
-pub(crate) fn unsafe_integers(payload: &Payload) -> usize {
-    let mut measure = Measure::default();
-    let most = Most { depth: usize::MAX, names: None };
-    let seed = Seed { measure: &mut measure, most };
-    // What cannot be read was refused before, or is by the program itself.
-    let _ = match payload {
-        Payload::Text(text) => seed.deserialize(&mut serde_json::Deserializer::from_slice(text)),
-        Payload::Value(value) => seed.deserialize(value),
-    };
-    measure.unsafe_integers
 }
 
 /// The text of a value, which may be many times larger than what it is made of.
@@ -157,17 +224,17 @@ impl io::Write for Bounded {
     }
 }
 
-fn measure(text: &[u8], limits: &Limits, names: bool) -> Result<(), Unreadable> {
-    let mut measure = Measure::default();
+fn measure(text: &[u8], most: Most) -> Result<Measure, Unreadable> {
+    let names = most.names.map(|_| HashSet::new());
+    let mut measure = Measure { names, ..Measure::default() };
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let most = Most { depth: limits.depth as usize, names: names.then_some(limits.names as usize) };
-    let mut seed = Seed { measure: &mut measure, most };
-    let read = seed.again().deserialize(&mut reader).and_then(|()| reader.end());
-    let Err(error) = read else { return Ok(()) };
+    let seed = Seed { measure: &mut measure, most };
+    let read = seed.deserialize(&mut reader).and_then(|()| reader.end());
+    let Err(error) = read else { return Ok(measure) };
     if measure.deepest > most.depth {
         return Err(Unreadable::Deep);
     }
-    if most.names.is_some_and(|names| measure.names.len() > names) {
+    if most.names.is_some_and(|most| measure.names.is_some_and(|names| names.len() > most)) {
         return Err(Unreadable::Names);
     }
     Err(Unreadable::Malformed { line: error.line(), column: error.column() })
@@ -176,7 +243,14 @@ fn measure(text: &[u8], limits: &Limits, names: bool) -> Result<(), Unreadable> 
 #[derive(Clone, Copy)]
 struct Most {
     depth: usize,
+    /// Of different names; they are told apart only where this is there.
     names: Option<usize>,
+}
+
+impl Most {
+    fn of(limits: &Limits) -> Self {
+        Self { depth: limits.depth as usize, names: None }
+    }
 }
 
 /// Visits every value. Strings are decoded, so that what cannot be decoded is found.
@@ -201,11 +275,14 @@ impl Seed<'_> {
     }
 
     fn name<E: Error>(&mut self, name: &str) -> Result<(), E> {
-        let Some(most) = self.most.names else { return Ok(()) };
-        if !self.measure.names.contains(name) {
-            self.measure.names.insert(name.into());
+        self.measure.members += 1;
+        let (Some(names), Some(most)) = (&mut self.measure.names, self.most.names) else {
+            return Ok(());
+        };
+        if !names.contains(name) {
+            names.insert(name.into());
         }
-        if self.measure.names.len() > most { Err(E::custom("too many names")) } else { Ok(()) }
+        if names.len() > most { Err(E::custom("too many names")) } else { Ok(()) }
     }
 
     fn integer(&mut self, magnitude: u64) {
@@ -311,19 +388,34 @@ mod tests {
             ("[[[[1]]]]", Some("input_too_deep")),
             (r#"{"a":{"b":1},"c":[{"a":2,"d":3}]}"#, None),
             (r#"{"a":1,"b":2,"c":3,"d":4,"e":5}"#, Some("input_too_many_names")),
+            (r#"[{"a":1,"b":2,"c":3,"d":4},{"a":1}]"#, None),
+            (r#"{"a":1,"a":2,"a":3,"a":4,"a":5}"#, None),
             ("", Some("input_invalid")),
             ("{}x", Some("input_invalid")),
             (r#""\ud800""#, Some("input_invalid")),
             (r#"{"\ud800":1}"#, Some("input_invalid")),
             ("\u{feff}1", Some("input_invalid")),
         ] {
-            let found = admit(text.as_bytes(), &limits()).err().map(|error| error.code);
-            assert_eq!(found, code, "{text}");
+            for read in [
+                Payload::of_text(text.into(), &limits()),
+                Payload::of_value(text.as_bytes(), &limits()),
+            ] {
+                assert_eq!(read.err().map(|error| error.code), code, "{text}");
+            }
         }
+    }
+
+    #[test]
+    fn integers_that_doubles_round_are_counted() {
         let text = "[9007199254740991,-9007199254740991,9007199254740992,-9007199254740992,1e300]";
-        assert!(admit(text.as_bytes(), &limits()).is_ok());
-        assert_eq!(unsafe_integers(&Payload::Text(text.into())), 2);
-        assert_eq!(unsafe_integers(&Payload::Value(serde_json::from_str(text).unwrap())), 2);
+        for payload in [
+            Payload::of_text(text.into(), &limits()),
+            Payload::of_value(text.as_bytes(), &limits()),
+            Payload::judged(text.into(), &Limits::default()),
+            Ok(Payload::written(text.into())),
+        ] {
+            assert_eq!(payload.unwrap().unsafe_integers(), 2);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::call::{Answer, Ask, Failure, Notes, Scene};
 use crate::desk::Desk;
 use crate::engine::{self, Compiled, Deadline, Made, Run, Spare};
 use crate::host::Host;
-use crate::payload::{self, Payload};
+use crate::payload::Payload;
 
 /// How many plans a worker holds.
 pub(crate) const SLOTS: usize = 32;
@@ -115,7 +115,8 @@ impl Runner {
         let mut notes = Notes::default();
         let went = self.compiled(slot).and_then(|compiled| {
             let (limits, desk, spare) = (&self.limits, &self.desk, &self.spare);
-            let run = Run { limits, scene, deadline, desk, spare, notes: &mut notes };
+            let notes = &mut notes;
+            let run = Run { limits, scene, deadline, desk, spare, notes, last: true };
             compiled.run(input, run)
         });
         notes.cpu_micros = deadline.used_micros();
@@ -134,12 +135,15 @@ impl Runner {
 
 impl CompiledPlan {
     fn run(&self, input: Vec<u8>, mut run: Run<'_>) -> Result<Made, TransformError> {
-        payload::admit(&input, run.limits)?;
-        let mut payload = Payload::Text(input);
+        let mut payload = match self.begins_with_a_value() {
+            true => Payload::of_value(&input, run.limits)?,
+            false => Payload::of_text(input, run.limits)?,
+        };
         let mut programs = self.programs.iter().enumerate();
         // A part with programs looks nothing up.
         let tables = Lookups::default();
-        for step in self.plan.steps() {
+        for (at, step) in self.plan.steps().iter().enumerate() {
+            run.last = at + 1 == self.plan.steps().len();
             let made = match step {
                 Step::Map(mapping) => {
                     let (payload, warnings) = (payload.into_value()?, &mut run.notes.warnings);
@@ -163,6 +167,17 @@ impl CompiledPlan {
             };
         }
         Ok(Made::Payload(payload))
+    }
+
+    /// Whether the first step reads the payload as a value, and not as text.
+    fn begins_with_a_value(&self) -> bool {
+        match self.plan.steps().first() {
+            Some(Step::Map(_)) => true,
+            Some(Step::Program(_)) => {
+                matches!(self.programs.first(), Some(Compiled::Jmespath(_) | Compiled::Schema(_)))
+            }
+            _ => false,
+        }
     }
 }
 

@@ -225,7 +225,7 @@ impl parts::Programs for Sandbox {
         let scene = Scene::of(cx);
         let ask = |number, slot| Ask::Run { number, slot, scene: scene.clone() };
         match self.ask(plan, cx.org, &input, Some(cx), ask).await? {
-            Told::Done { dropped, notes, body } => done(dropped, notes, body, limits),
+            Told::Done { dropped, notes, body } => done(plan, dropped, notes, body, limits),
             Told::Failed { failure } => Err(failure.received(limits)),
             Told::Checked(_) | Told::Stale => Err(nonsense()),
         }

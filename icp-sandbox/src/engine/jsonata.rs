@@ -44,7 +44,7 @@ impl Expression {
     pub(super) fn run(&self, payload: Payload, run: &Run<'_>) -> Result<Made, TransformError> {
         let data = match payload {
             Payload::Value(value) => JValue::from(value),
-            Payload::Text(text) => serde_json::from_slice(&text)
+            Payload::Text(text) => serde_json::from_slice(&text.json)
                 .map_err(|error| TransformError::input_invalid(error.line(), error.column()))?,
         };
         let deadline = u64::from(run.limits.deadline_ms);
@@ -60,7 +60,7 @@ impl Expression {
             let message = "the expression found nothing; give it a value for that case";
             return Err(TransformError::new("no_result", message));
         }
-        Ok(Made::Payload(Payload::Text(payload::write(&value, run.limits)?)))
+        Ok(Made::Payload(Payload::written(payload::write(&value, run.limits)?)))
     }
 
     fn evaluate(

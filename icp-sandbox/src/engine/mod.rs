@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::call::{EXCERPT, MESSAGE, Notes, Scene, short};
 use crate::desk::Desk;
-use crate::payload::{self, Payload};
+use crate::payload::Payload;
 
 /// A compiled program.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Run<'a> {
     pub(crate) desk: &'a Arc<Desk>,
     pub(crate) spare: &'a Spare,
     pub(crate) notes: &'a mut Notes,
+    /// Whether no step comes after: what the program makes is judged by the host then.
+    pub(crate) last: bool,
 }
 
 /// When an engine is to stop, by the processor time of the thread.
@@ -83,10 +85,10 @@ impl Deadline {
 pub(crate) fn warm_up(desk: &Arc<Desk>) {
     let schema = r##"{"properties":{"a":{"$ref":"#/$defs/b"}},"$defs":{"b":{"pattern":"^.$","format":"date"}}}"##;
     if let Ok(schema) = schema::Schema::compile(schema) {
-        drop(schema.run(Payload::Text(br#"{"a":"b"}"#.to_vec())));
+        drop(schema.run(Payload::written(br#"{"a":"b"}"#.to_vec())));
     }
     if let Ok(expression) = jmespath::Expression::compile("length(a)", desk) {
-        drop(expression.run(Payload::Text(br#"{"a":"b"}"#.to_vec())));
+        drop(expression.run(Payload::written(br#"{"a":"b"}"#.to_vec())));
     }
     drop(jsonata::Expression::compile("$match(a, /b/)"));
     javascript::warm_up();
@@ -150,7 +152,7 @@ pub(crate) fn run(
 /// Numbers that the language rounds are refused or told, as the program wants.
 fn guard(program: &Program, payload: &Payload, run: &mut Run<'_>) -> Result<(), TransformError> {
     let rounds = matches!(program.language(), Language::Javascript | Language::Jsonata);
-    let count = if rounds { payload::unsafe_integers(payload) } else { 0 };
+    let count = if rounds { payload.unsafe_integers() } else { 0 };
     if count == 0 {
         return Ok(());
     }

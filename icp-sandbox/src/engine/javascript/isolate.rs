@@ -12,8 +12,7 @@ use serde_json::json;
 use super::source::{FILE, wrapped};
 use super::{Script, fault, natives};
 use crate::call::Scene;
-use crate::engine::{Deadline, Made, Run, about};
-use crate::payload::Payload;
+use crate::engine::{Deadline, Run, about};
 
 const PRELUDE: &str = include_str!("prelude.js");
 const HELPERS: &str = include_str!("helpers.js");
@@ -45,7 +44,13 @@ pub(super) struct Isolate {
     console: Rc<RefCell<Console>>,
 }
 
-/// What a program wrote, within bounds.
+/// What a program wrote. Its text may hold half of a surrogate pair, which is no JSON.
+pub(super) enum Wrote {
+    Json(Vec<u8>),
+    Dropped(String),
+}
+
+/// The lines of a program, within bounds.
 #[derive(Default)]
 struct Console {
     lines: Vec<String>,
@@ -115,7 +120,7 @@ impl Isolate {
         script: &Script,
         input: Vec<u8>,
         run: &Run<'_>,
-    ) -> Result<Made, TransformError> {
+    ) -> Result<Wrote, TransformError> {
         let source = &*script.source;
         self.context.with(|ctx| {
             let failed = |error: &rquickjs::Error, code| fault::of(self, &ctx, error, source, code);
@@ -134,7 +139,7 @@ impl Isolate {
             let value: Value<'_> = answer.get(1).map_err(|error| failed(&error, "runtime"))?;
             match kind.as_str() {
                 "value" => self.write(&ctx, &value, source),
-                "dropped" => Ok(Made::Dropped(value.get().unwrap_or_default())),
+                "dropped" => Ok(Wrote::Dropped(value.get().unwrap_or_default())),
                 _ => Err(TransformError::new(
                     "no_result",
                     "the program defines no `transform(payload, context)` and returns nothing",
@@ -209,7 +214,7 @@ impl Isolate {
         ctx: &Ctx<'js>,
         value: &Value<'js>,
         source: &str,
-    ) -> Result<Made, TransformError> {
+    ) -> Result<Wrote, TransformError> {
         let written = ctx.json_stringify(value.clone());
         let written =
             written.map_err(|error| fault::of(self, ctx, &error, source, "output_invalid"))?;
@@ -219,7 +224,7 @@ impl Isolate {
         };
         let text = text.to_string();
         let text = text.map_err(|e| fault::of(self, ctx, &e, source, "output_invalid"))?;
-        Ok(Made::Payload(Payload::Text(text.into_bytes())))
+        Ok(Wrote::Json(text.into_bytes()))
     }
 }
 

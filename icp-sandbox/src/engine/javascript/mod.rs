@@ -10,7 +10,7 @@ use std::fmt;
 
 use icp_core::transform::{HelpersSpec, Limits, Program, TransformError};
 
-use self::isolate::Isolate;
+use self::isolate::{Isolate, Wrote};
 use super::{Deadline, Made, Run};
 use crate::payload::{self, Payload};
 
@@ -52,14 +52,19 @@ impl Script {
         let isolate = run.spare.take(run.limits, run.deadline)?;
         let ran = isolate.run(self, input, run);
         run.notes.console.append(&mut isolate.console());
-        let made = ran?;
+        let wrote = ran?;
         if run.scene.measure {
             run.notes.heap_bytes = run.notes.heap_bytes.max(isolate.heap_held());
         }
-        if let Made::Payload(Payload::Text(text)) = &made {
-            payload::judge(text, run.limits)?;
-        }
-        Ok(made)
+        let json = match wrote {
+            Wrote::Json(json) => json,
+            Wrote::Dropped(reason) => return Ok(Made::Dropped(reason)),
+        };
+        payload::judge_size(&json, run.limits)?;
+        Ok(Made::Payload(match run.last {
+            true => Payload::written(json),
+            false => Payload::judged(json, run.limits)?,
+        }))
     }
 }
 
