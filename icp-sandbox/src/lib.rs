@@ -9,7 +9,6 @@
 //!
 //! A host either ships the program `icp-sandbox` beside its own executable, or begins its own
 //! `main` with [`worker::run_if_asked`] and lets the sandbox start that.
-#![forbid(unsafe_code)]
 
 #[cfg(not(unix))]
 compile_error!("workers are Unix processes; run programs of other hosts `InProcess` elsewhere");

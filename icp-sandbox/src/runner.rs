@@ -50,7 +50,7 @@ impl Runner {
 
     /// Prepares for the next call, after the answer of the last one is on its way.
     pub(crate) fn rest(&self) {
-        self.spare.renew(&self.limits);
+        self.spare.renew(&self.limits, &self.desk);
     }
 
     /// Does what is asked.

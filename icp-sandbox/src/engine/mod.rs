@@ -91,7 +91,7 @@ pub(crate) fn warm_up(desk: &Arc<Desk>) {
         drop(expression.run(Payload::written(br#"{"a":"b"}"#.to_vec())));
     }
     drop(jsonata::Expression::compile("$match(a, /b/)"));
-    javascript::warm_up();
+    javascript::warm_up(desk);
 }
 
 fn cpu_micros() -> u64 {

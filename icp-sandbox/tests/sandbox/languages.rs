@@ -1,6 +1,7 @@
 //! What programs of each language make of payloads.
 
-use icp_core::transform::{Outcome, Position};
+use icp_core::transform::{Outcome, Position, Transformer};
+use icp_sandbox::{InProcess, Limits};
 use serde_json::json;
 
 use crate::fixture::{function, outcome, plan, report, run, sandbox, script};
@@ -44,6 +45,97 @@ async fn javascript_forms() {
         ("return 1;\r\nfunction other() {}\r\n", "1"),
     ] {
         assert_eq!(outcome(&sandbox, "acme", &script(source), ORDER).await, expected, "{source}");
+    }
+}
+
+/// A worker reads a program once, and later calls run what it kept.
+#[tokio::test]
+async fn every_call_of_a_compiled_program_is_alike() {
+    forms(&sandbox()).await;
+}
+
+#[tokio::test]
+async fn every_call_of_a_compiled_program_is_alike_in_one_process() {
+    let mut limits = Limits::default();
+    // So that a checker of memory, which is many times slower, can look on.
+    limits.deadline_ms = Limits::MAX.deadline_ms;
+    forms(&InProcess::start(limits).unwrap()).await;
+}
+
+async fn forms(by: &impl Transformer) {
+    for (source, expected) in [
+        (r"const tag = (t, v) => t.raw[0] + t[1] + v; return tag`a\n${1}b`", r#""a\\nb1""#),
+        (r"return ['\ud83d\ude00', 'é', '\0', `${'x'}`]", "[\"😀\",\"é\",\"\\u0000\",\"x\"]"),
+        (
+            "return [12345678901234567890n + 1n, 1_000n].map(String)",
+            r#"["12345678901234567891","1000"]"#,
+        ),
+        ("return 'a1b22'.replace(/(?<n>[0-9]+)/gu, '<$<n>>')", r#""a<1>b<22>""#),
+        ("return /é+/iu.exec('xÉé')[0]", r#""Éé""#),
+        (
+            "return [0.1, 1e308, -0, NaN === NaN, 2 ** 53, 0xff, 0b11]",
+            "[0.1,1e+308,0,false,9007199254740992,255,3]",
+        ),
+        (
+            "class A { #x = 1; static s = 2; static { A.t = 3 } get x() { return this.#x } \
+             static has(o) { return #x in o } } \
+             class B extends A { y = super.x + 1 } \
+             return [new B().x, new B().y, A.s, A.t, A.has(new B())]",
+            "[1,2,2,3,true]",
+        ),
+        (
+            "function* g() { const x = yield 1; yield* [x, 3] } const i = g(); i.next(); return [i.next(2).value, ...i]",
+            "[2,3]",
+        ),
+        (
+            "let all = []; for await (const x of (async function* () { yield 1; yield 2 })()) all.push(x); return all",
+            "[1,2]",
+        ),
+        (
+            "const { a: { b = 5 } = {}, ...rest } = { c: 1, d: 2 }; return [b, rest, ...[1, 2]]",
+            r#"[5,{"c":1,"d":2},1,2]"#,
+        ),
+        (
+            "outer: for (const i of [1, 2, 3]) { for (;;) { if (i === 2) break outer; continue outer } } return 1",
+            "1",
+        ),
+        (
+            "try { try { throw new Error('a') } finally { null } } catch ({ message }) { return message }",
+            r#""a""#,
+        ),
+        (
+            "switch (payload.id) { case 16: return 'no'; default: return payload?.lines?.[1]?.n ?? 0 }",
+            "3",
+        ),
+        (
+            "let x = null; x ??= 4; x ||= 5; x &&= 6; return [x, x++, --x, typeof nothing, void 0 ?? 'u']",
+            r#"[6,6,6,"undefined","u"]"#,
+        ),
+        (
+            "function f(a, b = a + 1, ...c) { return [f.length, f.name, arguments.length, b, c] } return f(1, undefined, 3)",
+            r#"[1,"f",3,2,[3]]"#,
+        ),
+        ("const f = (a) => a  +  1; return String(f)", r#""(a) => a  +  1""#),
+        (
+            "return [...new Map([[1, { a: [1n].length }]])].concat([[...new Set([2, 2])]])",
+            r#"[[1,{"a":1}],[2]]"#,
+        ),
+        (
+            "var hoisted = early(); function early() { return 'é' } return { hoisted, ['k' + 1]: 1, get g() { return 2 } }",
+            r#"{"hoisted":"é","k1":1,"g":2}"#,
+        ),
+    ] {
+        for call in 1..=2 {
+            let made = outcome(by, "acme", &script(source), ORDER).await;
+            assert_eq!(made, expected, "call {call} of {source}");
+        }
+    }
+    let source = "const f = () => {\n  throw new Error('é')\n}\nreturn /é/.test('é') && f()";
+    for _ in 1..=2 {
+        let error = run(by, "acme", &script(source), ORDER).await.unwrap_err();
+        let frames = error.origin.unwrap().frames;
+        assert_eq!(frames[0].function.as_deref(), Some("f"));
+        assert_eq!(frames[0].at, Position { line: 2, column: 13 });
     }
 }
 

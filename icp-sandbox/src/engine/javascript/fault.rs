@@ -3,8 +3,8 @@
 use icp_core::transform::{Frame, Origin, TransformError};
 use rquickjs::{Ctx, Error, Exception, Type, Value};
 
-use super::isolate::Isolate;
 use super::source::{FILE, hint, place};
+use super::watch::Watch;
 use crate::call::{EXCERPT, FRAMES, MESSAGE, NAME, short};
 use crate::engine::origin;
 
@@ -12,7 +12,7 @@ use crate::engine::origin;
 ///
 /// Messages and stacks are read while the deadline holds: their getters can be the program's own.
 pub(super) fn of(
-    isolate: &Isolate,
+    watch: &Watch,
     ctx: &Ctx<'_>,
     error: &Error,
     source: &str,
@@ -20,27 +20,27 @@ pub(super) fn of(
 ) -> TransformError {
     let thrown = match error {
         Error::Exception => ctx.catch(),
-        Error::Allocation => return out_of_memory(isolate),
+        Error::Allocation => return watch.out_of_memory(),
         other => return TransformError::new(code, other.to_string()),
     };
-    if isolate.interrupted.get() {
-        return isolate.exceeded();
+    if watch.has_interrupted() {
+        return watch.exceeded();
     }
     // A heap without room for its own error raises what was never set, or `null`, which a program
     // hardly throws by itself.
     if thrown.type_of() == Type::Uninitialized || thrown.is_null() {
-        return out_of_memory(isolate);
+        return watch.out_of_memory();
     }
     let told = match thrown.as_exception() {
         Some(exception) => of_exception(ctx, exception, source, code),
         None => TransformError::new(code, format!("the program threw {}", described(ctx, &thrown))),
     };
-    if isolate.interrupted.get() {
-        return isolate.exceeded();
+    if watch.has_interrupted() {
+        return watch.exceeded();
     }
     match told.message.as_str() {
         // The second is where there was no room for the words either.
-        "InternalError: out of memory" | "InternalError" => out_of_memory(isolate),
+        "InternalError: out of memory" | "InternalError" => watch.out_of_memory(),
         text if text.contains("Maximum call stack size exceeded")
             || text.contains("stack overflow") =>
         {
@@ -48,12 +48,6 @@ pub(super) fn of(
         }
         _ => told,
     }
-}
-
-fn out_of_memory(isolate: &Isolate) -> TransformError {
-    let bytes = isolate.heap_bytes();
-    let message = format!("the program needs a heap of more than {bytes} bytes; hold less at once");
-    TransformError::new("memory", message)
 }
 
 fn of_exception(
@@ -93,7 +87,7 @@ fn frames(stack: &str, source: &str) -> Vec<Frame> {
 
 fn frame(line: &str, source: &str) -> Option<Frame> {
     let line = line.trim().strip_prefix("at ")?;
-    let (name, rest) = line.rsplit_once(FILE)?;
+    let (name, rest) = line.rsplit_once(FILE.to_str().ok()?)?;
     let mut numbers = rest.trim_end_matches(')').split(':').skip(1);
     let line = numbers.next()?.parse().ok()?;
     let column = numbers.next().and_then(|column| column.parse().ok()).unwrap_or(1);

@@ -1,33 +1,36 @@
 //! One runtime for one call, and what a program finds in it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
 
-use icp_core::transform::{DateOrder, Limits, TransformError};
-use rquickjs::context::{EvalOptions, intrinsic};
+use icp_core::transform::{DateOrder, HelpersSpec, Limits, TransformError};
+use rquickjs::context::intrinsic;
 use rquickjs::promise::PromiseState;
-use rquickjs::{Array, Context, Ctx, Function, Object, Promise, Runtime, Value};
+use rquickjs::{Array, Context, Ctx, Function, Object, Promise, Value};
 use serde_json::json;
 
-use super::source::{FILE, wrapped};
-use super::{Script, fault, natives};
+use super::bytecode::Bytecode;
+use super::watch::{self, Watch};
+use super::{Script, compiler, fault, natives};
 use crate::call::Scene;
+use crate::chance::Chance;
+use crate::desk::Desk;
 use crate::engine::{Deadline, Run, about};
 
-const PRELUDE: &str = include_str!("prelude.js");
-const HELPERS: &str = include_str!("helpers.js");
+/// A script of our own: compiled once in a process, when it is first wanted.
+type Own = LazyLock<Option<Bytecode>>;
 
-/// Where the prelude waits for a program.
+static PRELUDE: Own = LazyLock::new(|| compiler::own(include_str!("prelude.js")));
+static HELPERS: Own = LazyLock::new(|| compiler::own(include_str!("helpers.js")));
+static HTTP: Own = LazyLock::new(|| compiler::own(include_str!("http.js")));
+
+/// Where the prelude waits for a call.
 const HELD: &str = "icp prelude";
 
-/// From which heap on garbage is looked for. A call is too short to look often.
-const GARBAGE: usize = 4 << 20;
-
-/// What a program finds beside the base objects. `Eval` is what reads any program at all; the
-/// prelude takes its ways in from the program itself.
+/// What a program finds beside the base objects. Nothing here reads code: programs come compiled.
 type Intrinsics = (
     intrinsic::Date,
-    intrinsic::Eval,
     intrinsic::RegExpCompiler,
     intrinsic::RegExp,
     intrinsic::Json,
@@ -35,19 +38,24 @@ type Intrinsics = (
     intrinsic::Promise,
 );
 
-/// A runtime with one context, in which the prelude was read and no program yet.
+/// A runtime with one context, in which the prelude ran and no program yet.
 pub(super) struct Isolate {
     context: Context,
-    limits: Limits,
-    deadline: Rc<Cell<Option<Deadline>>>,
-    pub(super) interrupted: Rc<Cell<bool>>,
-    console: Rc<RefCell<Console>>,
+    watch: Rc<Watch>,
+    call: Rc<Call>,
 }
 
 /// What a program wrote. Its text may hold half of a surrogate pair, which is no JSON.
 pub(super) enum Wrote {
     Json(Vec<u8>),
     Dropped(String),
+}
+
+/// What the functions of the host know of the call.
+#[derive(Default)]
+pub(super) struct Call {
+    chance: RefCell<Option<Chance>>,
+    console: RefCell<Console>,
 }
 
 /// The lines of a program, within bounds.
@@ -58,60 +66,24 @@ struct Console {
 }
 
 impl Isolate {
-    /// Makes a runtime; a deadline is set before it sees a program.
-    pub(super) fn new(limits: &Limits) -> Result<Self, TransformError> {
-        let deadline = Rc::new(Cell::new(None::<Deadline>));
-        let until = Rc::clone(&deadline);
-        let unusable = |_| TransformError::new("memory", "the engine could not be started");
-        let runtime = Runtime::new().map_err(unusable)?;
-        runtime.set_max_stack_size(limits.stack_bytes as usize);
-        runtime.set_gc_threshold(GARBAGE);
-        let interrupted = Rc::new(Cell::new(false));
-        let flag = Rc::clone(&interrupted);
-        runtime.set_interrupt_handler(Some(Box::new(move || {
-            let over = until.get().is_some_and(Deadline::is_over);
-            flag.set(flag.get() || over);
-            over
-        })));
-        let context = Context::custom::<Intrinsics>(&runtime).map_err(unusable)?;
-        // Only now: a context that is made on a full heap takes the process along.
-        runtime.set_memory_limit(limits.heap_bytes as usize);
+    /// Makes a runtime for a call that is not there yet.
+    pub(super) fn new(limits: &Limits, desk: &Arc<Desk>) -> Result<Self, TransformError> {
+        let (context, watch) = watch::start::<Intrinsics>(limits)?;
+        let call = Rc::default();
         // Under a name that programs could see, were it not taken away before they are there.
-        let read = context.with(|ctx| {
-            let prelude: Function<'_> = ctx.eval(PRELUDE)?;
-            ctx.globals().set(HELD, prelude)
+        let held = context.with(|ctx| {
+            let prelude: Function<'_> = function(&ctx, &PRELUDE)?;
+            let begin: Function<'_> = prelude.call((natives::of(&ctx, &call, desk, &watch)?,))?;
+            ctx.globals().set(HELD, begin)
         });
-        read.map_err(unusable)?;
-        let console = Rc::default();
-        Ok(Self { context, limits: limits.clone(), deadline, interrupted, console })
+        held.map_err(|_| watch::unusable())?;
+        Ok(Self { context, watch, call })
     }
 
     /// The same, stopped at `deadline` from now on.
     pub(super) fn until(self, deadline: Deadline) -> Self {
-        self.deadline.set(Some(deadline));
+        self.watch.until(deadline);
         self
-    }
-
-    fn is_late(&self) -> bool {
-        self.deadline.get().is_some_and(Deadline::is_over)
-    }
-
-    /// The failure of what took longer.
-    pub(super) fn exceeded(&self) -> TransformError {
-        self.deadline.get().unwrap_or_else(|| Deadline::begin(&self.limits)).exceeded()
-    }
-
-    /// Makes the system's library look for its time zone, which it does once.
-    pub(super) fn warm_up(&self) {
-        self.context.with(|ctx| drop(ctx.eval::<f64, _>("new Date(0).getTimezoneOffset()")));
-    }
-
-    /// Reads the program without running it.
-    pub(super) fn check(&self, source: &str) -> Result<(), TransformError> {
-        self.context.with(|ctx| match read::<Function<'_>>(&ctx, source) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(fault::of(self, &ctx, &error, source, "compile")),
-        })
     }
 
     /// Runs the program on `input`, which is JSON.
@@ -123,13 +95,15 @@ impl Isolate {
     ) -> Result<Wrote, TransformError> {
         let source = &*script.source;
         self.context.with(|ctx| {
-            let failed = |error: &rquickjs::Error, code| fault::of(self, &ctx, error, source, code);
+            let failed =
+                |error: &rquickjs::Error, code| fault::of(&self.watch, &ctx, error, source, code);
             let prepared = self.prepare(&ctx, script, run);
-            let enter = prepared.map_err(|error| failed(&error, "runtime"))?;
-            let program: Function<'_> = read(&ctx, source).map_err(|e| failed(&e, "compile"))?;
+            let (context, enter) = prepared.map_err(|error| failed(&error, "runtime"))?;
+            let program: Function<'_> =
+                script.code.run(&ctx).map_err(|error| failed(&error, "compile"))?;
             let payload = ctx.json_parse(input).map_err(|e| failed(&e, "runtime"))?;
             let promise: Promise<'_> =
-                enter.call((program, payload)).map_err(|e| failed(&e, "runtime"))?;
+                enter.call((program, payload, context)).map_err(|e| failed(&e, "runtime"))?;
             self.react(&ctx, &promise, source)?;
             let answer = match promise.result::<Array<'_>>() {
                 Some(answer) => answer.map_err(|error| failed(&error, "runtime"))?,
@@ -150,7 +124,15 @@ impl Isolate {
 
     /// What the program wrote to its console.
     pub(super) fn console(&self) -> Vec<String> {
-        std::mem::take(&mut self.console.borrow_mut().lines)
+        std::mem::take(&mut self.call.console.borrow_mut().lines)
+    }
+
+    /// Makes the system's library look for its time zone, which it does once.
+    pub(super) fn warm_up(&self) {
+        self.context.with(|ctx| {
+            let date: rquickjs::Result<Function<'_>> = ctx.globals().get("Date");
+            drop(date.and_then(|date| date.call::<_, String>(())));
+        });
     }
 
     /// What is on the heap, in bytes. Looks at every object.
@@ -158,33 +140,26 @@ impl Isolate {
         u64::try_from(self.context.runtime().memory_usage().malloc_size).ok()
     }
 
-    /// The most that the heap holds, in bytes.
-    pub(super) fn heap_bytes(&self) -> u32 {
-        self.limits.heap_bytes
-    }
-
+    /// What a program is called with beside its payload, and what calls it.
     fn prepare<'js>(
         &self,
         ctx: &Ctx<'js>,
         script: &Script,
         run: &Run<'_>,
-    ) -> rquickjs::Result<Function<'js>> {
-        let prelude: Function<'_> = ctx.globals().get(HELD)?;
+    ) -> rquickjs::Result<(Object<'js>, Function<'js>)> {
+        let begin: Function<'_> = ctx.globals().get(HELD)?;
         ctx.globals().remove(HELD)?;
-        let natives = natives::of(ctx, run, script.sends)?;
-        let (console, limits) = (Rc::clone(&self.console), self.limits.clone());
-        let log = move |line: String| console.borrow_mut().write(line, &limits);
-        natives.set("log", Function::new(ctx.clone(), log)?)?;
-        let prepared: Object<'_> = prelude.call((ctx.json_parse(info(run.scene))?, natives))?;
+        self.call.chance.replace(Some(Chance::of(run.scene.event)));
+        let client: Option<Function<'_>> = match script.sends {
+            true => Some(function(ctx, &HTTP)?),
+            false => None,
+        };
+        let begun: Array<'_> = begin.call((ctx.json_parse(info(run.scene))?, client))?;
+        let (context, enter) = (begun.get(0)?, begun.get(1)?);
         if let Some(helpers) = &script.helpers {
-            let install: Function<'_> = ctx.eval(HELPERS)?;
-            let offset = helpers.offset_minutes().unwrap_or(0);
-            let day_first = helpers.date_order == DateOrder::DayFirst;
-            let country = helpers.country_code.as_deref();
-            let context: Object<'_> = prepared.get("context")?;
-            install.call::<_, ()>((context, offset, country, day_first))?;
+            install(ctx, helpers, &context)?;
         }
-        prepared.get("enter")
+        Ok((context, enter))
     }
 
     /// Runs reactions of promises until `promise` is settled or there are none.
@@ -194,15 +169,17 @@ impl Isolate {
         promise: &Promise<'_>,
         source: &str,
     ) -> Result<(), TransformError> {
-        let mut left = self.limits.reactions;
+        let limits = &self.watch.limits;
+        let mut left = limits.reactions;
         while promise.state() == PromiseState::Pending && ctx.execute_pending_job() {
-            if self.interrupted.get() || self.is_late() {
-                self.interrupted.set(true);
-                return Err(fault::of(self, ctx, &rquickjs::Error::Exception, source, "timeout"));
+            if self.watch.has_interrupted() || self.watch.is_late() {
+                self.watch.interrupt();
+                let stopped = rquickjs::Error::Exception;
+                return Err(fault::of(&self.watch, ctx, &stopped, source, "timeout"));
             }
             left -= 1;
             if left == 0 {
-                let reactions = self.limits.reactions;
+                let reactions = limits.reactions;
                 return Err(never_settled(&format!("it ran {reactions} promise reactions")));
             }
         }
@@ -216,15 +193,27 @@ impl Isolate {
         source: &str,
     ) -> Result<Wrote, TransformError> {
         let written = ctx.json_stringify(value.clone());
-        let written =
-            written.map_err(|error| fault::of(self, ctx, &error, source, "output_invalid"))?;
+        let written = written
+            .map_err(|error| fault::of(&self.watch, ctx, &error, source, "output_invalid"))?;
         let Some(text) = written else {
             let message = "the program answers nothing that json knows; return a value or null";
             return Err(TransformError::new("no_result", message));
         };
         let text = text.to_string();
-        let text = text.map_err(|e| fault::of(self, ctx, &e, source, "output_invalid"))?;
+        let text = text.map_err(|e| fault::of(&self.watch, ctx, &e, source, "output_invalid"))?;
         Ok(Wrote::Json(text.into_bytes()))
+    }
+}
+
+impl Call {
+    /// A number from 0 to below 1; none before the call.
+    pub(super) fn random(&self) -> Option<f64> {
+        self.chance.borrow_mut().as_mut().map(Chance::fraction)
+    }
+
+    /// Writes a line to the console, as far as there is room.
+    pub(super) fn log(&self, line: String, limits: &Limits) {
+        self.console.borrow_mut().write(line, limits);
     }
 }
 
@@ -239,10 +228,22 @@ impl Console {
     }
 }
 
-fn read<'js, V: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, source: &str) -> rquickjs::Result<V> {
-    let mut options = EvalOptions::default();
-    options.filename = Some(FILE.to_owned());
-    ctx.eval_with_options(wrapped(source), options)
+/// The function that a script of our own gives.
+fn function<'js>(ctx: &Ctx<'js>, own: &Own) -> rquickjs::Result<Function<'js>> {
+    own.as_ref().ok_or(rquickjs::Error::Unknown)?.run(ctx)
+}
+
+/// Puts the functions there that scripts of other products expect.
+fn install<'js>(
+    ctx: &Ctx<'js>,
+    helpers: &HelpersSpec,
+    context: &Object<'js>,
+) -> rquickjs::Result<()> {
+    let install = function(ctx, &HELPERS)?;
+    let offset = helpers.offset_minutes().unwrap_or(0);
+    let day_first = helpers.date_order == DateOrder::DayFirst;
+    let country = helpers.country_code.as_deref();
+    install.call((context.clone(), offset, country, day_first))
 }
 
 /// What the prelude is told of the event.

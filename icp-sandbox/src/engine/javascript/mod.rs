@@ -1,38 +1,43 @@
 //! JavaScript on QuickJS: a runtime of its own for each call.
 
+mod bytecode;
+mod compiler;
 mod fault;
 mod isolate;
 mod natives;
 mod source;
+mod watch;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use icp_core::transform::{HelpersSpec, Limits, Program, TransformError};
 
+use self::bytecode::Bytecode;
 use self::isolate::{Isolate, Wrote};
-use super::{Deadline, Made, Run};
+use super::{Made, Run};
+use crate::desk::Desk;
 use crate::payload::{self, Payload};
 
-/// A program whose syntax was checked. The engine's own compiled form is native code that is
-/// trusted by who loads it, so the text is what is kept.
+/// A program that was read.
 #[derive(Debug)]
 pub(crate) struct Script {
     source: Box<str>,
+    code: Bytecode,
     sends: bool,
     helpers: Option<HelpersSpec>,
 }
 
 /// See [`engine::warm_up`](super::warm_up).
-pub(super) fn warm_up() {
-    let limits = Limits::default();
-    if let Ok(isolate) = Isolate::new(&limits) {
+pub(super) fn warm_up(desk: &Arc<Desk>) {
+    if let Ok(isolate) = Isolate::new(&Limits::default(), desk) {
         isolate.warm_up();
     }
 }
 
 impl Script {
-    /// Checks the syntax in a runtime that is thrown away. No part of the program runs.
+    /// Reads the program. No part of it runs.
     pub(super) fn compile(program: &Program, limits: &Limits) -> Result<Self, TransformError> {
         let source = program.source();
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
@@ -40,22 +45,22 @@ impl Script {
             let message = "the program holds a nul character; write it as an escape";
             return Err(TransformError::new("compile", message));
         }
-        let isolate = Isolate::new(limits)?.until(Deadline::begin(limits));
-        isolate.check(source)?;
+        let code = compiler::program(source, limits)?;
         let helpers = program.helpers().cloned();
-        Ok(Self { source: source.into(), sends: program.sends(), helpers })
+        Ok(Self { source: source.into(), code, sends: program.sends(), helpers })
     }
 
     /// Runs the program in a runtime that sees nothing but this payload.
     pub(super) fn run(&self, payload: Payload, run: &mut Run<'_>) -> Result<Made, TransformError> {
         let input = payload.into_text(run.limits)?;
-        let isolate = run.spare.take(run.limits, run.deadline)?;
+        let isolate = run.spare.take(run)?;
         let ran = isolate.run(self, input, run);
         run.notes.console.append(&mut isolate.console());
         let wrote = ran?;
         if run.scene.measure {
             run.notes.heap_bytes = run.notes.heap_bytes.max(isolate.heap_held());
         }
+        run.spare.give_back(isolate);
         let json = match wrote {
             Wrote::Json(json) => json,
             Wrote::Dropped(reason) => return Ok(Made::Dropped(reason)),
@@ -68,28 +73,33 @@ impl Script {
     }
 }
 
-/// A runtime that is made ahead, while nobody waits: making one takes longer than most programs.
+/// Runtimes are made and torn down while nobody waits: both take longer than most programs.
 #[derive(Default)]
 pub(crate) struct Spare {
     next: RefCell<Option<Isolate>>,
-    wanted: Cell<bool>,
+    spent: RefCell<Option<Isolate>>,
 }
 
 impl Spare {
-    fn take(&self, limits: &Limits, deadline: Deadline) -> Result<Isolate, TransformError> {
-        self.wanted.set(true);
+    fn take(&self, run: &Run<'_>) -> Result<Isolate, TransformError> {
+        // Another step of the same call may have left one, which holds memory.
+        self.spent.take();
         let isolate = match self.next.take() {
             Some(isolate) => isolate,
-            None => Isolate::new(limits)?,
+            None => Isolate::new(run.limits, run.desk)?,
         };
-        Ok(isolate.until(deadline))
+        Ok(isolate.until(run.deadline))
     }
 
-    /// Makes the next runtime where the last call took one.
-    pub(crate) fn renew(&self, limits: &Limits) {
-        if self.wanted.take() {
+    fn give_back(&self, isolate: Isolate) {
+        self.spent.replace(Some(isolate));
+    }
+
+    /// Tears down the runtime that the last call had, and makes one for the next.
+    pub(crate) fn renew(&self, limits: &Limits, desk: &Arc<Desk>) {
+        if self.spent.take().is_some() {
             // Where it cannot be made, the call that wants it says so.
-            self.next.replace(Isolate::new(limits).ok());
+            self.next.replace(Isolate::new(limits, desk).ok());
         }
     }
 }

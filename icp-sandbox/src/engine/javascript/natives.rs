@@ -1,6 +1,6 @@
 //! The functions of a program's context that are not JavaScript.
 
-use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -8,32 +8,38 @@ use base64::engine::general_purpose::STANDARD;
 use icp_core::transform::Limits;
 use rquickjs::{Ctx, Error, Exception, Function, Object, Result};
 
-use crate::chance::Chance;
+use super::isolate::Call;
+use super::watch::Watch;
 use crate::desk::Desk;
-use crate::engine::Run;
 use crate::engine::asked::Asked;
 use crate::host::{HttpRequest, Refusal};
 
-/// What the prelude makes the context of.
-pub(super) fn of<'js>(ctx: &Ctx<'js>, run: &Run<'_>, sends: bool) -> Result<Object<'js>> {
+/// What the prelude makes the context of a call from.
+pub(super) fn of<'js>(
+    ctx: &Ctx<'js>,
+    call: &Rc<Call>,
+    desk: &Arc<Desk>,
+    watch: &Rc<Watch>,
+) -> Result<Object<'js>> {
     let natives = Object::new(ctx.clone())?;
-    let chance = RefCell::new(Chance::of(run.scene.event));
-    let random = move || chance.borrow_mut().fraction();
+    let of = Rc::clone(call);
+    let random = move || of.random().unwrap_or_default();
     natives.set("random", Function::new(ctx.clone(), random)?)?;
     let encode = |text: String| STANDARD.encode(text);
     natives.set("encode", Function::new(ctx.clone(), encode)?)?;
     let decode = |ctx: Ctx<'js>, text: String| decode(&ctx, &text);
     natives.set("decode", Function::new(ctx.clone(), decode)?)?;
-    let desk = Arc::clone(run.desk);
-    let find = move |ctx: Ctx<'js>, asked: String, reverse| look_up(&ctx, &desk, &asked, reverse);
+    let asked = Arc::clone(desk);
+    let find = move |ctx: Ctx<'js>, key: String, reverse| look_up(&ctx, &asked, &key, reverse);
     natives.set("lookUp", Function::new(ctx.clone(), find)?)?;
-    if sends {
-        let (desk, limits) = (Arc::clone(run.desk), run.limits.clone());
-        let send = move |ctx: Ctx<'js>, request: String, body: Option<String>, binary: bool| {
-            send(&ctx, &desk, &limits, &request, body, binary)
-        };
-        natives.set("send", Function::new(ctx.clone(), send)?)?;
-    }
+    let (desk, of) = (Arc::clone(desk), Rc::clone(watch));
+    let send = move |ctx: Ctx<'js>, request: String, body: Option<String>, binary: bool| {
+        send(&ctx, &desk, &of.limits, &request, body, binary)
+    };
+    natives.set("send", Function::new(ctx.clone(), send)?)?;
+    let (call, watch) = (Rc::clone(call), Rc::clone(watch));
+    let log = move |line: String| call.log(line, &watch.limits);
+    natives.set("log", Function::new(ctx.clone(), log)?)?;
     Ok(natives)
 }
 

@@ -1,12 +1,12 @@
-// Runs once in a fresh context, before the program: takes away what could make code from text
-// or tell the time, and gives the function that runs the program.
-(function (info, natives) {
+// Runs once in a fresh context, before there is a call: takes away what could make code from text
+// or tell the time, and gives the function that begins the call.
+(function (natives) {
   const { apply } = Reflect;
-  const { defineProperty, entries, freeze, fromEntries, getPrototypeOf, values } = Object;
+  const { defineProperty, freeze, getPrototypeOf, values } = Object;
   const { parse, stringify } = JSON;
   const { log, encode, decode, random, lookUp, send } = natives;
   const { join } = Array.prototype;
-  const now = info.now;
+  let now = 0;
 
   const fixed = (target, name, value) =>
     defineProperty(target, name, { value, writable: true, enumerable: false, configurable: true });
@@ -74,8 +74,7 @@
     const found = lookUp(stringify(asked), reverse);
     return found === undefined ? asked[length] : parse(found);
   };
-  const context = {
-    ...info.context,
+  const tools = {
     drop(why) {
       reason = why === undefined ? "the program dropped the event" : String(why);
       return dropping;
@@ -84,55 +83,15 @@
     lookup: finder(false, 2),
     reverseLookup: finder(true, 3),
   };
-  if (send) context.http = client();
-  frozen(context);
-
-  // The host sends one request after the other, and the program waits for each.
-  function client() {
-    const encoded = encodeURIComponent;
-    const exchange = (method, url, body, options, binary) => {
-      const { headers = {}, params = {}, timeout } = options ?? {};
-      const query = entries(params)
-        .filter(([, value]) => value !== undefined && value !== null)
-        .map(([name, value]) => `${encoded(name)}=${encoded(value)}`)
-        .join("&");
-      let address = String(url);
-      if (query) address += (address.includes("?") ? "&" : "?") + query;
-      const fields = entries(headers).map(([name, value]) => [name, String(value)]);
-      if (body !== undefined && typeof body !== "string") {
-        body = stringify(body);
-        if (!fields.some(([name]) => name.toLowerCase() === "content-type")) {
-          fields.push(["content-type", "application/json"]);
-        }
-      }
-      const request = { method, url: address, headers: fields, timeout_ms: timeout };
-      const [head, text] = send(stringify(request), body, binary);
-      const { status, headers: received, truncated } = parse(head);
-      return { status, headers: fromEntries(received), truncated, text };
-    };
-    const request = async (method, url, body, options) => {
-      const { text, ...head } = exchange(method, url, body, options, false);
-      const ok = head.status >= 200 && head.status < 300;
-      return { ...head, ok, body: text, json: () => parse(text) };
-    };
-    return {
-      get: (url, options) => request("GET", url, undefined, options),
-      delete: (url, options) => request("DELETE", url, undefined, options),
-      post: (url, body, options) => request("POST", url, body, options),
-      put: (url, body, options) => request("PUT", url, body, options),
-      patch: (url, body, options) => request("PATCH", url, body, options),
-      getBuffer: async (url, options) => exchange("GET", url, undefined, options, true).text,
-    };
-  }
 
   // The program is a body that ends in a hand-over: it gets a class to wrap what its own
   // `transform` answers, and answers the class itself where it has none.
-  const enter = async (program, payload) => {
-    class Transformed {
-      constructor(value) {
-        this.value = value;
-      }
+  class Transformed {
+    constructor(value) {
+      this.value = value;
     }
+  }
+  const enter = async (program, payload, context) => {
     const answer = await apply(program, Transformed, [payload, context]);
     if (answer === Transformed) return ["absent"];
     const called = answer instanceof Transformed;
@@ -143,5 +102,11 @@
     }
     return ["value", value];
   };
-  return { context, enter };
+  // What the event is, and what makes the client of a program that may send.
+  return (info, client) => {
+    now = info.now;
+    const context = { ...info.context, ...tools };
+    if (client) context.http = client(send);
+    return [frozen(context), enter];
+  };
 });

@@ -1,5 +1,7 @@
 //! The text that the engine reads: the program as the body of a function.
 
+use std::ffi::CStr;
+
 use icp_core::transform::Position;
 
 /// What comes before the program, on its first line, so that lines count as people see them.
@@ -10,7 +12,7 @@ const AFTER: &str =
     "\n;return typeof transform==='function'?new this(await transform(payload,context)):this})";
 
 /// The name under which the engine knows the program.
-pub(super) const FILE: &str = "transform.js";
+pub(super) const FILE: &CStr = c"transform.js";
 
 /// The program as one expression. Text that closes the function early gains nothing by it: it
 /// runs where it would have run.
