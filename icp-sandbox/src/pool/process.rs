@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use icp_core::transform::{Limits, Plan};
 use lru::LruCache;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_millis(20);
 pub(crate) struct Process {
     child: Child,
     input: ChildStdin,
-    output: ChildStdout,
+    output: BufReader<ChildStdout>,
     plans: LruCache<[u8; 32], usize>,
     asked: u64,
     born: Instant,
@@ -65,7 +65,7 @@ impl Process {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         let plans = LruCache::new(NonZeroUsize::new(SLOTS).unwrap_or(NonZeroUsize::MIN));
-        let born = Instant::now();
+        let (born, output) = (Instant::now(), BufReader::new(output));
         let mut process = Self { child, input, output, plans, asked: 0, born, calls: 0 };
         let hello = frame::encode(&Ask::Limits(limits.clone()), &[])?;
         let ready = timeout(START, async {
@@ -183,14 +183,17 @@ pub(crate) struct Meter(u32);
 
 impl Meter {
     /// Processor time since it started.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     pub(crate) fn cpu(self) -> Option<Duration> {
-        let told = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
-        // The name of the program comes before and can hold anything but the last bracket.
-        let mut fields = told.rsplit_once(')')?.1.split_whitespace().skip(11);
-        let ticks: u64 =
-            fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
-        Some(Duration::from_millis(ticks * 1_000 / per_second))
+        let process = nix::unistd::Pid::from_raw(i32::try_from(self.0).ok()?);
+        let clock = nix::time::ClockId::pid_cpu_clock_id(process).ok()?;
+        clock.now().ok().map(Duration::from)
+    }
+
+    /// Processor time since it started, which this system does not tell of others.
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    pub(crate) fn cpu(self) -> Option<Duration> {
+        None
     }
 
     /// Memory it holds, in bytes.
