@@ -25,8 +25,17 @@ pub(crate) fn resident_mib() -> f64 {
 
 /// Resident memory of a process, in MiB; zero where the system does not tell.
 pub(crate) fn resident_mib_of(process: u32) -> f64 {
+    status_mib(process, "VmRSS:")
+}
+
+/// The part of it that the process shares with no other: what is not of its program's file.
+pub(crate) fn own_mib_of(process: u32) -> f64 {
+    status_mib(process, "RssAnon:")
+}
+
+fn status_mib(process: u32, name: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kib: Option<f64> = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse().ok());
     kib.unwrap_or_default() / 1024.0
 }

@@ -46,8 +46,8 @@ async fn crowd(report: &mut Report, workers: Option<usize>, calls: usize) -> Res
         if served % 50 == 0 {
             let idle = sandbox.idle_workers();
             most = most.max(idle.len());
-            let resident = idle.iter().filter_map(|(_, pid)| *pid).map(usage::resident_mib_of);
-            memory = memory.max(resident.sum());
+            let own = idle.iter().filter_map(|(_, pid)| *pid).map(usage::own_mib_of);
+            memory = memory.max(own.sum());
         }
     }
     let took = sorted(took);
@@ -55,7 +55,7 @@ async fn crowd(report: &mut Report, workers: Option<usize>, calls: usize) -> Res
     let workers = workers.map_or_else(|| "default".to_owned(), |most| most.to_string());
     report.note(format!(
         "{ORGS} organizations at once, {calls} calls each, {workers} workers: {:.1} s, p50 {:.0} ms, p99 \
-         {:.0} ms, at most {most} idle workers of {memory:.0} MiB together, host {:.0} MiB",
+         {:.0} ms, at most {most} idle workers with {memory:.0} MiB of their own together, host {:.0} MiB",
         wall,
         quantile(&took, 0.5) * 1e3,
         quantile(&took, 0.99) * 1e3,

@@ -47,6 +47,7 @@ pub(crate) async fn run(report: &mut Report, n: f64, scale: f64) -> Result<()> {
 }
 
 /// One organization that maps orders.
+#[derive(Clone)]
 struct Caller {
     sandbox: Sandbox,
     org: OrgId,
@@ -65,19 +66,25 @@ impl Caller {
         self.calls_after(Duration::ZERO, length).await
     }
 
-    /// The same with a pause before each, in which the worker can prepare.
+    /// The same with a pause before each, in which the worker can prepare. In a task, as an engine
+    /// calls: what waits beside the runtime is woken by another thread.
     async fn calls_after(&self, pause: Duration, length: Duration) -> Result<Vec<f64>> {
-        let begun = usage::now();
-        let mut took = Vec::new();
-        while usage::now() - begun < length {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
+        let caller = self.clone();
+        let mut calls: JoinSet<Result<Vec<f64>>> = JoinSet::new();
+        calls.spawn(async move {
             let begun = usage::now();
-            call(&self.sandbox, &self.org, &self.plan, &self.input).await?;
-            took.push((usage::now() - begun).as_secs_f64());
-        }
-        Ok(sorted(took))
+            let mut took = Vec::new();
+            while usage::now() - begun < length {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                let begun = usage::now();
+                call(&caller.sandbox, &caller.org, &caller.plan, &caller.input).await?;
+                took.push((usage::now() - begun).as_secs_f64());
+            }
+            Ok(sorted(took))
+        });
+        calls.join_next().await.ok_or("no task was spawned")??
     }
 }
 
@@ -169,6 +176,8 @@ async fn memory(report: &mut Report, sandbox: &Sandbox) -> Result<()> {
     let mib = worker.map_or(0.0, usage::resident_mib_of);
     let what = "transforms: an idle worker after one call, all engines in it, MiB";
     report.goal(Goal::at_most(what, mib, 8.0));
+    let own = worker.map_or(0.0, usage::own_mib_of);
+    report.note(format!("{own:.1} MiB of an idle worker are its own, the rest is its program"));
     Ok(())
 }
 
