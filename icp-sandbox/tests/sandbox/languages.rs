@@ -1,5 +1,7 @@
 //! What programs of each language make of payloads.
 
+use std::process::Command;
+
 use icp_core::transform::{Outcome, Position, Transformer};
 use icp_sandbox::{InProcess, Limits};
 use serde_json::json;
@@ -60,6 +62,21 @@ async fn every_call_of_a_compiled_program_is_alike_in_one_process() {
     // So that a checker of memory, which is many times slower, can look on.
     limits.deadline_ms = Limits::MAX.deadline_ms;
     forms(&InProcess::start(limits).unwrap()).await;
+}
+
+/// Compiled programs are read by unsafe code.
+#[test]
+fn compiled_programs_break_no_memory() {
+    let output = Command::new("valgrind")
+        .args(["--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite"])
+        .arg("--error-exitcode=9")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "languages::every_call_of_a_compiled_program_is_alike_in_one_process"])
+        .output()
+        .unwrap_or_else(|error| panic!("valgrind: {error}; run `scripts/setup`"));
+    let (told, found) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "{told}\n{found}");
 }
 
 async fn forms(by: &impl Transformer) {
