@@ -1,15 +1,13 @@
 //! Payloads between steps: text or value, whichever the last step gave; and what is admitted.
 
-use std::collections::HashSet;
-use std::fmt;
+mod measure;
+
 use std::io;
 
 use icp_core::transform::{Limits, TransformError};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// The largest integer up to which a double tells every integer from its neighbours.
-const SAFE: u64 = (1 << 53) - 1;
+use self::measure::{Measure, Most, Unreadable, measure};
 
 /// A payload between two steps.
 #[derive(Debug)]
@@ -28,29 +26,6 @@ pub(crate) struct Text {
     unsafe_integers: Option<usize>,
 }
 
-/// What a payload holds, as far as it matters to programs.
-#[derive(Debug, Default)]
-struct Measure {
-    depth: usize,
-    deepest: usize,
-    /// Names of members, the same ones again included.
-    members: usize,
-    /// The different ones, where they are told apart.
-    names: Option<HashSet<Box<str>>>,
-    unsafe_integers: usize,
-}
-
-/// How the text of a payload fails.
-#[derive(Debug)]
-enum Unreadable {
-    /// It is not JSON from this place on.
-    Malformed { line: usize, column: usize },
-    /// It has more levels than allowed.
-    Deep,
-    /// It has more different names than allowed.
-    Names,
-}
-
 impl Payload {
     /// What an organization published, as text.
     pub(crate) fn of_text(input: Vec<u8>, limits: &Limits) -> Result<Self, TransformError> {
@@ -63,9 +38,8 @@ impl Payload {
         let read: serde_json::Result<Value> = serde_json::from_slice(input);
         let fits = |value: &Value| {
             let mut measure = Measure::default();
-            let most = Most::of(limits);
-            let visited = Seed { measure: &mut measure, most }.deserialize(value);
-            visited.is_ok() && measure.members <= limits.names as usize
+            measure.value(value);
+            measure.deepest <= limits.depth as usize && measure.members <= limits.names as usize
         };
         match read {
             Ok(value) if fits(&value) => Ok(Self::Value(value)),
@@ -109,17 +83,19 @@ impl Payload {
 
     /// How many integers a double cannot tell from their neighbours.
     pub(crate) fn unsafe_integers(&self) -> usize {
-        let mut measure = Measure::default();
-        let seed = Seed { measure: &mut measure, most: Most { depth: usize::MAX, names: None } };
-        // What cannot be read was refused before, or is by the program itself.
-        let _ = match self {
-            Self::Text(Text { unsafe_integers: Some(counted), .. }) => return *counted,
+        match self {
+            Self::Text(Text { unsafe_integers: Some(counted), .. }) => *counted,
             Self::Text(text) => {
-                seed.deserialize(&mut serde_json::Deserializer::from_slice(&text.json))
+                let most = Most { depth: usize::MAX, names: None };
+                // What cannot be read was refused before, or is by the program itself.
+                measure(&text.json, most).map_or(0, |measure| measure.unsafe_integers)
             }
-            Self::Value(value) => seed.deserialize(value),
-        };
-        measure.unsafe_integers
+            Self::Value(value) => {
+                let mut measure = Measure::default();
+                measure.value(value);
+                measure.unsafe_integers
+            }
+        }
     }
 }
 
@@ -221,152 +197,6 @@ impl io::Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn measure(text: &[u8], most: Most) -> Result<Measure, Unreadable> {
-    let names = most.names.map(|_| HashSet::new());
-    let mut measure = Measure { names, ..Measure::default() };
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let seed = Seed { measure: &mut measure, most };
-    let read = seed.deserialize(&mut reader).and_then(|()| reader.end());
-    let Err(error) = read else { return Ok(measure) };
-    if measure.deepest > most.depth {
-        return Err(Unreadable::Deep);
-    }
-    if most.names.is_some_and(|most| measure.names.is_some_and(|names| names.len() > most)) {
-        return Err(Unreadable::Names);
-    }
-    Err(Unreadable::Malformed { line: error.line(), column: error.column() })
-}
-
-#[derive(Clone, Copy)]
-struct Most {
-    depth: usize,
-    /// Of different names; they are told apart only where this is there.
-    names: Option<usize>,
-}
-
-impl Most {
-    fn of(limits: &Limits) -> Self {
-        Self { depth: limits.depth as usize, names: None }
-    }
-}
-
-/// Visits every value. Strings are decoded, so that what cannot be decoded is found.
-struct Seed<'a> {
-    measure: &'a mut Measure,
-    most: Most,
-}
-
-impl Seed<'_> {
-    fn again(&mut self) -> Seed<'_> {
-        Seed { measure: self.measure, most: self.most }
-    }
-
-    fn enter<E: Error>(&mut self) -> Result<(), E> {
-        self.measure.depth += 1;
-        self.measure.deepest = self.measure.deepest.max(self.measure.depth);
-        if self.measure.depth > self.most.depth { Err(E::custom("too deep")) } else { Ok(()) }
-    }
-
-    fn leave(&mut self) {
-        self.measure.depth -= 1;
-    }
-
-    fn name<E: Error>(&mut self, name: &str) -> Result<(), E> {
-        self.measure.members += 1;
-        let (Some(names), Some(most)) = (&mut self.measure.names, self.most.names) else {
-            return Ok(());
-        };
-        if !names.contains(name) {
-            names.insert(name.into());
-        }
-        if names.len() > most { Err(E::custom("too many names")) } else { Ok(()) }
-    }
-
-    fn integer(&mut self, magnitude: u64) {
-        self.measure.unsafe_integers += usize::from(magnitude > SAFE);
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a json value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(mut self, value: i64) -> Result<(), E> {
-        self.integer(value.unsigned_abs());
-        Ok(())
-    }
-
-    fn visit_u64<E>(mut self, value: u64) -> Result<(), E> {
-        self.integer(value);
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        self.enter()?;
-        while items.next_element_seed(self.again())?.is_some() {}
-        self.leave();
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        self.enter()?;
-        while members.next_key_seed(Name(self.again()))?.is_some() {
-            members.next_value_seed(self.again())?;
-        }
-        self.leave();
-        Ok(())
-    }
-}
-
-struct Name<'a>(Seed<'a>);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E: Error>(mut self, name: &str) -> Result<(), E> {
-        self.0.name(name)
     }
 }
 
