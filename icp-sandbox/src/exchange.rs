@@ -16,6 +16,12 @@ use crate::service::{Replied, Service};
 /// How much longer than its processor time a call may take by the clock on the wall.
 const PATIENCE: u32 = 20;
 
+/// How soon a worker is looked at again at the least.
+const BLINK: Duration = Duration::from_millis(1);
+
+/// After how much processor time a worker yields to others: most programs take a hundredth of it.
+const LONG: Duration = Duration::from_millis(20);
+
 /// What a worker told in the end.
 #[derive(Debug)]
 pub(crate) enum Told {
@@ -52,6 +58,21 @@ impl Exchange<'_> {
         bytes: &[u8],
     ) -> Option<io::Result<Told>> {
         let mut patience = Patience::begin(worker, self.limits);
+        let told = self.heard(&mut patience, worker, seat, &mut service, bytes).await;
+        if patience.lowered {
+            worker.retire();
+        }
+        told
+    }
+
+    async fn heard(
+        &mut self,
+        patience: &mut Patience,
+        worker: &mut Process,
+        seat: &mut Seat<'_>,
+        service: &mut Option<Service<'_>>,
+        bytes: &[u8],
+    ) -> Option<io::Result<Told>> {
         if let Err(error) = patience.wait(worker.say(bytes)).await? {
             return Some(Err(error));
         }
@@ -63,7 +84,7 @@ impl Exchange<'_> {
                 Ok(Ok(Heard::Begins)) => continue,
                 Ok(Ok(Heard::Asks(question, body))) => (question, body),
             };
-            let Some(service) = &mut service else {
+            let Some(service) = service else {
                 return Some(Err(io::ErrorKind::InvalidData.into()));
             };
             let replied = answered(service, seat, question, body).await;
@@ -137,13 +158,16 @@ struct Patience {
     hard: Duration,
     /// How long it was waited for so far; at least the processor time it can have taken.
     waited: Duration,
+    /// Whether it yields to others by now.
+    lowered: bool,
 }
 
 impl Patience {
     fn begin(worker: &Process, limits: &Limits) -> Self {
         let meter = worker.meter();
         let hard = Duration::from_millis(u64::from(limits.deadline_ms + limits.grace_ms));
-        Self { meter, before: meter.and_then(Meter::cpu), hard, waited: Duration::ZERO }
+        let before = meter.and_then(Meter::cpu);
+        Self { meter, before, hard, waited: Duration::ZERO, lowered: false }
     }
 
     /// What `awaited` gives; none where the worker takes too long for it.
@@ -162,13 +186,33 @@ impl Patience {
 
     /// How long to wait before it is looked at again. On a busy machine the worker may not have
     /// had its time yet.
-    fn left(&self) -> Option<Duration> {
-        if self.waited < self.hard {
-            return Some(self.hard - self.waited);
+    fn left(&mut self) -> Option<Duration> {
+        let next = if self.lowered { self.hard } else { LONG.min(self.hard) };
+        if self.waited < next {
+            return Some(next - self.waited);
         }
-        let now = self.meter.and_then(Meter::cpu)?;
-        let used = now.saturating_sub(self.before?);
+        let used = self.used();
+        let lasts = used.is_some_and(|used| used >= LONG);
+        if let (true, false, Some(meter)) = (lasts, self.lowered, self.meter) {
+            meter.lower();
+            self.lowered = true;
+        }
+        let soon = |of: Duration, used: Duration| of.saturating_sub(used).max(BLINK);
+        if self.waited < self.hard {
+            let hard = self.hard - self.waited;
+            return Some(match used {
+                Some(used) if !self.lowered => hard.min(soon(LONG, used)),
+                _ => hard,
+            });
+        }
+        let used = used?;
         let patient = used < self.hard && self.waited < self.hard * PATIENCE;
-        patient.then(|| (self.hard - used).max(Duration::from_millis(5)))
+        patient.then(|| soon(self.hard, used))
+    }
+
+    /// The processor time the worker took for the call; none where the system does not tell.
+    fn used(&self) -> Option<Duration> {
+        let now = self.meter.and_then(Meter::cpu)?;
+        Some(now.saturating_sub(self.before?))
     }
 }

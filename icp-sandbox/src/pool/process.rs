@@ -32,6 +32,7 @@ pub(crate) struct Process {
     asked: u64,
     born: Instant,
     calls: u32,
+    retired: bool,
 }
 
 /// How the end of a worker looks.
@@ -66,7 +67,8 @@ impl Process {
         };
         let plans = LruCache::new(NonZeroUsize::new(SLOTS).unwrap_or(NonZeroUsize::MIN));
         let (born, output) = (Instant::now(), BufReader::new(output));
-        let mut process = Self { child, input, output, plans, asked: 0, born, calls: 0 };
+        let mut process =
+            Self { child, input, output, plans, asked: 0, born, calls: 0, retired: false };
         let hello = frame::encode(&Ask::Limits(limits.clone()), &[])?;
         let ready = timeout(START, async {
             frame::send(&mut process.input, &hello).await?;
@@ -153,8 +155,16 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Lets it take no further call.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+    }
+
     /// Whether it has done enough.
     pub(crate) fn is_spent(&self, now: Instant) -> bool {
+        if self.retired {
+            return true;
+        }
         let looks = self.calls.is_multiple_of(LOOK_EVERY);
         let held = if looks { self.meter().and_then(Meter::held) } else { None };
         spent(self.calls, now.duration_since(self.born), held.unwrap_or(0))
@@ -165,6 +175,9 @@ impl Process {
         self.child.id()
     }
 }
+
+/// How nice a worker is to others once it yields: it gets a tenth of what they do.
+const NICE: i32 = 10;
 
 /// After how many calls the memory that a worker holds is looked at.
 const LOOK_EVERY: u32 = 16;
@@ -196,6 +209,21 @@ impl Meter {
         None
     }
 
+    /// Lets the process yield to all others from now on, for good: only who is privileged can take
+    /// that back. Each thread has a priority of its own, where the system tells them apart.
+    pub(crate) fn lower(self) {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0));
+        let of = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse().ok());
+        let numbers: Vec<i32> = match threads {
+            Ok(threads) => threads.flatten().filter_map(|entry| of(entry.file_name())).collect(),
+            Err(_) => i32::try_from(self.0).into_iter().collect(),
+        };
+        for thread in numbers.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            // What cannot be lowered has just ended.
+            let _ = rustix::process::setpriority_process(Some(thread), NICE);
+        }
+    }
+
     /// Memory it holds, in bytes.
     fn held(self) -> Option<u64> {
         let told = std::fs::read_to_string(format!("/proc/{}/statm", self.0)).ok()?;
@@ -221,6 +249,19 @@ mod tests {
         ] {
             assert_eq!(spent(calls, age, held), expected, "{calls} {age:?} {held}");
         }
+    }
+
+    #[test]
+    fn a_lowered_process_yields() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        Meter(child.id()).lower();
+        let process = rustix::process::Pid::from_child(&child);
+        let nice = rustix::process::getpriority_process(Some(process));
+        let own = rustix::process::getpriority_process(None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(nice.unwrap(), NICE);
+        assert!(own.unwrap() < NICE);
     }
 
     #[test]

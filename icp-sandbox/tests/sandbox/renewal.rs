@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use icp_sandbox::Sandbox;
+use icp_sandbox::{Limits, Sandbox};
 use serde_json::json;
 
 use crate::fake::{Fake, frame, good, is_gone, until};
-use crate::fixture::{builder, outcome, plan, script};
+use crate::fixture::{builder, outcome, plan, report, script};
 
 fn only_worker(sandbox: &Sandbox) -> u32 {
     let idle = sandbox.idle_workers();
@@ -85,6 +85,21 @@ async fn a_worker_is_renewed_after_ten_thousand_calls() {
     assert!(sandbox.idle_workers().is_empty());
     call(&sandbox, "a").await;
     assert_ne!(Some(only_worker(&sandbox)), first);
+}
+
+/// It yielded to others by then, and cannot take that back.
+#[tokio::test]
+async fn a_worker_whose_program_took_long_takes_no_other_call() {
+    let mut limits = Limits::default();
+    limits.deadline_ms = Limits::MAX.deadline_ms;
+    let sandbox = builder().limits(limits).build().unwrap();
+    call(&sandbox, "a").await;
+    let first = only_worker(&sandbox);
+    let long = "for (let n = 0; n < 1e5; n++) JSON.parse('[1,2,3,4,5,6,7,8,9]'); return 1";
+    let cpu = report(&sandbox, "a", &script(long), "{}").await.unwrap().cpu;
+    assert!(cpu > Duration::from_millis(25), "{cpu:?}");
+    until("the worker is gone", || is_gone(first)).await;
+    assert!(sandbox.idle_workers().is_empty());
 }
 
 /// A worker that holds more than 64 MiB is found out within sixteen calls.
