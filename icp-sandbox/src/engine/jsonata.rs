@@ -26,6 +26,8 @@ const PATIENCE: u64 = 20;
 /// A parsed expression.
 pub(crate) struct Expression {
     ast: AstNode,
+    /// Whether it can name its context.
+    looks_around: bool,
 }
 
 impl Expression {
@@ -38,7 +40,7 @@ impl Expression {
                 None => told,
             }
         })?;
-        Ok(Self { ast })
+        Ok(Self { ast, looks_around: source.contains(CONTEXT) })
     }
 
     pub(super) fn run(&self, payload: Payload, run: &Run<'_>) -> Result<Made, TransformError> {
@@ -70,7 +72,9 @@ impl Expression {
         timeout_ms: u64,
     ) -> Result<JValue, EvaluatorError> {
         let mut context = Context::new();
-        context.bind("context".to_owned(), JValue::from(about(run.scene)));
+        if self.looks_around {
+            context.bind(CONTEXT.to_owned(), JValue::from(about(run.scene)));
+        }
         let mut evaluator = Evaluator::with_options(context, options(run.limits, timeout_ms));
         replace_impure(&mut evaluator, run)?;
         for (name, reverse) in [("tableLookup", false), ("reverseLookup", true)] {
@@ -89,6 +93,9 @@ impl fmt::Debug for Expression {
 }
 
 const TIMEOUT: &str = "D1012";
+
+/// The variable that holds what programs may know of the event.
+const CONTEXT: &str = "context";
 
 fn options(limits: &Limits, timeout_ms: u64) -> EvaluatorOptions {
     EvaluatorOptions {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 use icp_core::transform::Limits;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -10,16 +11,27 @@ use serde_json::Value;
 /// The largest integer up to which a double tells every integer from its neighbours.
 const SAFE: u64 = (1 << 53) - 1;
 
+/// Up to how many members names are not looked up among those met lately.
+const FEW: usize = 256;
+
 /// What a payload holds, as far as it matters to programs.
 #[derive(Debug, Default)]
 pub(super) struct Measure {
     depth: usize,
     pub(super) deepest: usize,
-    /// Names of members, the same ones again included.
+    /// Names of members; of the same ones some are counted again.
     pub(super) members: usize,
+    recent: Option<Recent>,
     /// The different ones, where they are told apart.
     names: Option<HashSet<Box<str>>>,
     pub(super) unsafe_integers: usize,
+}
+
+/// Names that were met lately, by their hashes. The members of a list mostly have the same.
+#[derive(Debug)]
+struct Recent {
+    hasher: RandomState,
+    hashes: Box<[u64; 256]>,
 }
 
 /// How the text of a payload fails.
@@ -49,10 +61,19 @@ impl Measure {
             }
             Value::Object(members) => {
                 self.enter();
-                self.members += members.len();
-                members.values().for_each(|member| self.value(member));
+                for (name, member) in members {
+                    self.name(name);
+                    self.value(member);
+                }
                 self.depth -= 1;
             }
+        }
+    }
+
+    /// Counts a name, unless it was met lately. In a small payload that is not worth looking.
+    fn name(&mut self, name: &str) {
+        if self.members < FEW || self.recent.get_or_insert_default().is_new(name) {
+            self.members += 1;
         }
     }
 
@@ -63,6 +84,21 @@ impl Measure {
 
     fn integer(&mut self, magnitude: u64) {
         self.unsafe_integers += usize::from(magnitude > SAFE);
+    }
+}
+
+impl Recent {
+    fn is_new(&mut self, name: &str) -> bool {
+        let hash = self.hasher.hash_one(name);
+        // The lowest byte chooses the place.
+        let place = usize::from(hash.to_le_bytes()[0]);
+        std::mem::replace(&mut self.hashes[place], hash) != hash
+    }
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), hashes: Box::new([0; 256]) }
     }
 }
 
@@ -117,7 +153,7 @@ impl Seed<'_> {
     }
 
     fn name<E: Error>(&mut self, name: &str) -> Result<(), E> {
-        self.measure.members += 1;
+        self.measure.name(name);
         let (Some(names), Some(most)) = (&mut self.measure.names, self.most.names) else {
             return Ok(());
         };
@@ -205,5 +241,38 @@ impl Visitor<'_> for Name<'_> {
 
     fn visit_str<E: Error>(mut self, name: &str) -> Result<(), E> {
         self.0.name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is counted of the text, and of its value.
+    fn counted(names: usize, times: usize) -> [usize; 2] {
+        let members: Vec<_> = (0..names).map(|name| format!("\"name {name}\":1")).collect();
+        let row = format!("{{{}}}", members.join(","));
+        let text = format!("[{}]", vec![row; times].join(","));
+        let most = Most { depth: 2, names: None };
+        let of_text = measure(text.as_bytes(), most).unwrap().members;
+        let mut of_value = Measure::default();
+        of_value.value(&serde_json::from_str(&text).unwrap());
+        [of_text, of_value.members]
+    }
+
+    #[test]
+    fn names_that_come_again_are_counted_seldom() {
+        assert_eq!(counted(4, 64), [FEW; 2]);
+        // Now and then two of them have one place, and push one another out.
+        let some = (0..9)
+            .map(|_| counted(4, 10_000))
+            .reduce(|one, other| [one[0].min(other[0]), one[1].min(other[1])]);
+        assert!(some.unwrap().iter().all(|count| (FEW..=FEW + 4).contains(count)), "{some:?}");
+    }
+
+    #[test]
+    fn no_name_is_left_out() {
+        assert_eq!(counted(10_000, 1), [10_000; 2]);
+        assert!(counted(5_000, 2).iter().all(|count| *count >= 5_000));
     }
 }
