@@ -197,9 +197,15 @@ pub(crate) fn done(
     let outcome = match dropped {
         Some(reason) => Outcome::Dropped { reason: short(reason, EXCERPT) },
         None => {
-            payload::judge(&body, limits).map_err(|error| match plan.steps().last() {
-                Some(Step::Program(program)) => error.at_pointer(program.pointer()),
-                _ => error,
+            payload::judge(&body, limits).map_err(|mut error| {
+                if let Some(Step::Program(program)) = plan.steps().last() {
+                    error = error.at_pointer(program.pointer());
+                }
+                match notes.console.is_empty() {
+                    true => error,
+                    false => error
+                        .in_program(Origin { console: notes.console.clone(), ..Origin::default() }),
+                }
             })?;
             Outcome::Value(body.into())
         }

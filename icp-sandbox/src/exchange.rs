@@ -16,6 +16,9 @@ use crate::service::{Replied, Service};
 /// How much longer than its processor time a call may take by the clock on the wall.
 const PATIENCE: u32 = 20;
 
+/// The same of one whose worker yields, which has a third of a busy processor.
+const PATIENCE_YIELDING: u32 = 3 * PATIENCE;
+
 /// How soon a worker is looked at again at the least.
 const BLINK: Duration = Duration::from_millis(1);
 
@@ -206,7 +209,8 @@ impl Patience {
             });
         }
         let used = used?;
-        let patient = used < self.hard && self.waited < self.hard * PATIENCE;
+        let times = if self.lowered { PATIENCE_YIELDING } else { PATIENCE };
+        let patient = used < self.hard && self.waited < self.hard * times;
         patient.then(|| soon(self.hard, used))
     }
 

@@ -48,6 +48,11 @@ impl Runner {
         Self { limits: Limits::default(), slots: Vec::new(), desk, spare: Spare::default() }
     }
 
+    /// Makes every engine do what it does only once, before the process is confined.
+    pub(crate) fn warm_up(&self) {
+        engine::warm_up(&self.desk, &self.spare);
+    }
+
     /// Prepares for the next call, after the answer of the last one is on its way.
     pub(crate) fn rest(&self) {
         self.spare.renew(&self.limits, &self.desk);

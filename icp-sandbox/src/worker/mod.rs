@@ -14,8 +14,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 pub use confine::confine;
 
 use crate::call::{Answer, Ask};
-use crate::desk::Desk;
-use crate::engine;
 use crate::frame;
 use crate::host::{Host, Question, Reply};
 use crate::runner::Runner;
@@ -44,9 +42,10 @@ fn run() -> i32 {
     let started = builder.spawn(move || {
         // The filter wants every thread there, past what threads and engines ask the system for
         // once; and nothing is read before it is there.
-        engine::warm_up(&Arc::new(Desk::new(Arc::new(Line))));
+        let mut runner = Runner::new(Arc::new(Line));
+        runner.warm_up();
         if there.send(()).is_ok() && wait.recv().is_ok() {
-            exit(i32::from(serve().is_err()));
+            exit(i32::from(serve(&mut runner).is_err()));
         }
     });
     let Ok(thread) = started else { return 71 };
@@ -77,8 +76,7 @@ fn gone() -> PollFlags {
 }
 
 /// Answers what comes in until there is nothing more.
-fn serve() -> io::Result<()> {
-    let mut runner = Runner::new(Arc::new(Line));
+fn serve(runner: &mut Runner) -> io::Result<()> {
     while let Some(asked) = frame::read(&mut io::stdin())? {
         if let Some((answer, body)) = runner.take(asked.head()?, asked.body) {
             frame::write(&mut io::stdout(), &answer, &body)?;

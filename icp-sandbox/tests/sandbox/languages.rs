@@ -189,6 +189,27 @@ async fn javascript_failures_tell_where() {
     assert_eq!(origin.console, [r#"before {"a":1}"#]);
 }
 
+/// The host judges what the last program made; the failure tells as much as a worker's.
+#[tokio::test]
+async fn a_last_result_that_is_refused_names_its_program() {
+    let sandbox = sandbox();
+    let deep = "let o = 1; for (let i = 0; i < 100; i++) o = [o];";
+    for (body, code) in [
+        (format!("{deep} return o"), "output_too_deep"),
+        ("return '\\ud800'".to_owned(), "output_invalid"),
+    ] {
+        let source = format!("console.log('here'); {body}");
+        for and in [json!([]), json!([{ "jmespath": { "source": "@" } }])] {
+            let mut steps = vec![json!({ "javascript": { "source": source } })];
+            steps.extend(and.as_array().unwrap().clone());
+            let error = run(&sandbox, "acme", &plan(steps.into()), "{}").await.unwrap_err();
+            assert_eq!(error.code, code);
+            assert_eq!(error.pointer.as_deref(), Some("/transform/0/javascript/source"));
+            assert_eq!(error.origin.unwrap().console, ["here"]);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_program_speaks_to_its_console_within_bounds() {
     let sandbox = sandbox();

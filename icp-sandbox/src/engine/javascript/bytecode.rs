@@ -10,21 +10,20 @@ use std::slice;
 
 use rquickjs::{Ctx, Error, FromJs, Result, Value, qjs};
 
+/// How much longer than four times its source a compiled form may be, in bytes.
+const SLACK: usize = 64 << 10;
+
 /// A script that was read, and not run.
 pub(super) struct Bytecode(Box<[u8]>);
 
 impl Bytecode {
-    /// Reads `source`, which frames call `name`, in a context that can read code. Without `debug`
-    /// functions do not know their text and their places in it.
-    pub(super) fn compile(
-        ctx: &Ctx<'_>,
-        mut source: Vec<u8>,
-        name: &CStr,
-        debug: bool,
-    ) -> Result<Self> {
+    /// Reads `source`, which frames call `name`, in a context that can read code. A form that is
+    /// many times longer than the source, as every function holds its own text, goes without: then
+    /// functions know neither their text nor their places in it.
+    pub(super) fn compile(ctx: &Ctx<'_>, mut source: Vec<u8>, name: &CStr) -> Result<Self> {
         let flags =
             qjs::JS_EVAL_TYPE_GLOBAL | qjs::JS_EVAL_FLAG_STRICT | qjs::JS_EVAL_FLAG_COMPILE_ONLY;
-        let length = source.len() as qjs::size_t;
+        let (length, most) = (source.len() as qjs::size_t, source.len() * 4 + SLACK);
         // The engine looks for the end of the text in its last byte.
         source.push(0);
         // SAFETY: the context is alive and in use by this thread, as `Ctx` stands for; the text
@@ -34,26 +33,20 @@ impl Bytecode {
             qjs::JS_Eval(ctx.as_raw().as_ptr(), text, length, name.as_ptr(), flags as i32)
         };
         let script = owned(ctx, read)?;
-        let stripped = match debug {
-            true => 0,
-            false => qjs::JS_WRITE_OBJ_STRIP_SOURCE | qjs::JS_WRITE_OBJ_STRIP_DEBUG,
-        };
-        let mut length = 0;
-        // SAFETY: as above; the script is of this context, and lives until the end of the block.
-        let written = unsafe {
-            let flags = (qjs::JS_WRITE_OBJ_BYTECODE | stripped) as i32;
-            qjs::JS_WriteObject(ctx.as_raw().as_ptr(), &raw mut length, script.as_raw(), flags)
-        };
-        if written.is_null() {
-            return Err(Error::Exception);
+        // What is written is no larger than what is there, which is within the limit.
+        // SAFETY: the runtime is that of a living context.
+        unsafe { qjs::JS_SetMemoryLimit(qjs::JS_GetRuntime(ctx.as_raw().as_ptr()), 0) };
+        if let Some(whole) = write(ctx, &script, 0, most)? {
+            return Ok(Self(whole));
         }
-        // SAFETY: the engine allocated this many bytes and gave them to us; they are copied
-        // before they go back to it.
-        unsafe {
-            let bytes = slice::from_raw_parts(written, length as usize).into();
-            qjs::js_free(ctx.as_raw().as_ptr(), written.cast());
-            Ok(Self(bytes))
-        }
+        let without = qjs::JS_WRITE_OBJ_STRIP_SOURCE | qjs::JS_WRITE_OBJ_STRIP_DEBUG;
+        write(ctx, &script, without, usize::MAX)?.map(Self).ok_or(Error::Unknown)
+    }
+
+    /// Its length in bytes.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Runs the script; gives the value of its last expression.
@@ -78,6 +71,32 @@ impl fmt::Debug for Bytecode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bytecode").field("bytes", &self.0.len()).finish()
     }
+}
+
+/// The compiled form of a script, where it has at most `most` bytes.
+fn write(ctx: &Ctx<'_>, script: &Value<'_>, flags: u32, most: usize) -> Result<Option<Box<[u8]>>> {
+    let mut length = 0;
+    let flags = (qjs::JS_WRITE_OBJ_BYTECODE | flags) as i32;
+    // SAFETY: the context is alive and in use by this thread; the script is of this context.
+    let written = unsafe {
+        qjs::JS_WriteObject(ctx.as_raw().as_ptr(), &raw mut length, script.as_raw(), flags)
+    };
+    // Where there was no memory the engine raises that, and gives what it wrote all the same,
+    // with parts left out.
+    let whole = !ctx.has_exception();
+    if written.is_null() {
+        return Err(Error::Exception);
+    }
+    let length = length as usize;
+    let fits = whole && length <= most;
+    // SAFETY: the engine allocated this many bytes and gave them to us; they are copied before
+    // they go back to it.
+    let bytes = unsafe {
+        let bytes = fits.then(|| slice::from_raw_parts(written, length).into());
+        qjs::js_free(ctx.as_raw().as_ptr(), written.cast());
+        bytes
+    };
+    if whole { Ok(bytes) } else { Err(Error::Exception) }
 }
 
 /// What the engine gave away, unless it raised an exception instead.

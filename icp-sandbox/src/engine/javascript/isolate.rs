@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use icp_core::transform::{DateOrder, HelpersSpec, Limits, TransformError};
 use rquickjs::context::intrinsic;
@@ -11,19 +11,13 @@ use rquickjs::{Array, Context, Ctx, Function, Object, Promise, Value};
 use serde_json::json;
 
 use super::bytecode::Bytecode;
+use super::own::Own;
 use super::watch::{self, Watch};
-use super::{Script, compiler, fault, natives};
+use super::{Script, fault, natives};
 use crate::call::Scene;
 use crate::chance::Chance;
 use crate::desk::Desk;
 use crate::engine::{Deadline, Run, about};
-
-/// A script of our own: compiled once in a process, when it is first wanted.
-type Own = LazyLock<Option<Bytecode>>;
-
-static PRELUDE: Own = LazyLock::new(|| compiler::own(include_str!("prelude.js")));
-static HELPERS: Own = LazyLock::new(|| compiler::own(include_str!("helpers.js")));
-static HTTP: Own = LazyLock::new(|| compiler::own(include_str!("http.js")));
 
 /// Where the prelude waits for a call.
 const HELD: &str = "icp prelude";
@@ -58,6 +52,12 @@ pub(super) struct Call {
     console: RefCell<Console>,
 }
 
+/// What only some programs find.
+struct Extras<'a> {
+    http: Option<&'a Bytecode>,
+    helpers: Option<(&'a HelpersSpec, &'a Bytecode)>,
+}
+
 /// The lines of a program, within bounds.
 #[derive(Default)]
 struct Console {
@@ -67,12 +67,17 @@ struct Console {
 
 impl Isolate {
     /// Makes a runtime for a call that is not there yet.
-    pub(super) fn new(limits: &Limits, desk: &Arc<Desk>) -> Result<Self, TransformError> {
+    pub(super) fn new(
+        limits: &Limits,
+        desk: &Arc<Desk>,
+        own: &Own,
+    ) -> Result<Self, TransformError> {
+        let code = own.prelude()?;
         let (context, watch) = watch::start::<Intrinsics>(limits)?;
         let call = Rc::default();
         // Under a name that programs could see, were it not taken away before they are there.
         let held = context.with(|ctx| {
-            let prelude: Function<'_> = function(&ctx, &PRELUDE)?;
+            let prelude: Function<'_> = code.run(&ctx)?;
             let begin: Function<'_> = prelude.call((natives::of(&ctx, &call, desk, &watch)?,))?;
             ctx.globals().set(HELD, begin)
         });
@@ -97,7 +102,8 @@ impl Isolate {
         self.context.with(|ctx| {
             let failed =
                 |error: &rquickjs::Error, code| fault::of(&self.watch, &ctx, error, source, code);
-            let prepared = self.prepare(&ctx, script, run);
+            let extras = Extras::of(script, run.spare.own())?;
+            let prepared = self.prepare(&ctx, &extras, run);
             let (context, enter) = prepared.map_err(|error| failed(&error, "runtime"))?;
             let program: Function<'_> =
                 script.code.run(&ctx).map_err(|error| failed(&error, "compile"))?;
@@ -144,20 +150,17 @@ impl Isolate {
     fn prepare<'js>(
         &self,
         ctx: &Ctx<'js>,
-        script: &Script,
+        extras: &Extras<'_>,
         run: &Run<'_>,
     ) -> rquickjs::Result<(Object<'js>, Function<'js>)> {
         let begin: Function<'_> = ctx.globals().get(HELD)?;
         ctx.globals().remove(HELD)?;
         self.call.chance.replace(Some(Chance::of(run.scene.event)));
-        let client: Option<Function<'_>> = match script.sends {
-            true => Some(function(ctx, &HTTP)?),
-            false => None,
-        };
+        let client: Option<Function<'_>> = extras.http.map(|code| code.run(ctx)).transpose()?;
         let begun: Array<'_> = begin.call((ctx.json_parse(info(run.scene))?, client))?;
         let (context, enter) = (begun.get(0)?, begun.get(1)?);
-        if let Some(helpers) = &script.helpers {
-            install(ctx, helpers, &context)?;
+        if let Some((helpers, code)) = extras.helpers {
+            install(ctx, helpers, code, &context)?;
         }
         Ok((context, enter))
     }
@@ -205,6 +208,17 @@ impl Isolate {
     }
 }
 
+impl<'a> Extras<'a> {
+    fn of(script: &'a Script, own: &'a Own) -> Result<Self, TransformError> {
+        let http = if script.sends { Some(own.http()?) } else { None };
+        let helpers = match &script.helpers {
+            Some(helpers) => Some((helpers, own.helpers()?)),
+            None => None,
+        };
+        Ok(Self { http, helpers })
+    }
+}
+
 impl Call {
     /// A number from 0 to below 1; none before the call.
     pub(super) fn random(&self) -> Option<f64> {
@@ -228,18 +242,14 @@ impl Console {
     }
 }
 
-/// The function that a script of our own gives.
-fn function<'js>(ctx: &Ctx<'js>, own: &Own) -> rquickjs::Result<Function<'js>> {
-    own.as_ref().ok_or(rquickjs::Error::Unknown)?.run(ctx)
-}
-
 /// Puts the functions there that scripts of other products expect.
 fn install<'js>(
     ctx: &Ctx<'js>,
     helpers: &HelpersSpec,
+    code: &Bytecode,
     context: &Object<'js>,
 ) -> rquickjs::Result<()> {
-    let install = function(ctx, &HELPERS)?;
+    let install: Function<'_> = code.run(ctx)?;
     let offset = helpers.offset_minutes().unwrap_or(0);
     let day_first = helpers.date_order == DateOrder::DayFirst;
     let country = helpers.country_code.as_deref();

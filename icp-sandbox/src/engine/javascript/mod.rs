@@ -5,10 +5,11 @@ mod compiler;
 mod fault;
 mod isolate;
 mod natives;
+mod own;
 mod source;
 mod watch;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use icp_core::transform::{HelpersSpec, Limits, Program, TransformError};
 
 use self::bytecode::Bytecode;
 use self::isolate::{Isolate, Wrote};
+use self::own::Own;
 use super::{Made, Run};
 use crate::desk::Desk;
 use crate::payload::{self, Payload};
@@ -27,13 +29,6 @@ pub(crate) struct Script {
     code: Bytecode,
     sends: bool,
     helpers: Option<HelpersSpec>,
-}
-
-/// See [`engine::warm_up`](super::warm_up).
-pub(super) fn warm_up(desk: &Arc<Desk>) {
-    if let Ok(isolate) = Isolate::new(&Limits::default(), desk) {
-        isolate.warm_up();
-    }
 }
 
 impl Script {
@@ -60,7 +55,9 @@ impl Script {
         if run.scene.measure {
             run.notes.heap_bytes = run.notes.heap_bytes.max(isolate.heap_held());
         }
-        run.spare.give_back(isolate);
+        // Before the answer: a runtime that was out of memory once may take the process along, and
+        // that is the failure of this call.
+        drop(isolate);
         let json = match wrote {
             Wrote::Json(json) => json,
             Wrote::Dropped(reason) => return Ok(Made::Dropped(reason)),
@@ -73,33 +70,40 @@ impl Script {
     }
 }
 
-/// Runtimes are made and torn down while nobody waits: both take longer than most programs.
+/// A runtime that is made ahead, while nobody waits: making one takes longer than most programs.
 #[derive(Default)]
 pub(crate) struct Spare {
     next: RefCell<Option<Isolate>>,
-    spent: RefCell<Option<Isolate>>,
+    wanted: Cell<bool>,
+    own: Own,
 }
 
 impl Spare {
+    fn own(&self) -> &Own {
+        &self.own
+    }
+
     fn take(&self, run: &Run<'_>) -> Result<Isolate, TransformError> {
-        // Another step of the same call may have left one, which holds memory.
-        self.spent.take();
+        self.wanted.set(true);
         let isolate = match self.next.take() {
             Some(isolate) => isolate,
-            None => Isolate::new(run.limits, run.desk)?,
+            None => Isolate::new(run.limits, run.desk, &self.own)?,
         };
         Ok(isolate.until(run.deadline))
     }
 
-    fn give_back(&self, isolate: Isolate) {
-        self.spent.replace(Some(isolate));
+    /// Makes the next runtime where the last call took one.
+    pub(crate) fn renew(&self, limits: &Limits, desk: &Arc<Desk>) {
+        if self.wanted.take() {
+            // Where it cannot be made, the call that wants it says so.
+            self.next.replace(Isolate::new(limits, desk, &self.own).ok());
+        }
     }
 
-    /// Tears down the runtime that the last call had, and makes one for the next.
-    pub(crate) fn renew(&self, limits: &Limits, desk: &Arc<Desk>) {
-        if self.spent.take().is_some() {
-            // Where it cannot be made, the call that wants it says so.
-            self.next.replace(Isolate::new(limits, desk).ok());
+    /// See [`engine::warm_up`](super::warm_up).
+    pub(super) fn warm_up(&self, desk: &Arc<Desk>) {
+        if let Ok(isolate) = Isolate::new(&Limits::default(), desk, &self.own) {
+            isolate.warm_up();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Programs that use up the heap or the stack.
 
-use super::{BOUNDED, Street};
-use crate::fixture::{function, outcome};
+use super::{BOUNDED, HELD, Street};
+use crate::fixture::{function, outcome, script};
 
 #[tokio::test]
 async fn a_heap_that_is_full_ends_the_call() {
@@ -45,6 +45,36 @@ async fn a_heap_that_is_full_ends_the_call() {
         ("payload again and again", "const a = []; for (;;) a.push(JSON.parse(JSON.stringify(a)))"),
     ];
     Street::new().await.meet_all(BOUNDED, &cases).await;
+}
+
+/// Every function holds its own text, so that what is compiled can be many times as long as what
+/// was written. Whatever room is left for it, it is whole or it is not there.
+#[tokio::test]
+async fn a_program_is_compiled_whole_or_not_at_all() {
+    let street = Street::new().await;
+    for (functions, comment, text) in [
+        (200, 45_602, 12_000),
+        (190, 29_752, 28_000),
+        (169, 25_445, 28_000),
+        (224, 44_469, 12_000),
+        (120, 50_000, 100),
+        (250, 1_000, 1_000),
+    ] {
+        for more in [0, 7, 1_000] {
+            let inner = format!("/*{}*/return '{}'", "x".repeat(comment + more), "A".repeat(text));
+            let source = format!(
+                "return {}(()=>{{{inner}}})(){}",
+                "(()=>{return ".repeat(functions),
+                "})()".repeat(functions)
+            );
+            let name = format!("{functions} functions, {comment} and {more}");
+            let right = format!("\"{}\"", "A".repeat(text));
+            let met =
+                street.meet(&name, &script(&source), "{}", &["!memory", "!stack", &right]).await;
+            // What is compiled and what is written of it are there at once.
+            assert!(met.taken.held <= 2 * HELD, "{name}: {:?}", met.taken);
+        }
+    }
 }
 
 /// On a full heap even what is raised for it may find no room.
