@@ -62,8 +62,8 @@ impl Exchange<'_> {
     ) -> Option<io::Result<Told>> {
         let mut patience = Patience::begin(worker, self.limits);
         let told = self.heard(&mut patience, worker, seat, &mut service, bytes).await;
-        if patience.lowered {
-            worker.retire();
+        if patience.lasted {
+            worker.has_yielded();
         }
         told
     }
@@ -161,8 +161,10 @@ struct Patience {
     hard: Duration,
     /// How long it was waited for so far; at least the processor time it can have taken.
     waited: Duration,
-    /// Whether it yields to others by now.
-    lowered: bool,
+    /// Whether the call took long.
+    lasted: bool,
+    /// Whether the worker yields to others by now.
+    yields: bool,
 }
 
 impl Patience {
@@ -170,7 +172,8 @@ impl Patience {
         let meter = worker.meter();
         let hard = Duration::from_millis(u64::from(limits.deadline_ms + limits.grace_ms));
         let before = meter.and_then(Meter::cpu);
-        Self { meter, before, hard, waited: Duration::ZERO, lowered: false }
+        let yields = worker.yields();
+        Self { meter, before, hard, waited: Duration::ZERO, lasted: false, yields }
     }
 
     /// What `awaited` gives; none where the worker takes too long for it.
@@ -190,26 +193,26 @@ impl Patience {
     /// How long to wait before it is looked at again. On a busy machine the worker may not have
     /// had its time yet.
     fn left(&mut self) -> Option<Duration> {
-        let next = if self.lowered { self.hard } else { LONG.min(self.hard) };
+        let next = if self.lasted { self.hard } else { LONG.min(self.hard) };
         if self.waited < next {
             return Some(next - self.waited);
         }
         let used = self.used();
-        let lasts = used.is_some_and(|used| used >= LONG);
-        if let (true, false, Some(meter)) = (lasts, self.lowered, self.meter) {
+        self.lasted |= used.is_some_and(|used| used >= LONG);
+        if let (true, false, Some(meter)) = (self.lasted, self.yields, self.meter) {
             meter.lower();
-            self.lowered = true;
+            self.yields = true;
         }
         let soon = |of: Duration, used: Duration| of.saturating_sub(used).max(BLINK);
         if self.waited < self.hard {
             let hard = self.hard - self.waited;
             return Some(match used {
-                Some(used) if !self.lowered => hard.min(soon(LONG, used)),
+                Some(used) if !self.lasted => hard.min(soon(LONG, used)),
                 _ => hard,
             });
         }
         let used = used?;
-        let times = if self.lowered { PATIENCE_YIELDING } else { PATIENCE };
+        let times = if self.yields { PATIENCE_YIELDING } else { PATIENCE };
         let patient = used < self.hard && self.waited < self.hard * times;
         patient.then(|| soon(self.hard, used))
     }

@@ -96,11 +96,18 @@ impl Runner {
             Err(found) => return vec![unreadable(&found)],
             Ok(plan) => plan,
         };
-        let compiled = plan.programs().enumerate().map(|(index, program)| {
+        let (mut programs, mut failures) = (Vec::new(), Vec::new());
+        for (index, program) in plan.programs().enumerate() {
             desk.begins(index);
-            engine::compile(program, &limits, &desk)
-        });
-        compiled.filter_map(Result::err).collect()
+            match engine::compile(program, &limits, &desk) {
+                Ok(compiled) => programs.push(compiled),
+                Err(error) => failures.push(error),
+            }
+        }
+        if failures.is_empty() {
+            self.slot(slot).compiled = Some(Rc::new(CompiledPlan { plan, programs }));
+        }
+        failures
     }
 
     fn compiled(&mut self, slot: usize) -> Result<Rc<CompiledPlan>, TransformError> {

@@ -35,6 +35,7 @@ pub(crate) struct Process {
     calls: u32,
     /// Whether the last call brought its plan along.
     learnt: bool,
+    yields: bool,
     retired: bool,
 }
 
@@ -79,6 +80,7 @@ impl Process {
             born,
             calls: 0,
             learnt: false,
+            yields: false,
             retired: false,
         };
         let hello = frame::encode(&Ask::Limits(limits.clone()), &[])?;
@@ -169,9 +171,15 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Lets it take no further call, unless it compiled what it ran: else a plan that takes long to
-    /// compile would be compiled for each call.
-    pub(crate) fn retire(&mut self) {
+    /// Whether it yields to others.
+    pub(crate) fn yields(&self) -> bool {
+        self.yields
+    }
+
+    /// Notes that it yields to others from the last call on, and lets it take no further one;
+    /// unless that brought its plan along, which else would be compiled for each call.
+    pub(crate) fn has_yielded(&mut self) {
+        self.yields = true;
         self.retired = !self.learnt;
     }
 

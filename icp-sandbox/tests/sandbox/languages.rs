@@ -93,6 +93,11 @@ async fn forms(by: &impl Transformer) {
             "return [0.1, 1e308, -0, NaN === NaN, 2 ** 53, 0xff, 0b11]",
             "[0.1,1e+308,0,false,9007199254740992,255,3]",
         ),
+        // A division that the parser, looking ahead, takes for a regular expression.
+        ("return payload.id / 17 + payload.new / payload.in", "null"),
+        ("const o = { new: 6, default: 3 };\nreturn o.new / o.default", "2"),
+        ("const p = `${payload.id}` / 17\nreturn p", "1"),
+        ("if (payload.id) /'/.test('x')\nreturn 1", "1"),
         (
             "class A { #x = 1; static s = 2; static { A.t = 3 } get x() { return this.#x } \
              static has(o) { return #x in o } } \

@@ -8,39 +8,35 @@ use std::ffi::CStr;
 use std::fmt;
 use std::slice;
 
-use rquickjs::{Ctx, Error, FromJs, Result, Value, qjs};
+use rquickjs::{Ctx, Error, Exception, FromJs, Result, Value, qjs};
 
 /// How much longer than four times its source a compiled form may be, in bytes.
 const SLACK: usize = 64 << 10;
+
+/// What leaves texts of functions and places in them out of a compiled form.
+const BARE: u32 = qjs::JS_WRITE_OBJ_STRIP_SOURCE | qjs::JS_WRITE_OBJ_STRIP_DEBUG;
 
 /// A script that was read, and not run.
 pub(super) struct Bytecode(Box<[u8]>);
 
 impl Bytecode {
-    /// Reads `source`, which frames call `name`, in a context that can read code. A form that is
-    /// many times longer than the source, as every function holds its own text, goes without: then
-    /// functions know neither their text nor their places in it.
-    pub(super) fn compile(ctx: &Ctx<'_>, mut source: Vec<u8>, name: &CStr) -> Result<Self> {
-        let flags =
-            qjs::JS_EVAL_TYPE_GLOBAL | qjs::JS_EVAL_FLAG_STRICT | qjs::JS_EVAL_FLAG_COMPILE_ONLY;
-        let (length, most) = (source.len() as qjs::size_t, source.len() * 4 + SLACK);
-        // The engine looks for the end of the text in its last byte.
-        source.push(0);
-        // SAFETY: the context is alive and in use by this thread, as `Ctx` stands for; the text
-        // ends in a zero byte that is not counted, and it and the name outlive the call.
-        let read = unsafe {
-            let text = source.as_ptr().cast();
-            qjs::JS_Eval(ctx.as_raw().as_ptr(), text, length, name.as_ptr(), flags as i32)
+    /// Reads `source`, which frames call `name`, in a context that can read code and is used for
+    /// nothing else. A form that is many times as long as the source, as every function holds its
+    /// own text, goes without texts; one that is too long even so has no room.
+    pub(super) fn compile(ctx: &Ctx<'_>, source: Vec<u8>, name: &CStr) -> Result<Self> {
+        let most = source.len() * 4 + SLACK;
+        let script = read(ctx, source, name)?;
+        let form = match write(ctx, &script, 0, most)? {
+            None => write(ctx, &script, BARE, most * 4)?,
+            whole => whole,
         };
-        let script = owned(ctx, read)?;
-        // What is written is no larger than what is there, which is within the limit.
-        // SAFETY: the runtime is that of a living context.
-        unsafe { qjs::JS_SetMemoryLimit(qjs::JS_GetRuntime(ctx.as_raw().as_ptr()), 0) };
-        if let Some(whole) = write(ctx, &script, 0, most)? {
-            return Ok(Self(whole));
-        }
-        let without = qjs::JS_WRITE_OBJ_STRIP_SOURCE | qjs::JS_WRITE_OBJ_STRIP_DEBUG;
-        write(ctx, &script, without, usize::MAX)?.map(Self).ok_or(Error::Unknown)
+        form.map(Self).ok_or(Error::Allocation)
+    }
+
+    /// Reads `source`, whose functions are not to know their text.
+    pub(super) fn compile_bare(ctx: &Ctx<'_>, source: Vec<u8>) -> Result<Self> {
+        let script = read(ctx, source, c"")?;
+        write(ctx, &script, BARE, usize::MAX)?.map(Self).ok_or(Error::Allocation)
     }
 
     /// Its length in bytes.
@@ -73,12 +69,39 @@ impl fmt::Debug for Bytecode {
     }
 }
 
+/// A script of `source`, which did not run.
+fn read<'js>(ctx: &Ctx<'js>, mut source: Vec<u8>, name: &CStr) -> Result<Value<'js>> {
+    let flags =
+        qjs::JS_EVAL_TYPE_GLOBAL | qjs::JS_EVAL_FLAG_STRICT | qjs::JS_EVAL_FLAG_COMPILE_ONLY;
+    let length = source.len() as qjs::size_t;
+    // The engine looks for the end of the text in its last byte.
+    source.push(0);
+    // SAFETY: the context is alive and in use by this thread, as `Ctx` stands for; the text ends
+    // in a zero byte that is not counted, and it and the name outlive the call.
+    let read = unsafe {
+        let text = source.as_ptr().cast();
+        qjs::JS_Eval(ctx.as_raw().as_ptr(), text, length, name.as_ptr(), flags as i32)
+    };
+    let script = owned(ctx, read)?;
+    // The parser looks ahead, and leaves behind what it raised where it could not read on. Where
+    // that was for want of memory, it may have read something else than was written.
+    let left = ctx.catch();
+    let message = left.as_exception().and_then(Exception::message);
+    if left.is_null() || message.is_some_and(|message| message == "out of memory") {
+        return Err(Error::Allocation);
+    }
+    Ok(script)
+}
+
 /// The compiled form of a script, where it has at most `most` bytes.
 fn write(ctx: &Ctx<'_>, script: &Value<'_>, flags: u32, most: usize) -> Result<Option<Box<[u8]>>> {
     let mut length = 0;
     let flags = (qjs::JS_WRITE_OBJ_BYTECODE | flags) as i32;
+    // The script is within the limit of its runtime, and what is written of it is as large as
+    // that. It may take as much again while it grows; then all of it is gone.
     // SAFETY: the context is alive and in use by this thread; the script is of this context.
     let written = unsafe {
+        qjs::JS_SetMemoryLimit(qjs::JS_GetRuntime(ctx.as_raw().as_ptr()), 0);
         qjs::JS_WriteObject(ctx.as_raw().as_ptr(), &raw mut length, script.as_raw(), flags)
     };
     // Where there was no memory the engine raises that, and gives what it wrote all the same,

@@ -1,5 +1,7 @@
 //! Programs that use up the heap or the stack.
 
+use icp_sandbox::Limits;
+
 use super::{BOUNDED, HELD, Street};
 use crate::fixture::{function, outcome, script};
 
@@ -51,7 +53,9 @@ async fn a_heap_that_is_full_ends_the_call() {
 /// was written. Whatever room is left for it, it is whole or it is not there.
 #[tokio::test]
 async fn a_program_is_compiled_whole_or_not_at_all() {
-    let street = Street::new().await;
+    let mut limits = Limits::default();
+    limits.deadline_ms = Limits::MAX.deadline_ms;
+    let street = Street::with(limits).await;
     for (functions, comment, text) in [
         (200, 45_602, 12_000),
         (190, 29_752, 28_000),
