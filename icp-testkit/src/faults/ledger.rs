@@ -82,6 +82,15 @@ impl Ledger {
         Self { acknowledged, events, deliveries, received }
     }
 
+    /// Of these numbers, those whose events the store holds: what is lost of them are deliveries.
+    #[must_use]
+    pub fn held(&self, numbers: &[u64]) -> Vec<u64> {
+        let of = |number: &&u64| {
+            self.acknowledged.get(*number).is_some_and(|event| self.events.contains(event))
+        };
+        numbers.iter().filter(of).copied().collect()
+    }
+
     /// Compares the three.
     #[must_use]
     pub fn close(&self) -> Findings {

@@ -158,7 +158,8 @@ impl Stage {
         let direct = self.fixture.direct.as_ref();
         let ledger = Ledger::read(direct, &self.org, acknowledged, &received).await;
         let findings = ledger.close();
-        assert!(findings.is_clean(), "{findings:#?}");
+        let held = ledger.held(&findings.lost);
+        assert!(findings.is_clean(), "{findings:#?}\nof what is lost the store holds {held:?}");
         let duplicates = findings.duplicates;
         assert!(duplicates <= again, "{duplicates} were sent again, at most {again} may be");
         self.clean(0).await;
