@@ -71,15 +71,7 @@ pub(crate) async fn ingest(store: &MongoStore, batch: &Ingest) -> Result<Vec<Ing
         .zip(&answers)
         .filter_map(|(item, answer)| matches!(answer, Ingested::Accepted { .. }).then_some(item))
         .collect();
-    let found = answers.iter().find_map(|answer| match answer {
-        Ingested::Duplicate { of } => Some(*of),
-        Ingested::Conflict { with } => Some(*with),
-        _ => None,
-    });
     let leased = deliver(store, batch, &accepted, &seeds).await?;
-    if let Some(event) = found {
-        outlast(store, event).await?;
-    }
     forget_outbox(store, batch, &answers).await?;
     for (item, answer) in batch.items.iter().zip(&mut answers) {
         if let Ingested::Accepted { leased: own } = answer {
@@ -87,15 +79,6 @@ pub(crate) async fn ingest(store: &MongoStore, batch: &Ingest) -> Result<Vec<Ing
         }
     }
     Ok(answers)
-}
-
-/// Waits until what was found outlives the loss of a member and of power. Whoever is told that an
-/// event was taken in relies on it, though the call that took it in is still waiting for that.
-async fn outlast(store: &MongoStore, event: EventId) -> Result<(), Failure> {
-    // A write that changes nothing waits for all that were before it.
-    let same = doc! { "$set": {} };
-    store.lasting(EVENT).update_one(doc! { "_id": bin(event.to_bytes()) }, same).await?;
-    Ok(())
 }
 
 fn lanes_of<'a>(items: impl Iterator<Item = &'a IngestItem>) -> HashSet<LaneId> {
