@@ -74,7 +74,8 @@ async fn make(store: &MongoStore, open: Document, limit: usize) -> Result<(), Fa
             changes.of(LaneId::from_bytes(pending.id("lane")?)).wake = true;
         }
     }
-    batch::insert(store.light(DELIVERY), &rows).await?;
+    // They have to last before the list goes: see `ingest::deliver`.
+    batch::insert(store.lasting(DELIVERY), &rows).await?;
     changes.apply(store, Timestamp::EPOCH).await?;
     close(store, found.iter().filter_map(|event| event.get("_id").cloned()).collect()).await
 }

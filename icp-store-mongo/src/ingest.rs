@@ -206,9 +206,9 @@ async fn deliver(
             Ok(row::delivery_document(&row, new.lane.mode == LaneMode::Fifo))
         })
         .collect::<Result<_, Failure>>()?;
-    // A lease has to last; what is only ready is made again from the event's list.
-    let rows = if leased.is_empty() { store.light(DELIVERY) } else { store.lasting(DELIVERY) };
-    let taken = batch::insert(rows, &documents).await?;
+    // Before the event's list goes: a server that crashes between the two takes these back, and
+    // the end of the list would reach it once it is up again.
+    let taken = batch::insert(store.lasting(DELIVERY), &documents).await?;
     let mut changes = Changes::default();
     let mut lost = Vec::new();
     for (at, (_, new)) in all.iter().enumerate() {
