@@ -42,7 +42,7 @@ pub(crate) enum Miss {
     Known,
 }
 
-/// Whether a write has to outlive the loss of a member.
+/// Whether a write has to outlive the loss of a member; see [`MongoStore::light`] for what need not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lasts {
     Yes,

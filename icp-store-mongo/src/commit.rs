@@ -100,7 +100,7 @@ async fn apply(store: &MongoStore, commit: &Document) -> Result<(), Failure> {
     let now = commit.time("at")?;
     project(store, &versions, now).await?;
     let audits: Vec<Document> = commit.documents("audits").into_iter().cloned().collect();
-    batch::insert(store.light(AUDIT), &audits).await?;
+    batch::insert(store.lasting(AUDIT), &audits).await?;
     note::advance(store, &audits).await?;
     for effect in commit.documents("effects") {
         effect::apply(store, effect).await?;
@@ -124,7 +124,7 @@ async fn project(store: &MongoStore, versions: &[Document], now: Timestamp) -> R
     if versions.is_empty() {
         return Ok(());
     }
-    batch::insert(store.light(VERSION), versions).await?;
+    batch::insert(store.lasting(VERSION), versions).await?;
     let replaced: Vec<Statement> = versions
         .iter()
         .filter_map(|version| {
@@ -134,7 +134,7 @@ async fn project(store: &MongoStore, versions: &[Document], now: Timestamp) -> R
         })
         .collect();
     if !replaced.is_empty() {
-        store.update(VERSION, &replaced, Miss::Counted, Lasts::No).await?;
+        store.update(VERSION, &replaced, Miss::Counted, Lasts::Yes).await?;
     }
     for version in versions {
         let mut present = version.clone();
@@ -148,7 +148,7 @@ async fn project(store: &MongoStore, versions: &[Document], now: Timestamp) -> R
         let filter = doc! { "_id": place, "revision": { "$lt": revision } };
         let statement = Statement { filter, change: change.into() };
         // A later version is there already where this one is missed.
-        store.update(RESOURCE, &[statement], Miss::Known, Lasts::No).await?;
+        store.update(RESOURCE, &[statement], Miss::Known, Lasts::Yes).await?;
     }
     Ok(())
 }

@@ -92,7 +92,7 @@ pub(crate) async fn apply(store: &MongoStore, effect: &Document) -> Result<(), F
             let older = older("weight_at", stamp);
             let filter = doc! { "org": org.as_str(), "$or": older };
             let weight = doc! { "weight": effect.int("weight")?, "weight_at": stamp };
-            store.light(LANE).update_many(filter, doc! { "$set": weight }).await?;
+            store.lasting(LANE).update_many(filter, doc! { "$set": weight }).await?;
         }
         _ => return Err(corrupt("an effect of a change is malformed").into()),
     }
@@ -161,7 +161,7 @@ async fn change(
         if statements.is_empty() {
             return Ok(());
         }
-        let missed = store.update(LANE, &statements, Miss::Known, Lasts::No).await?.missed;
+        let missed = store.update(LANE, &statements, Miss::Known, Lasts::Yes).await?.missed;
         if missed.is_empty() {
             return Ok(());
         }

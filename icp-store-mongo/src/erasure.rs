@@ -98,7 +98,7 @@ async fn erase_deliveries(
     unmarked.extend(doc! { "state": "leased", "erasing": { "$exists": false } });
     let mark = doc! { "$set": { "erasing": true } };
     loop {
-        store.light(DELIVERY).update_many(unmarked.clone(), mark.clone()).await?;
+        store.lasting(DELIVERY).update_many(unmarked.clone(), mark.clone()).await?;
         let rows = store.all(DELIVERY, of_events.clone(), told_fields()).await?;
         let is =
             |state: &'static str| move |row: &&Document| row.maybe_text("state") == Some(state);

@@ -307,7 +307,7 @@ pub(crate) async fn ensure(
         sprout(org, integration, seed, rests.bits(org, integration))
     });
     let documents = documents.collect::<Result<Vec<_>, Failure>>()?;
-    batch::insert(store.light(LANE), &documents).await?;
+    batch::insert(store.lasting(LANE), &documents).await?;
     // A reason to rest that came between the look and the insert did not find the lane.
     let again = rest::of(store, &places).await?;
     let late = missing.iter().filter(|(_, (org, integration, _))| {
@@ -320,7 +320,7 @@ pub(crate) async fn ensure(
         })
         .collect();
     if !late.is_empty() {
-        store.update(LANE, &late, Miss::Counted, Lasts::No).await?;
+        store.update(LANE, &late, Miss::Counted, Lasts::Yes).await?;
     }
     Ok(true)
 }

@@ -389,7 +389,7 @@ pub(crate) async fn finish_repeats(store: &MongoStore, limit: usize) -> Result<(
     if done.is_empty() {
         return Ok(());
     }
-    batch::insert(store.light(DELIVERY), &made).await?;
+    batch::insert(store.lasting(DELIVERY), &made).await?;
     changes.apply(store, latest).await?;
     store.update(DELIVERY, &done, Miss::Counted, Lasts::No).await?;
     Ok(())

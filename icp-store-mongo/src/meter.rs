@@ -137,7 +137,7 @@ pub(crate) async fn forget(
     org: &OrgId,
     integration: &ResourceId,
 ) -> Result<(), Failure> {
-    store.light(METER).delete_one(doc! { "_id": name(org, integration) }).await?;
+    store.lasting(METER).delete_one(doc! { "_id": name(org, integration) }).await?;
     Ok(())
 }
 

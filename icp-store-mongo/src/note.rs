@@ -93,7 +93,7 @@ pub(crate) async fn advance(store: &MongoStore, rows: &[Document]) -> Result<(),
             filter: doc! { "_id": row.text("org")?, "revision": { "$lt": revision } },
             change: doc! { "$set": newest }.into(),
         };
-        store.update(AUDIT_HEAD, &[statement], Miss::Known, Lasts::No).await?;
+        store.update(AUDIT_HEAD, &[statement], Miss::Known, Lasts::Yes).await?;
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ pub(crate) async fn pruned(
         doc! { "pruned.revision": { "$lt": revision } },
     ];
     let same = doc! { "_id": org.as_str(), "$or": before };
-    store.light(AUDIT_HEAD).update_one(same, doc! { "$set": { "pruned": pruned } }).await?;
+    store.lasting(AUDIT_HEAD).update_one(same, doc! { "$set": { "pruned": pruned } }).await?;
     Ok(())
 }
 

@@ -128,7 +128,7 @@ pub(crate) async fn set(
         } },
         lane::finish().as_document().cloned().unwrap_or_default(),
     ];
-    store.light(LANE).update_many(filter, stages).await?;
+    store.lasting(LANE).update_many(filter, stages).await?;
     Ok(())
 }
 
@@ -153,6 +153,6 @@ async fn note(
         change: doc! { "$set": set }.into(),
     };
     // Where a later change is noted, the insert of this one fails, which is right.
-    store.update(REST, &[statement], Miss::Known, Lasts::No).await?;
+    store.update(REST, &[statement], Miss::Known, Lasts::Yes).await?;
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) async fn keep(
     let mut found = store.all(EVENT, filter.clone(), doc! { "going": 1 }).await?;
     if found.iter().any(|event| event.flag("going")) {
         let stays = doc! { "$unset": { "going": "" } };
-        store.light(EVENT).update_many(filter.clone(), stays).await?;
+        store.lasting(EVENT).update_many(filter.clone(), stays).await?;
         found = store.all(EVENT, filter, doc! { "_id": 1 }).await?;
     }
     found.iter().map(|event| Ok(EventId::from_bytes(event.id("_id")?))).collect()

@@ -130,7 +130,7 @@ pub(crate) async fn make(store: &MongoStore, job: &Document) -> Result<(), Failu
             rows.push(row_of(job, pending)?);
         }
     }
-    let known = batch::insert(store.light(DELIVERY), &rows).await?;
+    let known = batch::insert(store.lasting(DELIVERY), &rows).await?;
     for late in late(store, &rows, &known).await?.into_iter().rev() {
         rows.remove(late);
     }
@@ -206,7 +206,7 @@ async fn count_further(store: &MongoStore, rows: &[Document]) -> Result<(), Fail
         })
         .collect();
     if !counted.is_empty() {
-        store.update(EVENT, &counted, Miss::Counted, Lasts::No).await?;
+        store.update(EVENT, &counted, Miss::Counted, Lasts::Yes).await?;
     }
     Ok(())
 }

@@ -90,8 +90,9 @@ impl MongoStore {
         self.collection(noun, concern)
     }
 
-    /// A collection whose writes may be lost, together with all later ones, when a member is:
-    /// they are found undone and made again.
+    /// A collection whose writes may be lost when a member is, while later ones of the same call
+    /// reach the member that takes its place. So they are for what is found undone without a word
+    /// of them: what lanes are told, ends of lists, marks without which nothing happens.
     pub(crate) fn light(&self, noun: &str) -> Collection<Document> {
         let concern = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
         self.collection(noun, concern)

@@ -199,7 +199,7 @@ async fn list(
     }
     let listed: Vec<Bson> =
         marks.iter().filter_map(|mark| mark.filter.get("_id").cloned()).collect();
-    if store.update(EVENT, &marks, Miss::Counted, Lasts::No).await?.matched == marks.len() {
+    if store.update(EVENT, &marks, Miss::Counted, Lasts::Yes).await?.matched == marks.len() {
         return Ok(());
     }
     let own = doc! { "_id": { "$in": listed }, "pruner": pruner };
@@ -214,7 +214,7 @@ async fn remove_idle(store: &MongoStore, rows: Vec<Bson>) -> Result<Vec<Bson>, F
     let rows = doc! { "$in": rows };
     let mut still = idle();
     still.insert("_id", rows.clone());
-    store.light(DELIVERY).delete_many(still).await?;
+    store.lasting(DELIVERY).delete_many(still).await?;
     let stayed = store.all(DELIVERY, doc! { "_id": rows }, doc! { "_id": 1 }).await?;
     Ok(stayed.into_iter().filter_map(|mut row| row.remove("_id")).collect())
 }
