@@ -4,6 +4,7 @@ use icp_core::event::{Event, OutboxEntry};
 use icp_core::id::{DeliveryId, EventId, OrgId};
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
+use mongodb::options::ReadConcern;
 
 use super::batch;
 use super::error::{Failure, told};
@@ -57,9 +58,12 @@ pub(crate) async fn list(
         let orgs: Vec<_> = without.iter().map(OrgId::as_str).collect();
         filter.insert("org", doc! { "$nin": orgs });
     }
+    // The host's transaction may be undone until the majority has it.
+    let concern = if store.0.replicated { ReadConcern::majority() } else { ReadConcern::local() };
     let rows: Vec<Document> = store
         .light(OUTBOX)
         .find(filter)
+        .read_concern(concern)
         .sort(doc! { "_id": 1 })
         .limit(count(limit.max(1)))
         .await?
