@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod server;
+mod writes;
 
 use std::sync::Arc;
 
@@ -27,7 +28,16 @@ fn main() {
             Ok(())
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+    let writes = Trial::test("mongo::is_killed_after_each_write", || {
+        runtime().block_on(writes::lose_nothing());
+        Ok(())
+    });
+    let repeats = Trial::test("mongo::keeps_what_is_repeated", || {
+        runtime().block_on(writes::keep_what_is_repeated());
+        Ok(())
+    });
+    let trials = trials.into_iter().chain([writes, repeats]).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
 async fn is_killed_under_load(kind: Kind) {

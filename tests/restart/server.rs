@@ -4,8 +4,10 @@ use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// A kind of server.
@@ -29,15 +31,18 @@ impl Kind {
 
     /// A port below those that systems give to clients for their end of a connection: while the
     /// server is down, one that connects again and again would get it sooner or later, and hold it.
+    /// No two servers of this process get the same, though neither listens yet.
     fn free_port(self) -> u16 {
+        static SERVERS: AtomicU16 = AtomicU16::new(0);
         let first = match self {
             Self::Postgres => 20_000,
             Self::MariaDb => 22_000,
             Self::Mongo => 24_000,
         };
         let begin = u16::try_from(std::process::id() % 1_000).unwrap();
+        let begin = begin + 100 * SERVERS.fetch_add(1, Ordering::Relaxed);
         let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        (begin..begin + 500).map(|offset| first + offset).find(is_free).unwrap()
+        (begin..begin + 100).map(|offset| first + offset).find(is_free).unwrap()
     }
 
     /// What `scripts/services` calls it.
@@ -81,6 +86,17 @@ impl Server {
         let told = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "{} of {}: {told}", verb, self.kind.service());
         String::from_utf8(ended.stdout).unwrap()
+    }
+
+    /// Kills it at once, and has it come back; blocks until it has.
+    pub(crate) fn crash(&self) {
+        let id = std::fs::read_to_string(self.folder.path().join(self.kind.service()).join("pid"));
+        let id = id.unwrap().split(char::is_whitespace).next().unwrap().parse().unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), Signal::KILL).unwrap();
+        for verb in ["kill", "up"] {
+            let ended = self.command(verb).output().unwrap();
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        }
     }
 
     fn command(&self, verb: &str) -> Command {

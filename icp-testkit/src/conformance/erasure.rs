@@ -10,7 +10,7 @@ use icp_core::letter::{NewNote, Note};
 
 use super::world::{World, at, org, retry, settlement, why};
 
-fn of(events: &[EventId]) -> Erase {
+pub(super) fn of(events: &[EventId]) -> Erase {
     erase(Target::Events(events.to_vec()), 10)
 }
 
@@ -30,18 +30,18 @@ fn captured(row: &Delivery, next: Next) -> Settlement {
     ending
 }
 
-async fn settle(world: &World, row: &Delivery, next: Next) {
+pub(super) async fn settle(world: &World, row: &Delivery, next: Next) {
     let settle = Settle { settlements: [captured(row, next)].into(), now: at(30) };
     world.settle(settle).await.unwrap();
 }
 
-fn about(world: &World, subject: &str) -> Event {
+pub(super) fn about(world: &World, subject: &str) -> Event {
     let mut event = world.new_event("acme");
     event.subject = Some(subject.into());
     event
 }
 
-async fn take_in(world: &World, event: &Event) {
+pub(super) async fn take_in(world: &World, event: &Event) {
     let new = world.to("acme", "hook");
     let done = world.ingest_items(vec![world.item(event, vec![new])], 0).await;
     assert!(matches!(done[..], [Ingested::Accepted { .. }]), "{done:?}");
@@ -51,7 +51,7 @@ async fn event(world: &World, id: EventId) -> Event {
     world.event(&org("acme"), id).await.unwrap().unwrap()
 }
 
-async fn assert_bare(world: &World, row: &Delivery) {
+pub(super) async fn assert_bare(world: &World, row: &Delivery) {
     for attempt in world.attempts(&row.org, row.id).await.unwrap() {
         assert_eq!((attempt.exchange, attempt.message), (None, None));
         assert_eq!(attempt.transcript, None);

@@ -30,6 +30,7 @@ mod event;
 mod health;
 mod lane;
 mod letter;
+pub mod losses;
 mod order;
 mod pause;
 #[cfg(unix)]

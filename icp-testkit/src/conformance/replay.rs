@@ -39,7 +39,7 @@ fn claim(session: SessionId, secs: u64) -> ReplayClaim {
 }
 
 /// A step of a claimed job that makes `items` at 10 seconds and goes on at 20.
-fn step(job: &ReplayJob, items: Vec<NewReplay>) -> ReplayStep {
+pub(super) fn step(job: &ReplayJob, items: Vec<NewReplay>) -> ReplayStep {
     ReplayStep {
         job: job.id,
         fence: job.fence,
@@ -54,19 +54,19 @@ fn step(job: &ReplayJob, items: Vec<NewReplay>) -> ReplayStep {
     }
 }
 
-fn again(old: &Delivery, new: NewDelivery) -> NewReplay {
+pub(super) fn again(old: &Delivery, new: NewDelivery) -> NewReplay {
     NewReplay { event: old.event, replay_of: Some(old.id), new }
 }
 
 /// A job that a session has claimed.
-async fn claimed(world: &World) -> (SessionId, ReplayJob) {
+pub(super) async fn claimed(world: &World) -> (SessionId, ReplayJob) {
     let session = world.session_id();
     world.create_replay(job(world, "acme", 0)).await.unwrap();
     (session, world.claim_replay(claim(session, 0)).await.unwrap().job.unwrap())
 }
 
 /// A delivery to `hook` that ended dead.
-async fn dead(world: &World) -> Delivery {
+pub(super) async fn dead(world: &World) -> Delivery {
     let session = world.session().await;
     world.fill("acme", "hook", 1).await;
     let row = world.take_one(session).await;
@@ -74,7 +74,7 @@ async fn dead(world: &World) -> Delivery {
     world.read(&row).await
 }
 
-async fn made(world: &World, job: &ReplayJob) -> Vec<DeliveryId> {
+pub(super) async fn made(world: &World, job: &ReplayJob) -> Vec<DeliveryId> {
     let query = ReplayDeliveries { job: job.id, page: PageQuery::default() };
     let page = world.replay_deliveries(&job.org, &query).await.unwrap();
     page.items.into_iter().map(|row| row.id).collect()
