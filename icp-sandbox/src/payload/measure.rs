@@ -19,8 +19,8 @@ const FEW: usize = 256;
 pub(super) struct Measure {
     depth: usize,
     pub(super) deepest: usize,
-    /// Names of members; of the same ones some are counted again.
-    pub(super) members: usize,
+    /// At least as many as there are different names: some that come again are counted again.
+    pub(super) names_met: usize,
     recent: Option<Recent>,
     /// The different ones, where they are told apart.
     names: Option<HashSet<Box<str>>>,
@@ -72,8 +72,8 @@ impl Measure {
 
     /// Counts a name, unless it was met lately. In a small payload that is not worth looking.
     fn name(&mut self, name: &str) {
-        if self.members < FEW || self.recent.get_or_insert_default().is_new(name) {
-            self.members += 1;
+        if self.names_met < FEW || self.recent.get_or_insert_default().is_new(name) {
+            self.names_met += 1;
         }
     }
 
@@ -254,10 +254,10 @@ mod tests {
         let row = format!("{{{}}}", members.join(","));
         let text = format!("[{}]", vec![row; times].join(","));
         let most = Most { depth: 2, names: None };
-        let of_text = measure(text.as_bytes(), most).unwrap().members;
+        let of_text = measure(text.as_bytes(), most).unwrap().names_met;
         let mut of_value = Measure::default();
         of_value.value(&serde_json::from_str(&text).unwrap());
-        [of_text, of_value.members]
+        [of_text, of_value.names_met]
     }
 
     #[test]

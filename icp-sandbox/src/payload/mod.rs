@@ -12,13 +12,14 @@ use self::measure::{Measure, Most, Unreadable, measure};
 /// A payload between two steps.
 #[derive(Debug)]
 pub(crate) enum Payload {
-    /// JSON text that was found valid.
+    /// JSON text, of an organization or of a program.
     Text(Text),
     /// A value.
     Value(Value),
 }
 
-/// Valid JSON.
+/// JSON text. What the program of a last step wrote is for the host to read, so that what is wrong
+/// with it is the host's to find.
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) json: Vec<u8>,
@@ -39,7 +40,7 @@ impl Payload {
         let fits = |value: &Value| {
             let mut measure = Measure::default();
             measure.value(value);
-            measure.deepest <= limits.depth as usize && measure.members <= limits.names as usize
+            measure.deepest <= limits.depth as usize && measure.names_met <= limits.names as usize
         };
         match read {
             Ok(value) if fits(&value) => Ok(Self::Value(value)),
@@ -53,7 +54,7 @@ impl Payload {
         }
     }
 
-    /// What a program wrote, which is valid.
+    /// What a program wrote, as it is.
     pub(crate) fn written(json: Vec<u8>) -> Self {
         Self::Text(Text { json, unsafe_integers: None })
     }
@@ -114,7 +115,7 @@ pub(crate) fn admit_size(input: &[u8], limits: &Limits) -> Result<(), TransformE
 fn admit(input: &[u8], limits: &Limits) -> Result<usize, TransformError> {
     let mut most = Most::of(limits);
     let mut measured = measure(input, most);
-    if measured.as_ref().is_ok_and(|measure| measure.members > limits.names as usize) {
+    if measured.as_ref().is_ok_and(|measure| measure.names_met > limits.names as usize) {
         most.names = Some(limits.names as usize);
         measured = measure(input, most);
     }
