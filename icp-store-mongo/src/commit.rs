@@ -32,12 +32,20 @@ pub(crate) struct Commit {
 
 /// The number of the last write, after finishing it.
 pub(crate) async fn finish(store: &MongoStore) -> Result<i64, Failure> {
-    let last = store.light(COMMIT).find_one(doc! {}).sort(doc! { "_id": -1 }).await?;
-    let Some(last) = last else { return Ok(0) };
-    if last.flag("open") {
-        apply(store, &last).await?;
+    for _ in 0..ROUNDS {
+        let last = store.light(COMMIT).find_one(doc! {}).sort(doc! { "_id": -1 }).await?;
+        let Some(last) = last else { return Ok(0) };
+        if last.flag("open") {
+            // Its writer may still be waiting for it, and another one get its number.
+            let same = doc! { "_id": last.get("_id"), "open": true };
+            if !store.lasts(COMMIT, same, 1).await? {
+                continue;
+            }
+            apply(store, &last).await?;
+        }
+        return Ok(last.int("last")?);
     }
-    Ok(last.int("last")?)
+    Err(contended().into())
 }
 
 /// Writes a document that takes `numbers` numbers, unless another writer took the first of them.

@@ -5,7 +5,7 @@ use icp_core::delivery::LaneId;
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
-use super::error::Failure;
+use super::error::{Failure, contended};
 use super::lane::Changes;
 use super::row::{Fields, count};
 use super::store::{DELIVERY, EVENT, MongoStore};
@@ -14,6 +14,9 @@ use super::{batch, commit, ingest, letter, note, outbox, sleep, step};
 /// How long its publisher has to make an event's deliveries before a sweep does, in milliseconds by
 /// the server's clock, which tells whole seconds of it. Made by a sweep, none is handed over.
 const PATIENCE: i64 = 2_000;
+
+/// How often events are read again that their publishers have just finished.
+const ROUNDS: usize = 32;
 
 /// Which events are finished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,15 +57,7 @@ pub(crate) async fn these(store: &MongoStore, events: Vec<Bson>) -> Result<(), F
 }
 
 async fn make(store: &MongoStore, open: Document, limit: usize) -> Result<(), Failure> {
-    let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
-    let found: Vec<Document> = store
-        .light(EVENT)
-        .find(open)
-        .projection(fields)
-        .limit(at_most(limit))
-        .await?
-        .try_collect()
-        .await?;
+    let found = listing(store, open, limit).await?;
     if found.is_empty() {
         return Ok(());
     }
@@ -78,6 +73,32 @@ async fn make(store: &MongoStore, open: Document, limit: usize) -> Result<(), Fa
     batch::insert(store.lasting(DELIVERY), &rows).await?;
     changes.apply(store, Timestamp::EPOCH).await?;
     close(store, found.iter().filter_map(|event| event.get("_id").cloned()).collect()).await
+}
+
+/// Events that list deliveries and last. What another call still waits for may be lost, and nothing
+/// is to be made of it.
+async fn listing(
+    store: &MongoStore,
+    open: Document,
+    limit: usize,
+) -> Result<Vec<Document>, Failure> {
+    let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
+    for _ in 0..ROUNDS {
+        let found: Vec<Document> = store
+            .light(EVENT)
+            .find(open.clone())
+            .projection(fields.clone())
+            .limit(at_most(limit))
+            .await?
+            .try_collect()
+            .await?;
+        let ids: Vec<Bson> = found.iter().filter_map(|event| event.get("_id").cloned()).collect();
+        let still = doc! { "_id": { "$in": ids }, "pending.id": { "$exists": true } };
+        if found.is_empty() || store.lasts(EVENT, still, found.len()).await? {
+            return Ok(found);
+        }
+    }
+    Err(contended().into())
 }
 
 /// Notes that all deliveries of the events are made.

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 
 use futures_util::future::try_join;
 use icp_core::delivery::{Delivery, DeliveryState, LaneId, LaneMode};
-use icp_core::error::{Code, Error};
 use icp_core::event::{Event, Ingest, IngestItem, Ingested, NewDelivery};
 use icp_core::id::{DeliveryId, EventId, OrgId};
 use icp_core::time::Timestamp;
@@ -73,7 +72,6 @@ pub(crate) async fn ingest(store: &MongoStore, batch: &Ingest) -> Result<Vec<Ing
         .filter_map(|(item, answer)| matches!(answer, Ingested::Accepted { .. }).then_some(item))
         .collect();
     let leased = deliver(store, batch, &accepted, &seeds).await?;
-    outlast(store, &answers, &accepted).await?;
     forget_outbox(store, batch, &answers).await?;
     for (item, answer) in batch.items.iter().zip(&mut answers) {
         if let Ingested::Accepted { leased: own } = answer {
@@ -81,35 +79,6 @@ pub(crate) async fn ingest(store: &MongoStore, batch: &Ingest) -> Result<Vec<Ing
         }
     }
     Ok(answers)
-}
-
-/// Waits until the events that others are found to repeat outlive the loss of a member and of power.
-/// Whoever is told that an event was taken in relies on it, though the call that took it in may
-/// still be waiting for that.
-async fn outlast(
-    store: &MongoStore,
-    answers: &[Ingested],
-    accepted: &[&IngestItem],
-) -> Result<(), Failure> {
-    let own: HashSet<EventId> = accepted.iter().map(|item| item.event.id).collect();
-    let found = answers.iter().filter_map(|answer| match answer {
-        Ingested::Duplicate { of } => Some(*of),
-        Ingested::Conflict { with } => Some(*with),
-        _ => None,
-    });
-    let found: HashSet<EventId> = found.filter(|event| !own.contains(event)).collect();
-    if found.is_empty() {
-        return Ok(());
-    }
-    let count = found.len() as u64;
-    let events = doc! { "_id": { "$in": bins(found.into_iter(), EventId::to_bytes) } };
-    // A write that changes nothing waits for all that were before it.
-    let same = doc! { "$set": {} };
-    if store.lasting(EVENT).update_many(events, same).await?.matched_count < count {
-        let message = "the server has lost the event that this one repeats; try again";
-        return Err(Error::new(Code::StoreUnavailable, message).into());
-    }
-    Ok(())
 }
 
 fn lanes_of<'a>(items: impl Iterator<Item = &'a IngestItem>) -> HashSet<LaneId> {

@@ -8,10 +8,13 @@ use icp_core::id::EventId;
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
-use super::error::Failure;
+use super::error::{Failure, contended};
 use super::finish;
 use super::row::{Fields, bins, ms};
 use super::store::{EVENT, MongoStore, OUTBOX};
+
+/// How often holders of keys are read again that were lost since.
+const ROUNDS: usize = 8;
 
 /// What is in the store of the events of a batch, kept up to date while it is judged.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ impl Known {
         let rows = bins(batch.items.iter().filter_map(|item| item.outbox), EventId::to_bytes);
         let keys: Vec<Bson> = batch.items.iter().filter_map(live_key).map(Bson::from).collect();
         let (outbox, keys) =
-            try_join(present(store, OUTBOX, rows), holders(store, keys, batch.now)).await?;
+            try_join(present(store, OUTBOX, rows), lasting_holders(store, keys, batch.now)).await?;
         // Whoever is told that an event was taken in may rely on its deliveries, though the call
         // that took it in was broken off.
         let open = keys.values().filter(|held| held.is_open && !held.is_over);
@@ -141,6 +144,25 @@ async fn present(
     }
     let found = store.all(noun, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }).await?;
     found.iter().map(|found| Ok(EventId::from_bytes(found.id("_id")?))).collect()
+}
+
+/// Who holds the keys, and lasts: whoever is told that an event was taken in relies on it, though
+/// the call that took it in may still be waiting for that.
+async fn lasting_holders(
+    store: &MongoStore,
+    keys: Vec<Bson>,
+    now: Timestamp,
+) -> Result<HashMap<String, Holder>, Failure> {
+    for _ in 0..ROUNDS {
+        let found = holders(store, keys.clone(), now).await?;
+        let held: Vec<_> = found.iter().filter(|(_, holder)| !holder.is_over).collect();
+        let names: Vec<&str> = held.iter().map(|(key, _)| key.as_str()).collect();
+        let still = doc! { "live_key": { "$in": names } };
+        if held.is_empty() || store.lasts(EVENT, still, held.len()).await? {
+            return Ok(found);
+        }
+    }
+    Err(contended().into())
 }
 
 async fn holders(

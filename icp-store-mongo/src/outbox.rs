@@ -4,7 +4,6 @@ use icp_core::event::{Event, OutboxEntry};
 use icp_core::id::{DeliveryId, EventId, OrgId};
 use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
-use mongodb::options::ReadConcern;
 
 use super::batch;
 use super::error::{Failure, told};
@@ -58,12 +57,9 @@ pub(crate) async fn list(
         let orgs: Vec<_> = without.iter().map(OrgId::as_str).collect();
         filter.insert("org", doc! { "$nin": orgs });
     }
-    // The host's transaction may be undone until the majority has it.
-    let concern = if store.0.replicated { ReadConcern::majority() } else { ReadConcern::local() };
     let rows: Vec<Document> = store
-        .light(OUTBOX)
+        .committed(OUTBOX)
         .find(filter)
-        .read_concern(concern)
         .sort(doc! { "_id": 1 })
         .limit(count(limit.max(1)))
         .await?
@@ -121,7 +117,7 @@ pub(crate) async fn matching(
     store: &MongoStore,
     filter: Document,
 ) -> Result<Vec<Document>, Failure> {
-    let rows = store.all(OUTBOX, filter, doc! {}).await?;
+    let rows: Vec<Document> = store.committed(OUTBOX).find(filter).await?.try_collect().await?;
     rows.iter().try_for_each(|found| found.id("_id").map(drop))?;
     Ok(rows)
 }

@@ -92,10 +92,22 @@ impl MongoStore {
 
     /// A collection whose writes may be lost when a member is, while later ones of the same call
     /// reach the member that takes its place. So they are for what is found undone without a word
-    /// of them: what lanes are told, ends of lists, marks without which nothing happens.
+    /// of them, as what lanes are told, ends of lists, and marks without which nothing happens,
+    /// and for what may be forgotten, as how much of a rate was used.
     pub(crate) fn light(&self, noun: &str) -> Collection<Document> {
         let concern = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
         self.collection(noun, concern)
+    }
+
+    /// A collection to read what cannot be undone any more, as a host's transaction may be until the
+    /// majority has it.
+    pub(crate) fn committed(&self, noun: &str) -> Collection<Document> {
+        let concern =
+            if self.0.replicated { ReadConcern::majority() } else { ReadConcern::local() };
+        let options = CollectionOptions::builder().read_concern(concern);
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let options = options.selection_criteria(primary).build();
+        self.0.db.collection_with_options(&self.name(noun), options)
     }
 
     fn collection(&self, noun: &str, concern: WriteConcern) -> Collection<Document> {
@@ -111,13 +123,8 @@ impl MongoStore {
     async fn stirred(&self) {
         let mut watch = self.0.watch.lock().await;
         if watch.is_none() && self.0.replicated {
-            // A stream tells of what the majority has, whatever the other reads ask for.
-            let majority = CollectionOptions::builder().read_concern(ReadConcern::majority());
-            let name = self.name(OUTBOX);
-            let outbox: Collection<Document> =
-                self.0.db.collection_with_options(&name, majority.build());
             let inserts = doc! { "$match": { "operationType": "insert" } };
-            *watch = outbox.watch().pipeline([inserts]).await.ok();
+            *watch = self.committed(OUTBOX).watch().pipeline([inserts]).await.ok();
         }
         if let Some(stream) = watch.as_mut() {
             match stream.next().await {
