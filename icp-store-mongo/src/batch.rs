@@ -118,19 +118,13 @@ impl MongoStore {
         Ok(self.0.db.run_command(command).await?)
     }
 
-    /// Waits until the `count` documents that were found to match outlive the loss of a member;
-    /// answers whether all of them still match. What is read may be what another call has written
-    /// and still waits for.
-    pub(crate) async fn lasts(
-        &self,
-        noun: &str,
-        filter: Document,
-        count: usize,
-    ) -> Result<bool, Failure> {
+    /// Waits until the documents that match outlive the loss of a member; answers how many there
+    /// are. What is read may be what another call has written and still waits for.
+    pub(crate) async fn outlast(&self, noun: &str, filter: Document) -> Result<usize, Failure> {
         // A write that changes nothing waits for all that were before it.
         let same = doc! { "$set": {} };
         let matched = self.lasting(noun).update_many(filter, same).await?.matched_count;
-        Ok(matched == count as u64)
+        Ok(usize::try_from(matched).unwrap_or(usize::MAX))
     }
 
     /// All documents that match.

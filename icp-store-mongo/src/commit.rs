@@ -38,7 +38,7 @@ pub(crate) async fn finish(store: &MongoStore) -> Result<i64, Failure> {
         if last.flag("open") {
             // Its writer may still be waiting for it, and another one get its number.
             let same = doc! { "_id": last.get("_id"), "open": true };
-            if !store.lasts(COMMIT, same, 1).await? {
+            if store.outlast(COMMIT, same).await? == 0 {
                 continue;
             }
             apply(store, &last).await?;

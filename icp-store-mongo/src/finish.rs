@@ -5,7 +5,7 @@ use icp_core::delivery::LaneId;
 use icp_core::time::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 
-use super::error::{Failure, contended};
+use super::error::Failure;
 use super::lane::Changes;
 use super::row::{Fields, count};
 use super::store::{DELIVERY, EVENT, MongoStore};
@@ -14,9 +14,6 @@ use super::{batch, commit, ingest, letter, note, outbox, sleep, step};
 /// How long its publisher has to make an event's deliveries before a sweep does, in milliseconds by
 /// the server's clock, which tells whole seconds of it. Made by a sweep, none is handed over.
 const PATIENCE: i64 = 2_000;
-
-/// How often events are read again that their publishers have just finished.
-const ROUNDS: usize = 32;
 
 /// Which events are finished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -82,23 +79,25 @@ async fn listing(
     open: Document,
     limit: usize,
 ) -> Result<Vec<Document>, Failure> {
-    let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
-    for _ in 0..ROUNDS {
-        let found: Vec<Document> = store
-            .light(EVENT)
-            .find(open.clone())
-            .projection(fields.clone())
-            .limit(at_most(limit))
-            .await?
-            .try_collect()
-            .await?;
-        let ids: Vec<Bson> = found.iter().filter_map(|event| event.get("_id").cloned()).collect();
-        let still = doc! { "_id": { "$in": ids }, "pending.id": { "$exists": true } };
-        if found.is_empty() || store.lasts(EVENT, still, found.len()).await? {
-            return Ok(found);
-        }
+    let found: Vec<Document> = store
+        .light(EVENT)
+        .find(open)
+        .projection(doc! { "_id": 1 })
+        .limit(at_most(limit))
+        .await?
+        .try_collect()
+        .await?;
+    if found.is_empty() {
+        return Ok(found);
     }
-    Err(contended().into())
+    let ids: Vec<Bson> = found.iter().filter_map(|event| event.get("_id").cloned()).collect();
+    // Many are finished by their publishers meanwhile.
+    let among = doc! { "_id": { "$in": ids } };
+    store.outlast(EVENT, among.clone()).await?;
+    let mut still = among;
+    still.insert("pending.id", doc! { "$exists": true });
+    let fields = doc! { "org": 1, "pending": 1, "taken_at": 1, "expires_at": 1 };
+    store.all(EVENT, still, fields).await
 }
 
 /// Notes that all deliveries of the events are made.

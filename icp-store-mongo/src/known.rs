@@ -158,7 +158,7 @@ async fn lasting_holders(
         let held: Vec<_> = found.iter().filter(|(_, holder)| !holder.is_over).collect();
         let names: Vec<&str> = held.iter().map(|(key, _)| key.as_str()).collect();
         let still = doc! { "live_key": { "$in": names } };
-        if held.is_empty() || store.lasts(EVENT, still, held.len()).await? {
+        if held.is_empty() || store.outlast(EVENT, still).await? == held.len() {
             return Ok(found);
         }
     }
