@@ -32,15 +32,17 @@ pub(crate) struct Commit {
 
 /// The number of the last write, after finishing it.
 pub(crate) async fn finish(store: &MongoStore) -> Result<i64, Failure> {
+    let newest = || store.first(COMMIT, doc! {}, doc! { "_id": -1 }, doc! {});
     for _ in 0..ROUNDS {
-        let last = store.light(COMMIT).find_one(doc! {}).sort(doc! { "_id": -1 }).await?;
-        let Some(last) = last else { return Ok(0) };
+        let Some(seen) = newest().await? else { return Ok(0) };
+        if !seen.flag("open") {
+            return Ok(seen.int("last")?);
+        }
+        // Its writer may still be waiting for it, and another one get its number.
+        store.outlast(COMMIT, doc! { "_id": seen.get("_id") }).await?;
+        let again = newest().await?.filter(|again| again.get("_id") == seen.get("_id"));
+        let Some(last) = again else { continue };
         if last.flag("open") {
-            // Its writer may still be waiting for it, and another one get its number.
-            let same = doc! { "_id": last.get("_id"), "open": true };
-            if store.outlast(COMMIT, same).await? == 0 {
-                continue;
-            }
             apply(store, &last).await?;
         }
         return Ok(last.int("last")?);

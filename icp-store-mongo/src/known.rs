@@ -157,7 +157,8 @@ async fn lasting_holders(
         let found = holders(store, keys.clone(), now).await?;
         let held: Vec<_> = found.iter().filter(|(_, holder)| !holder.is_over).collect();
         let names: Vec<&str> = held.iter().map(|(key, _)| key.as_str()).collect();
-        let still = doc! { "live_key": { "$in": names } };
+        let ids = bins(held.iter().map(|(_, holder)| holder.event), EventId::to_bytes);
+        let still = doc! { "_id": { "$in": ids }, "live_key": { "$in": names } };
         if held.is_empty() || store.outlast(EVENT, still).await? == held.len() {
             return Ok(found);
         }
