@@ -1,5 +1,6 @@
 //! A database server is killed, as by a crash or the loss of its machine, and comes back, while
-//! engines work on it: nothing that was acknowledged is lost. On every server.
+//! engines work on it: nothing that was acknowledged is lost. On every server. MongoDB is killed too
+//! right after single writes of an operation, as it has no transaction around them.
 //!
 //! The servers are the tests' own, started by `scripts/services` on ports of their own, so that
 //! those of other tests live on. `ICP_RESTART_ROUNDS` says how often each is killed; without it
