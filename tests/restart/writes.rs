@@ -27,7 +27,7 @@ use crate::server::{Kind, Server};
 /// More writes than any operation has.
 const MOST: usize = 40;
 /// How often an operation is done again where the server has written its journal before it died.
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 
 pub(crate) async fn lose_nothing() {
     let server = Arc::new(Server::start(Kind::Mongo).await);
