@@ -55,6 +55,33 @@ pub(super) async fn claims_race_settles_and_every_delivery_is_taken_once(world: 
     world.assert_clean().await;
 }
 
+pub(super) async fn one_that_changes_hands_is_counted_all_the_time(world: World) {
+    const HANDS: u64 = 200;
+    world.fill("acme", "hook", 1).await;
+    let (world, given_back) = (Arc::new(world), Arc::new(AtomicUsize::new(0)));
+    let counting = (Arc::clone(&world), Arc::clone(&given_back));
+    let worker: BoxFuture<()> = Box::pin({
+        let (world, given_back) = (Arc::clone(&world), Arc::clone(&given_back));
+        async move {
+            let session = world.session().await;
+            for hand in 1..=HANDS {
+                let claimed = world.take_at(session, 1, hand).await;
+                settle(&world, &claimed, |_| retry(hand), hand).await;
+                given_back.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let counter: BoxFuture<()> = Box::pin(async move {
+        let (world, given_back) = counting;
+        while given_back.load(Ordering::SeqCst) < usize::try_from(HANDS).unwrap() {
+            let counts = world.counts().await.unwrap();
+            let open: u64 = counts.iter().map(|(_, count)| count).sum();
+            assert_eq!(open, 1, "{counts:?}");
+        }
+    });
+    race([worker, counter]).await;
+}
+
 pub(super) async fn racing_reports_of_one_outcome_are_recorded_once(world: World) {
     let session = world.session().await;
     world.fill("acme", "a", 20).await;

@@ -156,6 +156,7 @@ registry! {
     }
     contention {
         claims_race_settles_and_every_delivery_is_taken_once,
+        one_that_changes_hands_is_counted_all_the_time,
         racing_reports_of_one_outcome_are_recorded_once,
         racing_publishers_of_many_keys_make_one_event_each,
         followers_of_the_feed_miss_nothing_while_it_grows,
