@@ -125,7 +125,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
     if let Some(path) = &arguments.svg {
-        plot::write(path, report.rows())?;
+        std::fs::write(path, plot::svg(report.rows(), report.curves())?)?;
     }
     let missed = arguments.gate && report.misses_a_goal(arguments.slack);
     Ok(!report.is_void() && !missed)

@@ -1,33 +1,44 @@
-//! The picture of a run: what a delivery costs, and how late it is.
-
-use std::path::Path;
+//! The picture of a run: what a delivery costs, how late it is, and how far that is from flat.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::Result;
-use crate::report::Row;
+use crate::report::{Curve, Row};
+use crate::shapes::FLAT;
 
 const WIDTH: u32 = 960;
 /// What a panel needs for its title and axis.
 const HEAD: u32 = 80;
 /// What it needs for each row.
 const LINE: u32 = 28;
+/// The height of the panel of a curve.
+const CURVE: u32 = 300;
 const COST: RGBColor = RGBColor(36, 99, 169);
-const LATE: [RGBColor; 3] =
-    [RGBColor(120, 180, 120), RGBColor(230, 160, 60), RGBColor(200, 70, 60)];
+const BOUND: RGBColor = RGBColor(200, 70, 60);
+const LATE: [RGBColor; 3] = [RGBColor(120, 180, 120), RGBColor(230, 160, 60), BOUND];
 
-/// Writes an SVG of `rows`: CPU seconds for 1,000 deliveries above, percentiles of latency below.
-pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<()> {
-    let lines = u32::try_from(rows.len())?;
-    let panel = HEAD + LINE * lines;
-    let area = SVGBackend::new(path, (WIDTH, 2 * panel)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let (above, below) = area.split_vertically(panel);
-    cost(&above, rows)?;
-    latency(&below, rows)?;
-    area.present()?;
-    Ok(())
+/// An SVG of CPU seconds for 1,000 deliveries, of percentiles of latency below, and of each curve
+/// below that.
+pub(crate) fn svg(rows: &[Row], curves: &[Curve]) -> Result<String> {
+    let panel = HEAD + LINE * u32::try_from(rows.len())?;
+    let height = 2 * panel + CURVE * u32::try_from(curves.len())?;
+    let mut picture = String::new();
+    {
+        let area = SVGBackend::with_string(&mut picture, (WIDTH, height)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let (above, below) = area.split_vertically(panel);
+        cost(&above, rows)?;
+        let (below, mut rest) = below.split_vertically(panel);
+        latency(&below, rows)?;
+        for curve in curves {
+            let (area, below) = rest.split_vertically(CURVE);
+            growth(&area, curve)?;
+            rest = below;
+        }
+        area.present()?;
+    }
+    Ok(picture)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -72,11 +83,61 @@ fn latency(area: &Area<'_>, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
+/// The line of the bound is as far below the highest point as the lowest may be.
+fn growth(area: &Area<'_>, curve: &Curve) -> Result<()> {
+    let (Some(first), Some(last)) = (curve.points.first(), curve.points.last()) else {
+        return Ok(());
+    };
+    let (least, most) = (first.0 / 1.5, last.0 * 1.5);
+    let mut chart = ChartBuilder::on(area)
+        .caption(format!("deliveries per CPU second, by {}", curve.of), ("sans-serif", 16))
+        .margin(10)
+        .x_label_area_size(24)
+        .y_label_area_size(220)
+        .build_cartesian_2d((least..most).log_scale(), 0.0..curve.most() * 1.1)?;
+    chart.configure_mesh().light_line_style(WHITE).draw()?;
+    let bound = curve.most() / FLAT;
+    chart.draw_series(LineSeries::new([(least, bound), (most, bound)], &BOUND))?;
+    let points = curve.points.iter().copied();
+    chart.draw_series(LineSeries::new(points, &COST).point_size(4))?;
+    Ok(())
+}
+
 fn name(rows: &[Row], at: &SegmentValue<usize>) -> String {
     match at {
         SegmentValue::Exact(at) | SegmentValue::CenterOf(at) => {
             rows.get(*at).map(|row| row.name.clone()).unwrap_or_default()
         }
         SegmentValue::Last => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::receiver::Stats;
+
+    #[test]
+    fn a_curve_is_a_panel_below_the_rows() {
+        let row = |name: &str, cpu| {
+            let (cpu, wall) = (Duration::from_millis(cpu), Duration::from_secs(1));
+            Row::new(name, 1_000, cpu, wall, &Stats::default())
+        };
+        let rows = [row("few", 50), row("many", 100)];
+        let mut curve = Curve::new("tenants");
+        curve.add(10_000, &rows[1]);
+        curve.add(1, &rows[0]);
+        curve.sort();
+        assert_eq!(curve.points, [(1.0, 20_000.0), (10_000.0, 10_000.0)]);
+        assert!((curve.spread() - 2.0).abs() < 1e-9);
+
+        let without = svg(&rows, &[]).unwrap();
+        let with = svg(&rows, &[curve, Curve::new("nothing")]).unwrap();
+        let title = "deliveries per CPU second, by tenants";
+        assert!(with.contains(title) && !without.contains(title));
+        assert!(with.contains("many") && with.contains("<polyline"));
+        assert!(!with.contains("by nothing"), "an empty curve has no axis to be drawn on");
     }
 }

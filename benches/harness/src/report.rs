@@ -11,6 +11,7 @@ use crate::receiver::Stats;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    curves: Vec<Curve>,
     goals: Vec<Goal>,
     notes: Vec<String>,
 }
@@ -39,6 +40,15 @@ pub(crate) struct Part {
     pub(crate) cpu_per_1000: f64,
     /// Resident at the end of the run, in MiB.
     pub(crate) memory_mib: f64,
+}
+
+/// How many deliveries a CPU second is enough for, as something grows.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Curve {
+    /// What grows.
+    pub(crate) of: &'static str,
+    /// How many there are of it, and deliveries per CPU second beside them.
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// A figure and its bound.
@@ -144,9 +154,44 @@ impl Row {
     }
 }
 
+impl Curve {
+    pub(crate) fn new(of: &'static str) -> Self {
+        Self { of, points: Vec::new() }
+    }
+
+    /// Adds what was measured beside `many`.
+    pub(crate) fn add(&mut self, many: u64, row: &Row) {
+        #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+        self.points.push((many as f64, 1000.0 / row.cpu_per_1000));
+    }
+
+    /// Puts the points in the order of what grows.
+    pub(crate) fn sort(&mut self) {
+        self.points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    }
+
+    /// The highest point over the lowest.
+    pub(crate) fn spread(&self) -> f64 {
+        self.most() / self.rates().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The highest point.
+    pub(crate) fn most(&self) -> f64 {
+        self.rates().fold(0.0, f64::max)
+    }
+
+    fn rates(&self) -> impl Iterator<Item = f64> {
+        self.points.iter().map(|(_, rate)| *rate)
+    }
+}
+
 impl Report {
     pub(crate) fn row(&mut self, row: Row) {
         self.rows.push(row);
+    }
+
+    pub(crate) fn curve(&mut self, curve: Curve) {
+        self.curves.push(curve);
     }
 
     pub(crate) fn goal(&mut self, goal: Goal) {
@@ -159,6 +204,10 @@ impl Report {
 
     pub(crate) fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    pub(crate) fn curves(&self) -> &[Curve] {
+        &self.curves
     }
 
     /// Whether a ledger does not close.

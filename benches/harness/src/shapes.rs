@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::engine::{Crowd, Subject};
 use crate::receiver::Receiver;
-use crate::report::{Goal, Report, Row};
+use crate::report::{Curve, Goal, Report, Row};
 use crate::scenario::{scaled, wait};
 use crate::{Result, ledger, usage};
 
 const PUBLISHERS: u64 = 64;
 const RATE: u32 = 200;
 /// How far apart the cost of a delivery may be as things grow.
-const FLAT: f64 = 1.15;
+pub(crate) const FLAT: f64 = 1.15;
 
 /// The shapes: a name, who gets what, and how many events.
 const SHAPES: [(&str, Crowd, u64); 9] = [
@@ -29,22 +29,19 @@ const SHAPES: [(&str, Crowd, u64); 9] = [
 
 /// A burst of each shape.
 pub(crate) async fn shapes(report: &mut Report, scale: f64) -> Result<()> {
-    let mut by_tenants = Vec::new();
+    let mut by_tenants = Curve::new("tenants");
     for (name, crowd, count) in SHAPES {
         let row = burst(name, crowd, scaled(count, scale)).await?;
         if crowd.endpoints == 1 && crowd.bytes == Crowd::TEN.bytes && crowd.one_stalls_of == 0 {
-            by_tenants.push(row.cpu_per_1000);
+            by_tenants.add(crowd.orgs as u64, &row);
         }
         report.row(row);
     }
     let what = "shapes: CPU per delivery, most over least, of 1 to 10,000 tenants";
-    report.goal(Goal::at_most(what, spread(&by_tenants), FLAT));
+    report.goal(Goal::at_most(what, by_tenants.spread(), FLAT));
+    by_tenants.sort();
+    report.curve(by_tenants);
     Ok(())
-}
-
-fn spread(costs: &[f64]) -> f64 {
-    let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
-    costs.iter().copied().fold(0.0, f64::max) / least
 }
 
 async fn burst(name: &str, crowd: Crowd, count: u64) -> Result<Row> {
@@ -80,7 +77,7 @@ pub(crate) async fn growth(report: &mut Report, most: u64) -> Result<()> {
     let receiver = Receiver::start()?;
     let subject = Subject::of(&receiver.base, Crowd::TEN).await?;
     let running = subject.start().await?;
-    let (mut stored, mut goal, mut costs) = (0, 10_000, Vec::new());
+    let (mut stored, mut goal, mut curve) = (0, 10_000, Curve::new("stored deliveries"));
     while goal <= most {
         deliver(&subject, &receiver, goal - stored).await?;
         let count = goal.min(20_000);
@@ -88,13 +85,14 @@ pub(crate) async fn growth(report: &mut Report, most: u64) -> Result<()> {
         let stats = deliver(&subject, &receiver, count).await?;
         let (cpu, wall) = (usage::cpu() - cpu, usage::now() - begun);
         let row = Row::new(&format!("beside {goal} stored"), count, cpu, wall, &stats);
-        costs.push(row.cpu_per_1000);
+        curve.add(goal, &row);
         report.row(row);
         stored = goal + count;
         goal *= 10;
     }
     let what = format!("growth: CPU per delivery, most over least, beside up to {most} stored");
-    report.goal(Goal::at_most(what, spread(&costs), FLAT));
+    report.goal(Goal::at_most(what, curve.spread(), FLAT));
+    report.curve(curve);
     running.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }
