@@ -12,7 +12,8 @@ use super::store::{DELIVERY, EVENT, LANE, MongoStore, REPLAY};
 use super::{place, sleep};
 
 /// The open ones are counted in one statement: between two, one that is given back would be in
-/// neither. They are so before the others, which become more and never fewer.
+/// neither. The others come after them, so that one that ends meanwhile is not missed. A statement
+/// is of one moment until the server yields in it: after a thousand documents, or 10 ms.
 pub(crate) async fn counts(store: &MongoStore) -> Result<Vec<(DeliveryState, u64)>, Failure> {
     let is_open = |state: &DeliveryState| !state.is_final();
     let open: Vec<&str> =

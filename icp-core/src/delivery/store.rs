@@ -115,9 +115,9 @@ pub trait DeliveryStore: Debug + Send + Sync + 'static {
     async fn lanes(&self, org: &OrgId, page: PageQuery<LaneId>) -> Result<Page<Lane>>;
 
     /// How many deliveries are in each state, over all organizations; states without deliveries may
-    /// be left out. Those that are open are counted at one moment of the call, so that one that
-    /// changes hands is not missed; those that ended at that moment or later in it. For metrics and
-    /// ledgers.
+    /// be left out. Open ones are counted at one moment of the call, so that one that changes hands
+    /// is not missed, and ended ones then or later in it: one that ends meanwhile may be counted as
+    /// both. For metrics and ledgers.
     async fn counts(&self) -> Result<Vec<(DeliveryState, u64)>>;
 
     /// Checks the invariants on what is stored; read-only, and may take long.
