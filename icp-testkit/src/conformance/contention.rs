@@ -66,6 +66,7 @@ pub(super) async fn one_that_changes_hands_is_counted_all_the_time(world: World)
             let session = world.session().await;
             for hand in 1..=HANDS {
                 let claimed = world.take_at(session, 1, hand).await;
+                assert_eq!(claimed.len(), 1, "it is due again at once");
                 settle(&world, &claimed, |_| retry(hand), hand).await;
                 given_back.fetch_add(1, Ordering::SeqCst);
             }
