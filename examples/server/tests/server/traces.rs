@@ -17,6 +17,9 @@ use crate::harness::{Folder, Receiver, Server, http};
 
 const LOOPBACK: (&str, &str) = ("ICP_ALLOW_LOOPBACK", "true");
 
+/// What no number of a span is like.
+const CARD: &str = "card-of-acme";
+
 /// The span that an event is published in.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -55,7 +58,7 @@ async fn a_collector_is_sent_the_spans_of_a_delivery() {
     let server = Server::start(&folder, &[LOOPBACK, ("ICP_OTLP_ENDPOINT", &url)]).await;
     let key = server.key.clone().unwrap();
     server.set_up(&key, &receiver.url).await;
-    let event = server.publish(&key, json!({"card": "4111"})).await;
+    let event = server.publish(&key, json!({"card": CARD})).await;
     receiver.next().await;
     let url = format!("{}/api/v1/organizations/acme/events", server.url);
     let joined = http().post(url).bearer_auth(&key).header("traceparent", PARENT);
@@ -92,7 +95,7 @@ async fn a_collector_is_sent_the_spans_of_a_delivery() {
     for name in ["ingest", "settle", "request"] {
         assert!(named(name).end_time_unix_nano > 0);
     }
-    for secret in ["4111", "/hooks", key.as_str()] {
+    for secret in [CARD, "/hooks", key.as_str()] {
         assert!(!format!("{spans:?}").contains(secret), "{secret}");
     }
 }
