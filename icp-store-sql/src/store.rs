@@ -52,6 +52,11 @@ pub(crate) trait Backend: Send + Sync {
     /// Waits for a hint of another process; for ever where none can come.
     async fn hinted(&self);
 
+    /// Whether hints of other processes reach this one at present.
+    fn hears(&self) -> bool {
+        false
+    }
+
     /// Hints to all other processes, where the database can.
     async fn announce(&self) -> Result<(), Failure>;
 
@@ -89,8 +94,7 @@ impl<D: Database> SqlStore<D> {
     /// Where the database cannot be reached; the rows are found by the next poll all the same.
     pub async fn hint_all(&self) -> Result<()> {
         self.hint();
-        let done = self.shared.backend.announce().await;
-        done.map_err(|failure| icp_core::Error::from(failure).during("hint"))
+        self.hint_others().await
     }
 
     /// Closes all connections, after the write under way.
@@ -171,6 +175,15 @@ impl<D: Database> Store for SqlStore<D> {
             () = self.shared.hint.notified() => {}
             () = self.shared.backend.hinted() => {}
         }
+    }
+
+    fn hears(&self) -> bool {
+        self.shared.backend.hears()
+    }
+
+    async fn hint_others(&self) -> Result<()> {
+        let done = self.shared.backend.announce().await;
+        done.map_err(|failure| icp_core::Error::from(failure).during("hint"))
     }
 }
 

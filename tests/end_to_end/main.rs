@@ -49,6 +49,7 @@ pub(crate) use on_every_store;
 
 mod configuration;
 mod delivery;
+mod doze;
 mod engines;
 mod lanes;
 mod letters;

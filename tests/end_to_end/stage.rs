@@ -49,6 +49,11 @@ impl Backend {
         }
     }
 
+    /// Where the database is, on a server.
+    pub(crate) fn url(&self) -> &str {
+        &self.database.as_ref().unwrap().url
+    }
+
     /// An engine on the store, with short intervals.
     pub(crate) fn builder(&self) -> EngineBuilder {
         Self::builder_on(Arc::clone(&self.store))

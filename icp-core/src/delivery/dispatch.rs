@@ -46,7 +46,7 @@ impl Work {
 /// Whether this node may take leases: not while the others may take it for dead.
 pub(crate) fn may_claim(core: &Core) -> bool {
     let patience = core.config.beat * (core.config.missed_beats - 1);
-    core.session.silence(core.clock.monotonic()) < patience
+    core.session.silence(core.clock.monotonic()) < patience && !core.session.is_down()
 }
 
 /// Starts work on a leased delivery; its room is given back when its outcome is recorded.

@@ -56,6 +56,11 @@ impl Rooms {
         Arc::clone(&self.free).acquire_owned().await.ok()
     }
 
+    /// Whether nothing is held.
+    pub(crate) fn are_free(&self) -> bool {
+        self.free.available_permits() == self.all
+    }
+
     /// Waits until nothing is held.
     pub(crate) async fn emptied(&self) {
         let all = u32::try_from(self.all).unwrap_or(u32::MAX);

@@ -36,7 +36,7 @@ impl Engine {
             now: self.now(),
         };
         let delivery = self.core().store.cancel(cancel).await?;
-        self.core().due.notify_one();
+        self.core().look_for_due();
         Ok(delivery)
     }
 
@@ -121,7 +121,7 @@ impl Engine {
             matched += some.matched;
             if some.matched > 0 && batch.reason.is_some() {
                 // A lane that kept order behind them may go on.
-                self.core().due.notify_one();
+                self.core().look_for_due();
             }
             match some.next {
                 Some(next) => batch.after = Some(next),

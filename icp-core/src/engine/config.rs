@@ -53,13 +53,25 @@ pub struct EngineConfig {
     pub relay: Duration,
     /// How often replays of other nodes are looked for. Default 1 s.
     pub replay: Duration,
+    /// After how long without work this node dozes, up to a day; 0 never. Default 60 s.
+    ///
+    /// Only where the store brings it the hints of other processes (PostgreSQL that may listen, see
+    /// [`Store::hears`](crate::store::Store::hears)), where no event source is registered, and while
+    /// nobody follows live streams. A node that dozes delivers as before: it is roused at once by
+    /// whoever uses it, by what gets due, and by other nodes with work. What gives no hint waits
+    /// longer then: a row of the outbox that another program wrote up to a third of this, and
+    /// expiries, automatic rounds of dead letters and records to be removed up to ten times this. A
+    /// host that writes rows without hints keeps its nodes awake for sixty times this. All nodes of
+    /// a store should have the same.
+    pub doze: Duration,
     /// How many test deliveries this node makes for one organization in a minute. Default 20; with
     /// 0 it makes none.
     pub tests_per_minute: u32,
     /// How many transformations and filters this node runs dry for one organization in a minute.
     /// Default 120; with 0 it runs none.
     pub dry_runs_per_minute: u32,
-    /// How often it is looked for records that are older than they are kept. Default 60 s.
+    /// How often it is looked for records that are older than they are kept; up to 32 times as seldom
+    /// where none are found. Default 60 s.
     pub prune: Duration,
     /// How often sums of outcomes are written for analytics; a node that is killed loses what it
     /// counted since. Default 10 s.
@@ -99,6 +111,7 @@ impl Default for EngineConfig {
             sweep: Duration::from_secs(5),
             relay: Duration::from_millis(250),
             replay: Duration::from_secs(1),
+            doze: Duration::from_secs(60),
             tests_per_minute: 20,
             dry_runs_per_minute: 120,
             prune: Duration::from_secs(60),
@@ -159,6 +172,7 @@ impl EngineConfig {
         {
             check(value <= LONGEST_LINGER, field, "use at most 10 seconds");
         }
+        check(self.doze <= DAY, "doze", "use at most one day");
         for (field, value) in self.retention.fields() {
             check(value >= HOUR, &format!("retention/{field}"), "must be at least one hour");
         }
@@ -231,7 +245,8 @@ mod tests {
             }
             assert!(pointers(|config| *field(config) = most).is_empty(), "{pointer}");
         }
-        let lingers: [Field; 2] = [|c| &mut c.settle_linger, |c| &mut c.publish_linger];
+        let lingers: [Field; 3] =
+            [|c| &mut c.settle_linger, |c| &mut c.publish_linger, |c| &mut c.doze];
         for field in lingers {
             assert!(pointers(|config| *field(config) = Duration::ZERO).is_empty());
             assert_eq!(pointers(|config| *field(config) = Duration::MAX).len(), 1);

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::access::Access;
 use super::batch::{BatchLimits, Batcher};
 use super::config::EngineConfig;
+use super::doze::Doze;
 use super::session::Session;
 use super::supervise::Duties;
 use crate::access::Organization;
@@ -135,6 +136,9 @@ impl Core {
             system_log,
             span_parent,
         } = parts;
+        if !config.doze.is_zero() {
+            index.doze().tell_every(config.doze / 3);
+        }
         Arc::new_cyclic(|core| {
             let limits = BatchLimits {
                 items: config.publish_batch,
@@ -202,9 +206,12 @@ impl Core {
 
     /// The organization as this node knows it, ready for matching.
     pub(crate) async fn org(&self, org: &OrgId) -> Result<Arc<OrgView>> {
-        let entry = self.index.org(org).await?;
-        let parts = entry.derived(OrgParts::new)?;
-        Ok(Arc::new(OrgView { entry, parts }))
+        OrgView::of(self.index.org(org).await?)
+    }
+
+    /// As [`org`](Self::org), for a duty of which a node that dozes is not to be roused.
+    pub(crate) async fn known_org(&self, org: &OrgId) -> Result<Arc<OrgView>> {
+        OrgView::of(self.index.known(org).await?)
     }
 
     /// How the programs of `organization` send requests; none where they may not.
@@ -232,10 +239,45 @@ impl Core {
         due_at > now && due_at < now + self.config.poll
     }
 
+    /// Whether this node dozes.
+    pub(crate) fn doze(&self) -> &Doze {
+        self.index.doze()
+    }
+
+    /// Notes that there is work, and tells other nodes, which might doze.
+    pub(crate) fn stir(&self) {
+        let now = self.clock.monotonic();
+        self.doze().stir(now);
+        if self.doze().tells(now) {
+            let store = Arc::clone(&self.store);
+            self.tasks.spawn(async move {
+                if let Err(error) = store.hint_others().await {
+                    tracing::debug!(icp.error = error.code().as_str(), "no hint: {error}");
+                }
+            });
+        }
+    }
+
+    /// How often a node that dozes looks at the outbox.
+    pub(crate) fn look_interval(&self) -> Duration {
+        self.config.relay.max(self.config.doze / 3)
+    }
+
+    /// When `at` will be, by the monotonic clock.
+    pub(crate) fn until(&self, at: Option<Timestamp>) -> Option<Duration> {
+        at.map(|at| self.clock.monotonic() + at.since(self.clock.now()))
+    }
+
+    /// Says that deliveries may be due that were not.
+    pub(crate) fn look_for_due(&self) {
+        self.due.notify_one();
+        self.stir();
+    }
+
     /// Says that `count` deliveries wait to be claimed.
     pub(crate) fn announce(&self, count: usize) {
         self.waiting.fetch_add(i64::try_from(count).unwrap_or(i64::MAX), Ordering::AcqRel);
-        self.due.notify_one();
+        self.look_for_due();
     }
 }
 
@@ -244,6 +286,13 @@ impl Core {
 pub(crate) struct OrgView {
     pub(crate) entry: Arc<OrgEntry>,
     parts: Arc<OrgParts>,
+}
+
+impl OrgView {
+    fn of(entry: Arc<OrgEntry>) -> Result<Arc<Self>> {
+        let parts = entry.derived(OrgParts::new)?;
+        Ok(Arc::new(Self { entry, parts }))
+    }
 }
 
 impl Deref for OrgView {

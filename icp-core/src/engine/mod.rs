@@ -10,6 +10,7 @@ mod catalogue;
 mod config;
 pub(crate) mod core;
 mod dashboard;
+pub(crate) mod doze;
 mod dry_run;
 pub(crate) mod duty;
 mod erase;

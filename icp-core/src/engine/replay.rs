@@ -101,6 +101,7 @@ impl Engine {
         work::note(&self.core, &job, &action, actor).await?;
         let job = self.core.store.change_replay(org, id, change, now).await;
         self.core.replays.notify_one();
+        self.core.stir();
         job.map_err(|error| error.during(change.as_str()))
     }
 }

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use super::duty::{
-    beat, claim, erase, feed, gauge, prune, pump, reap, relay, replay, rounds, sweep, tally, watch,
+    beat, claim, doze, erase, feed, gauge, prune, pump, reap, relay, replay, rounds, sweep, tally,
+    watch,
 };
 use super::supervise::supervise;
 use crate::error::{Code, Error, Result};
@@ -65,6 +66,7 @@ fn begin_duties(core: &Arc<Core>) -> CancellationToken {
     let stop = || core.stop.clone();
     supervise(core, "beat", beat_stop.clone(), beat::run);
     supervise(core, "claim", stop(), claim::run);
+    supervise(core, "doze", stop(), doze::run);
     supervise(core, "erase", stop(), erase::run);
     supervise(core, "feed", stop(), feed::run);
     supervise(core, "gauge", stop(), gauge::run);

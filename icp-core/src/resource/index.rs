@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::entry::{OrgEntry, typed};
 use super::{Compiled, KindRegistry, ListQuery, Record, Revision, Services, Spec, SpecContext};
+use crate::engine::doze::Doze;
 use crate::error::{Code, Error, Result, unwound};
 use crate::id::OrgId;
 use crate::source::SourceSpec;
@@ -31,6 +32,8 @@ pub struct Index {
     seen: watch::Sender<Revision>,
     /// Says that an event source was changed.
     sources: Notify,
+    /// Whether the node dozes, so that the feed is not read.
+    doze: Doze,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,8 @@ impl Index {
         let slots =
             Slots { ready: LruCache::new(capacity), loading: HashMap::new(), position: None };
         let seen = watch::Sender::new(Revision::ZERO);
-        Self { store, registry, services, slots: Mutex::new(slots), seen, sources: Notify::new() }
+        let (slots, sources, doze) = (Mutex::new(slots), Notify::new(), Doze::default());
+        Self { store, registry, services, slots, seen, sources, doze }
     }
 
     /// The organization, read from the store where it is not held. Calls at the same time share
@@ -84,6 +88,12 @@ impl Index {
     ///
     /// Where the call that reads is dropped, another one reads in its place.
     pub async fn org(&self, org: &OrgId) -> Result<Arc<OrgEntry>> {
+        self.rouse().await?;
+        self.known(org).await
+    }
+
+    /// As [`org`](Self::org), but leaves a node dozing: as it was known before that.
+    pub(crate) async fn known(&self, org: &OrgId) -> Result<Arc<OrgEntry>> {
         loop {
             match self.turn(org) {
                 Ok(entry) => return Ok(entry),
@@ -179,6 +189,24 @@ impl Index {
         drop(slots);
         self.saw(reached);
         Ok(changes.len())
+    }
+
+    /// Whether the node dozes.
+    pub(crate) fn doze(&self) -> &Doze {
+        &self.doze
+    }
+
+    /// Takes in what changed while the node dozed, and ends that.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; the node dozes on.
+    pub(crate) async fn rouse(&self) -> Result<()> {
+        if self.doze.dozes() {
+            while self.feed_once(PAGE).await? == PAGE {}
+            self.doze.end();
+        }
+        Ok(())
     }
 
     /// Up to where the feed has been read. Where that was nowhere, it is read from now on: what is

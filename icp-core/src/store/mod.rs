@@ -58,6 +58,21 @@ pub trait Store:
     /// say) that the engine might not know of. A hint: it may never come, and it may come
     /// without reason; polling alone is always enough.
     async fn wakeup(&self);
+
+    /// Whether the hints of other processes reach this one at present, so that a node without
+    /// work need not keep asking. Where they do not, or not any more, an engine polls.
+    ///
+    /// A store that answers yes brings [`wakeup`](Self::wakeup) to an end for a
+    /// [`hint_others`](Self::hint_others) of another process, and where hints may have been missed.
+    fn hears(&self) -> bool {
+        false
+    }
+
+    /// Hints to the engines of other processes that there is work, where the store can. It may
+    /// be lost.
+    async fn hint_others(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Facts about a store.

@@ -84,6 +84,7 @@ pub struct Metrics {
     pub(crate) lanes: Lanes,
     pub(crate) unsettled: Gauge,
     pub(crate) sources: Gauge,
+    pub(crate) dozing: Gauge,
     pub(crate) attempt_seconds: Histogram,
     pub(crate) first_attempt_seconds: Histogram,
     pub(crate) claim_seconds: Histogram,
@@ -149,6 +150,10 @@ impl Metrics {
             lanes: Lanes::new(r),
             unsettled: r.gauge("outcomes_unsettled", "Outcomes not yet recorded"),
             sources: r.gauge("sources", "Event sources that this node follows or waits for"),
+            dozing: r.gauge(
+                "dozing",
+                "Whether this node has nothing to do and asks its store for almost nothing",
+            ),
             attempt_seconds: r.histogram("attempt", "Duration of attempts"),
             first_attempt_seconds: r
                 .histogram("first_attempt_delay", "From due to the first attempt"),

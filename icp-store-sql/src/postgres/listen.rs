@@ -4,11 +4,12 @@
 //! host's own transaction, and losing hints harms nothing: the engine polls.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::names::Names;
@@ -21,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Ear {
     pool: PgPool,
     channel: String,
+    hears: AtomicBool,
+    /// Says that a hint came, to all in this process who wait for one.
+    came: Notify,
     state: Mutex<State>,
 }
 
@@ -36,16 +40,30 @@ impl Ear {
         let options = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
         let pool = options.connect_lazy_with((*pool.connect_options()).clone());
         let state = Mutex::new(State { listener: None, pause: PAUSE, again: None });
-        Self { pool, channel: channel(names), state }
+        let (hears, came) = (AtomicBool::new(false), Notify::new());
+        Self { pool, channel: channel(names), hears, came, state }
+    }
+
+    /// Whether hints arrive, as far as is known.
+    pub(super) fn hears(&self) -> bool {
+        self.hears.load(Ordering::Acquire)
     }
 
     /// Waits for a hint, or for the loss of the connection, after which some may be missed.
     pub(super) async fn hint(&self) {
+        tokio::select! {
+            () = self.came.notified() => {}
+            () = self.next() => self.came.notify_waiters(),
+        }
+    }
+
+    async fn next(&self) {
         let mut state = self.state.lock().await;
         if let Some(again) = state.again {
             tokio::time::sleep_until(again).await;
         }
         if self.listen(&mut state).await.is_err() {
+            self.hears.store(false, Ordering::Release);
             state.listener = None;
             state.again = Some(Instant::now() + state.pause);
             state.pause = (state.pause * 2).min(LONGEST_PAUSE);
@@ -63,6 +81,7 @@ impl Ear {
             }
         };
         (state.again, state.pause) = (None, PAUSE);
+        self.hears.store(true, Ordering::Release);
         match listener.try_recv().await? {
             Some(_) => Ok(()),
             None => Err(sqlx::Error::WorkerCrashed),

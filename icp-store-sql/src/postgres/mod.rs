@@ -154,6 +154,10 @@ impl Backend for Server {
         }
     }
 
+    fn hears(&self) -> bool {
+        self.ear.as_ref().is_some_and(Ear::hears)
+    }
+
     async fn announce(&self) -> Result<(), Failure> {
         Ok(listen::announce(&self.pool, &self.wording.names).await?)
     }

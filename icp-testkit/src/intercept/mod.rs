@@ -187,6 +187,14 @@ impl<I: Intercept> Store for Intercepted<I> {
     async fn wakeup(&self) {
         self.store.wakeup().await;
     }
+
+    fn hears(&self) -> bool {
+        self.store.hears()
+    }
+
+    async fn hint_others(&self) -> Result<()> {
+        self.store.hint_others().await
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Shows that this node lives, and renews the leases of long attempts. Every `beat`.
+//! Shows that this node lives, and renews the leases of long attempts. Every `beat`, and when the
+//! node has dozed.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::delivery::Renew;
 use crate::engine::core::{Core, HeldLease};
 use crate::error::{Code, Result};
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    while pause(&stop, core.config.beat).await {
+    while core.doze().pause(&stop, core.config.beat).await {
         if let Err(error) = once(&core).await {
             core.metrics.store_errors.inc();
             tracing::warn!(icp.error = error.code().as_str(), "the store took no beat: {error}");
@@ -19,8 +19,19 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
 }
 
 pub(crate) async fn once(core: &Core) -> Result<()> {
+    let turn = core.session.turn().await;
+    if core.doze().dozes() {
+        return Ok(());
+    }
     let sent = core.clock.monotonic();
-    let renounced = core.session.take_renounced();
+    let (dozed, renounced) = (core.session.is_down(), core.session.take_renounced());
+    if dozed {
+        reopen(core).await?;
+        core.session.confirm(sent);
+        core.session.get_up();
+        core.due.notify_one();
+        return Ok(());
+    }
     let beaten =
         if renounced { Ok(()) } else { core.store.beat(core.session.id(), core.clock.now()).await };
     match beaten {
@@ -28,15 +39,22 @@ pub(crate) async fn once(core: &Core) -> Result<()> {
         Err(error) if error.code() != Code::LeaseLost => return Err(error),
         Ok(()) | Err(_) => {
             tracing::warn!("this node's leases are taken over; it goes on under a new session");
-            let session = core.session.replace(core.ids.as_ref());
-            if let Err(error) = core.store.open_session(session, core.clock.now()).await {
-                core.session.renounce();
-                return Err(error);
-            }
+            reopen(core).await?;
         }
     }
     core.session.confirm(sent);
+    drop(turn);
     renew(core).await
+}
+
+/// Goes on under a new session.
+async fn reopen(core: &Core) -> Result<()> {
+    let session = core.session.replace(core.ids.as_ref());
+    let opened = core.store.open_session(session, core.clock.now()).await;
+    if opened.is_err() {
+        core.session.renounce();
+    }
+    opened
 }
 
 /// Extends the leases that have less than half of their time left.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::dispatch::{self, Work};
 use crate::delivery::{Claim, LaneId, suspect};
 use crate::engine::core::Core;
+use crate::engine::doze::Expected;
 use crate::error::{Code, Error, Result};
 use crate::time::Timestamp;
 
@@ -81,7 +82,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+            () = core.doze().sleep(wait) => {}
             () = core.due.notified() => tokio::time::sleep(BREATH.min(wait)).await,
         }
     }
@@ -134,6 +135,10 @@ async fn once(
     let claimed = core.store.claim(claim).await?;
     core.metrics.claim_seconds.observe((core.clock.monotonic() - started).as_secs_f64());
     let count = claimed.deliveries.len();
+    core.doze().expect(Expected::Delivery, core.until(claimed.next_due));
+    if count > 0 {
+        core.stir();
+    }
     core.metrics.claimed.inc_by(count as u64);
     core.metrics.probes.inc_by(claimed.probes);
     core.metrics.throttled.inc_by(claimed.throttled);

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::engine::core::Core;
 use crate::error::Result;
 
 const BATCH: usize = 50;
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    while pause(&stop, core.config.sweep).await {
+    while core.doze().pause(&stop, core.config.sweep).await {
         if let Err(error) = once(&core).await {
             core.metrics.store_errors.inc();
             tracing::warn!(icp.error = error.code().as_str(), "erasing failed: {error}");

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::engine::core::Core;
 
 const BATCH: usize = 500;
@@ -17,6 +16,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             Ok(count) => {
                 core.resources.caught_up(asked);
                 if count > 0 {
+                    core.doze().stir(asked);
                     // An integration that was switched on may have deliveries that waited for it.
                     core.due.notify_one();
                 }
@@ -29,7 +29,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                 );
             }
         }
-        if !pause(&stop, core.config.feed).await {
+        if !core.doze().pause(&stop, core.config.feed).await {
             return;
         }
     }

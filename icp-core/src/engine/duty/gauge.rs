@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::engine::core::Core;
 use crate::error::Result;
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    while pause(&stop, core.config.sweep).await {
+    while core.doze().pause(&stop, core.config.sweep).await {
         if let Err(error) = once(&core).await {
             core.metrics.store_errors.inc();
             tracing::warn!(

@@ -2,6 +2,7 @@
 
 pub(crate) mod beat;
 pub(crate) mod claim;
+pub(crate) mod doze;
 pub(crate) mod erase;
 pub(crate) mod feed;
 pub(crate) mod gauge;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::engine::core::Core;
 use crate::error::{Code, Result};
 use crate::id::OrgId;
@@ -24,6 +23,10 @@ const LANES: usize = 1_000;
 /// With which walk lanes are looked at: there may be millions of them, and they cost little.
 const LANES_EVERY: u64 = 60;
 
+/// How many times `prune` are between two walks at the most, which they come to where one after
+/// the other finds nothing.
+const SELDOM: u32 = 32;
+
 /// What others may write in between.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -32,10 +35,12 @@ const BREATH: Duration = Duration::from_millis(2);
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut walk = Walk::default();
-    while pause(&stop, core.config.prune).await {
+    let mut rounds = 1;
+    while core.doze().pause(&stop, core.config.prune * rounds).await {
+        let mut found = false;
         loop {
             match step(&core, &mut walk).await {
-                Ok(true) => {}
+                Ok(true) => found |= walk.removed,
                 Ok(false) => break,
                 Err(error) => {
                     core.metrics.store_errors.inc();
@@ -43,10 +48,12 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                     break;
                 }
             }
-            if !pause(&stop, if walk.removed { PAUSE } else { BREATH }).await {
+            let wait = if walk.removed { PAUSE } else { BREATH };
+            if !core.doze().pause(&stop, wait).await {
                 return;
             }
         }
+        rounds = if found { 1 } else { (rounds * 2).min(SELDOM) };
     }
 }
 
@@ -111,7 +118,7 @@ const KINDS: usize = 7;
 /// How long the organization's records are kept; where it was deleted by the engine's setting, but
 /// for sums, of which nothing is left.
 async fn kept(core: &Core, org: &OrgId) -> Result<Retention> {
-    match core.org(org).await {
+    match core.known_org(org).await {
         Ok(view) => Ok(view.organization.retention.over(&core.config.retention)),
         Err(error) if error.code() == Code::OrganizationUnknown => {
             Ok(Retention { analytics: Duration::ZERO, ..core.config.retention })

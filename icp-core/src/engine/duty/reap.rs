@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::delivery::{DeliveryState, Rescue, RescueOf, SessionBeat};
 use crate::engine::core::Core;
 use crate::error::Result;
@@ -21,7 +20,7 @@ const BATCH: usize = 200;
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut watch = Watch::default();
-    while pause(&stop, core.config.beat).await {
+    while core.doze().pause(&stop, core.config.beat).await {
         if let Err(error) = once(&core, &mut watch).await {
             core.metrics.store_errors.inc();
             tracing::warn!(icp.error = error.code().as_str(), "the reaper failed: {error}");

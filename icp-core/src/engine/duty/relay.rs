@@ -17,33 +17,56 @@ const BATCH: usize = 100;
 const MOST_UNREADABLE: usize = 100;
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let mut hinted = true;
     loop {
-        if let Err(error) = once(&core).await {
-            core.metrics.store_errors.inc();
-            tracing::warn!(icp.error = error.code().as_str(), "the relay failed: {error}");
+        match once(&core).await {
+            Ok(0) => {}
+            Ok(_) if hinted => core.doze().stir(core.clock.monotonic()),
+            Ok(_) => core.doze().unheard(core.clock.monotonic()),
+            Err(error) => {
+                core.metrics.store_errors.inc();
+                tracing::warn!(icp.error = error.code().as_str(), "the relay failed: {error}");
+            }
         }
-        tokio::select! {
+        hinted = tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(core.config.relay) => {}
-            () = core.store.wakeup() => {}
-            () = core.outbox.notified() => {}
-        }
+            () = look(&core) => false,
+            () = core.store.wakeup() => {
+                core.doze().stir(core.clock.monotonic());
+                true
+            }
+            () = core.outbox.notified() => true,
+        };
     }
 }
 
-/// Takes over what there is. The rows of an organization that cannot be read stay, and those
-/// behind them are read on.
-async fn once(core: &Arc<Core>) -> Result<()> {
+/// Waits until it is time to look at the outbox unasked.
+async fn look(core: &Core) {
+    if !core.doze().dozes() {
+        return tokio::time::sleep(core.config.relay).await;
+    }
+    let over = tokio::time::timeout(core.look_interval(), core.doze().over()).await;
+    if over.is_err() && !core.store.hears() {
+        // What others have to say is not heard any more.
+        core.doze().stir(core.clock.monotonic());
+    }
+}
+
+/// Takes over what there is; answers how many rows were found. The rows of an organization that
+/// cannot be read stay, and those behind them are read on.
+async fn once(core: &Arc<Core>) -> Result<usize> {
     let mut unreadable = Vec::new();
+    let mut found = 0;
     loop {
         let rows = core.store.outbox(&unreadable, BATCH).await?;
         let count = rows.len();
+        found += count;
         let items = matched(core, rows, &mut unreadable).await?;
         if !items.is_empty() {
             take_over(core, items.into()).await?;
         }
         if count < BATCH || core.stop.is_cancelled() {
-            return Ok(());
+            return Ok(found);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::core::Core;
+use crate::engine::doze::Expected;
 use crate::error::{Code, Result};
 use crate::replay::{ReplayClaim, work};
 
@@ -30,7 +31,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = core.doze().sleep(wait) => {}
             () = core.replays.notified() => {}
         }
     }
@@ -45,10 +46,13 @@ pub(crate) async fn once(core: &Core) -> Result<Duration> {
     let session = core.session.id();
     let claim = ReplayClaim { session, now, lease_until: now + work::lease(core) };
     let claimed = core.store.claim_replay(claim).await?;
+    let next = claimed.next_at.filter(|_| claimed.job.is_none());
+    core.doze().expect(Expected::Replay, core.until(next));
     let Some(job) = claimed.job else {
         let poll = core.config.replay;
         return Ok(claimed.next_at.map_or(poll, |at| at.since(now).clamp(BREATH.min(poll), poll)));
     };
+    core.stir();
     work::step(core, &job).await?;
     Ok(Duration::ZERO)
 }

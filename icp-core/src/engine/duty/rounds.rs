@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::engine::core::Core;
 use crate::error::Result;
 use crate::id::DeliveryId;
@@ -17,7 +16,7 @@ const BATCH: usize = 50;
 const BATCHES: usize = 20;
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    while pause(&stop, core.config.sweep).await {
+    while core.doze().pause(&stop, core.config.sweep).await {
         if let Err(error) = once(&core).await {
             core.metrics.store_errors.inc();
             tracing::warn!(icp.error = error.code().as_str(), "judging letters failed: {error}");

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
 use crate::delivery::{DeliveryState, Sweep};
 use crate::engine::core::Core;
 use crate::error::Result;
@@ -14,7 +13,7 @@ use crate::telemetry::Ended;
 const BATCH: usize = 500;
 
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    while pause(&stop, core.config.sweep).await {
+    while core.doze().pause(&stop, core.config.sweep).await {
         if let Err(error) = once(&core).await {
             core.metrics.store_errors.inc();
             tracing::warn!(icp.error = error.code().as_str(), "a sweep failed: {error}");

@@ -44,6 +44,7 @@ pub(crate) async fn commit_alone(
 }
 
 pub(crate) async fn take_in(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Result<Vec<Ingested>> {
+    core.stir();
     let now = core.clock.now();
     let started = core.clock.monotonic();
     let due: usize = items
@@ -102,10 +103,11 @@ pub(crate) async fn take_in(core: &Arc<Core>, items: Arc<[IngestItem]>) -> Resul
 
 /// Reserves room on this node for up to `wanted` attempts.
 fn room(core: &Arc<Core>, wanted: usize) -> Option<OwnedSemaphorePermit> {
-    if !core.is_running() || !dispatch::may_claim(core) {
+    if !core.is_running() {
         return None;
     }
-    core.rooms.take(wanted)
+    let room = core.rooms.take(wanted)?;
+    dispatch::may_claim(core).then_some(room)
 }
 
 fn hand_over(

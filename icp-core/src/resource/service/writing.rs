@@ -164,7 +164,19 @@ impl Resources {
         let write = Write { changes, actor: actor.clone(), now: self.clock.now() };
         let written = self.store.write(write).await?;
         self.index.apply(&written);
+        self.tell_others().await;
         Ok(written)
+    }
+
+    /// Nodes that doze learn that something was written.
+    async fn tell_others(&self) {
+        let now = self.clock.monotonic();
+        self.index.doze().stir(now);
+        if self.index.doze().tells(now)
+            && let Err(error) = self.store.hint_others().await
+        {
+            tracing::debug!(icp.error = error.code().as_str(), "no hint: {error}");
+        }
     }
 
     /// Has a resource found by its handles; one that is deleted loses them by itself.
