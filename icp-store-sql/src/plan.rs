@@ -28,6 +28,8 @@ use crate::value::Value;
 /// How many rows there are of each kind that grows.
 pub(crate) const ROWS: u32 = 100_000;
 const LANES: u32 = ROWS;
+/// How long the server may be busy with the rows just written, on a slow disk.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 const ORGS: u32 = 500;
 const NOW: Timestamp = Timestamp::from_millis(1_795_232_700_000);
 const SESSION: SessionId = SessionId::from_bytes([7; 16]);

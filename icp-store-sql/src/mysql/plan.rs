@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, Row};
 use super::MySqlStore;
 use super::link::arguments;
 use crate::dialect::{Dialect, mysql};
-use crate::plan::{ROWS, brief, day, fill};
+use crate::plan::{PATIENCE, ROWS, brief, day, fill};
 use crate::value::Value;
 
 /// As many rows may be looked at without an index, or along a whole one: those handed in, the
@@ -57,7 +57,8 @@ async fn no_hot_statement_walks_a_table() {
     let (server, name) = (server(), format!("icp_plan_{}", std::process::id()));
     run(&server, &[format!("CREATE DATABASE {name}")]).await;
     let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
-    let store = MySqlStore::connect(&url).await.unwrap();
+    let store = MySqlStore::builder(&url).acquire_timeout(PATIENCE).answer_timeout(PATIENCE);
+    let store = store.open().await.unwrap();
     let mut statements = fill(Dialect::MySql);
     let tables = ["event", "delivery", "attempt", "idempotency", "outbox", "lane", "history"];
     let more = ["resource", "audit", "letter", "letter_note", "replay"];

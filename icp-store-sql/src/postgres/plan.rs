@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use super::PostgresStore;
 use super::link::arguments;
 use crate::dialect::Dialect;
-use crate::plan::{brief, day, fill};
+use crate::plan::{PATIENCE, brief, day, fill};
 use crate::value::Value;
 
 /// Tables that stay small: one row, or one for each node or integration.
@@ -117,7 +117,8 @@ async fn no_hot_statement_walks_a_table() {
     let (server, name) = (server(), format!("icp_plan_{}", std::process::id()));
     run(&server, &[format!("CREATE DATABASE {name}")]).await;
     let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
-    let store = PostgresStore::builder(&url).listen(false).open().await.unwrap();
+    let store = PostgresStore::builder(&url).listen(false);
+    let store = store.acquire_timeout(PATIENCE).answer_timeout(PATIENCE).open().await.unwrap();
     let mut statements = fill(Dialect::Postgres);
     statements.push("VACUUM ANALYZE".to_owned());
     run(&url, &statements).await;
